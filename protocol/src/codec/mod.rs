@@ -1,0 +1,22 @@
+//! Bytes to AMQP types and back: a bounds-checked cursor, the primitive encodings, compounds, and
+//! described lists. Knows encodings, not what a field means.
+
+mod composite;
+mod compound;
+mod described;
+mod error;
+mod primitive;
+mod reader;
+mod wire;
+
+pub(crate) use composite::{Composite, Fields, composite};
+pub use composite::{CompositeSpec, FieldSpec};
+pub(crate) use compound::{Head, ListWriter, consumed, even, patch_compound, write_map};
+pub(crate) use described::{put_descriptor, read_descriptor};
+pub use error::DecodeError;
+pub(crate) use primitive::*;
+pub use reader::Reader;
+pub(crate) use wire::{Wire, WireField};
+
+#[cfg(test)]
+mod tests;
