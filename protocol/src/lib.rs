@@ -13,19 +13,28 @@
 
 pub mod codec;
 pub mod condition;
+pub mod connection;
+pub mod delivery;
 pub mod delivery_state;
 pub mod frame;
 pub mod limits;
+mod link;
 pub mod message;
+mod numbers;
+pub mod output;
 pub mod performative;
 pub mod sasl;
+mod sasl_exchange;
 pub mod serial;
+mod session;
+mod slots;
 pub mod terminus;
 pub mod value;
 pub mod violation;
 
 pub use codec::DecodeError;
 pub use condition::ErrorInfo;
+pub use connection::Connection;
 pub use delivery_state::DeliveryState;
 pub use serial::SerialNumber;
 pub use violation::Violation;
