@@ -1,10 +1,10 @@
 //! §3.4 and §4.5: what became of a delivery, or how far it has come.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::codec::{
-    Composite, DecodeError, Reader, Wire, composite, consumed, put_descriptor, read_binary,
-    read_descriptor,
+    Composite, CompositeSpec, DecodeError, Reader, Wire, code, composite, consumed, put_descriptor,
+    read_binary, read_descriptor,
 };
 use crate::condition::ErrorInfo;
 use crate::value::{Map, RawValue};
@@ -86,6 +86,17 @@ composite! {
     }
 }
 
+/// What the codec takes each state to look like.
+pub(crate) const SPECS: &[CompositeSpec] = &[
+    Received::SPEC,
+    Accepted::SPEC,
+    Rejected::SPEC,
+    Released::SPEC,
+    Modified::SPEC,
+    Declared::SPEC,
+    Transactional::SPEC,
+];
+
 /// §4.5.4: the specification leaves the type open and defines binary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TxnId(Bytes);
@@ -142,7 +153,7 @@ impl Wire for DeliveryState {
             // The hot one, written out: an empty list under its descriptor.
             Self::Accepted => {
                 put_descriptor(out, Accepted::SPEC.code);
-                out.extend_from_slice(&[crate::codec::code::LIST_0]);
+                out.put_u8(code::LIST_0);
             }
             Self::Received { section_number, section_offset } => {
                 let (section_number, section_offset) = (*section_number, *section_offset);

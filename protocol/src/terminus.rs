@@ -4,8 +4,8 @@
 use bytes::BytesMut;
 
 use crate::codec::{
-    Composite, DecodeError, Reader, Wire, composite, put_symbol, put_uint, read_descriptor,
-    read_uint,
+    Composite, CompositeSpec, DecodeError, Reader, Wire, composite, put_symbol, put_uint,
+    read_descriptor, read_uint,
 };
 use crate::value::{Map, RawValue, Symbol, Value};
 
@@ -157,6 +157,9 @@ composite! {
         pub capabilities: Option<Vec<Symbol>> = "capabilities",
     }
 }
+
+/// What the codec takes each terminus to look like.
+pub(crate) const SPECS: &[CompositeSpec] = &[Source::SPEC, TargetNode::SPEC, Coordinator::SPEC];
 
 /// What stands in the target field of an attach.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -174,7 +174,11 @@ impl Head {
 }
 
 pub(crate) fn even(head: Head) -> Result<Head, DecodeError> {
-    if head.count % 2 == 0 { Ok(head) } else { Err(DecodeError::OddMap { count: head.count }) }
+    if head.count.is_multiple_of(2) {
+        Ok(head)
+    } else {
+        Err(DecodeError::OddMap { count: head.count })
+    }
 }
 
 /// What was read between two positions of one reader.

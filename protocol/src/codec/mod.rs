@@ -18,5 +18,23 @@ pub(crate) use primitive::*;
 pub use reader::Reader;
 pub(crate) use wire::{Wire, WireField};
 
+/// Every composite type that this crate reads and writes, to hold against the specification.
+pub fn composites() -> Vec<CompositeSpec> {
+    [
+        crate::performative::SPECS,
+        crate::sasl::SPECS,
+        crate::message::SPECS,
+        crate::delivery_state::SPECS,
+        crate::terminus::SPECS,
+        &[crate::condition::ErrorInfo::SPEC],
+    ]
+    .concat()
+}
+
+/// Every descriptor that this crate knows, as number and as symbol.
+pub fn descriptors() -> &'static [(u64, &'static str)] {
+    described::DESCRIPTORS
+}
+
 #[cfg(test)]
 mod tests;

@@ -86,13 +86,6 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    /// The next `len` octets, sharing the received buffer.
-    #[inline]
-    pub(crate) fn bytes(&mut self, len: usize) -> Result<Bytes, DecodeError> {
-        let taken = self.take(len)?;
-        Ok(self.share(taken))
-    }
-
     /// `part`, which this reader handed out, as bytes that outlive it.
     pub(crate) fn share(&self, part: &'a [u8]) -> Bytes {
         match self.source {

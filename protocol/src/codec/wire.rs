@@ -4,11 +4,11 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     DecodeError, Fields, ListWriter, Reader, code, put_binary, put_bool, put_string, put_symbol,
-    put_ubyte, put_uint, put_ulong, put_ushort, read_binary, read_bool, read_string, read_symbol,
-    read_ubyte, read_uint, read_ulong, read_ushort,
+    put_timestamp, put_ubyte, put_uint, put_ulong, put_ushort, read_binary, read_bool, read_string,
+    read_symbol, read_timestamp, read_ubyte, read_uint, read_ulong, read_ushort,
 };
 use crate::serial::SerialNumber;
-use crate::value::{Array, Map, RawMap, Str, Symbol, Value};
+use crate::value::{Array, Map, RawMap, Str, Symbol, Timestamp, Value};
 
 /// A type with a place on the wire. `read` never sees a null.
 pub(crate) trait Wire: Sized {
@@ -87,6 +87,12 @@ wire!(Symbol, "symbol", read_symbol, |out: &mut BytesMut, v: &Symbol| put_symbol
 wire!(Value, "*", Value::decode, |out: &mut BytesMut, v: &Value| v.encode(out));
 wire!(Map, "map", Map::read, |out: &mut BytesMut, v: &Map| v.encode(out));
 wire!(RawMap, "map", RawMap::read, |out: &mut BytesMut, v: &RawMap| v.as_raw().encode(out));
+wire!(
+    Timestamp,
+    "timestamp",
+    |r: &mut Reader<'_>| read_timestamp(r).map(Timestamp),
+    |out: &mut BytesMut, v: &Timestamp| put_timestamp(out, v.0)
+);
 wire!(
     SerialNumber,
     "uint",

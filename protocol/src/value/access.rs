@@ -1,7 +1,5 @@
 //! Lenient looks into a value, for readers that must take what any client library writes.
 
-use std::borrow::Cow;
-
 use super::{Array, Map, Value};
 
 impl Value {
@@ -110,10 +108,5 @@ impl Value {
     /// Descriptor and value, when this is described.
     pub fn as_described(&self) -> Option<(&Value, &Value)> {
         if let Self::Described(v) = self { Some((&v.0, &v.1)) } else { None }
-    }
-
-    /// The text form of a value that may serve as a message-id: see [`crate::message::MessageId`].
-    pub fn to_text(&self) -> Option<Cow<'_, str>> {
-        self.as_str().map(Cow::Borrowed).or_else(|| self.as_i64().map(|v| v.to_string().into()))
     }
 }

@@ -71,6 +71,16 @@ pub enum Value {
     Described(Box<(Value, Value)>),
 }
 
+/// A moment in milliseconds since 1970 in UTC, where a field has that type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub i64);
+
+impl From<Timestamp> for Value {
+    fn from(moment: Timestamp) -> Self {
+        Self::Timestamp(moment.0)
+    }
+}
+
 /// A float by its bits: what comes in goes out, and equality is that of the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct F32(u32);
