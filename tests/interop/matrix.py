@@ -1,0 +1,325 @@
+"""Runs the public clients against the broker and prints what works with which: client × scenario.
+
+    tests/run interop                          builds the broker and the clients, then runs this
+    tests/run interop --client js,rhea --only peek,drain
+    tests/run interop --port 5672 --only peek  against a broker that is running already
+    matrix.py --print-config > interop.toml    the queues that the scenarios use
+
+One scenario of one client, by hand, against a broker that is running with that configuration:
+
+    python tests/interop/python/sync.py --port 5672 --only lock-expiry
+    node tests/interop/js/rhea.mjs --port 5672 --only drain
+"""
+
+import argparse
+import concurrent.futures
+import os
+import queue
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+# The scenarios in the order of the table, with what their queue needs besides the defaults.
+SCENARIOS = {
+    "send-one": {},
+    "batch-100": {},
+    "large": {},
+    "complete": {},
+    "abandon": {},
+    "dead-letter": {},
+    "max-delivery": {"max_delivery_count": 3},
+    "lock-renewal": {"lock_duration": "5s"},
+    "lock-expiry": {"lock_duration": "5s"},
+    "receive-and-delete": {},
+    "peek": {},
+    "prefetch": {},
+    "drain": {},
+    "wrong-key": {},
+    "missing-entity": None,
+    "oversize": {},
+    "readme": None,
+    "idle": {},
+    "reconnect": {},
+}
+CLIENTS = ("sync", "aio", "js", "proton", "rhea", "fe2o3")
+# Long enough for every scenario of a client on a slow machine, short enough for a build to end.
+CLIENT_S = 300
+READY_S = 60
+# At once: on two cores more only make each other late.
+PARALLEL = 3
+
+
+def config():
+    lines = ['[[queue]]\nname = "orders"\n']
+    for client in CLIENTS:
+        for scenario, settings in SCENARIOS.items():
+            if settings is None:
+                continue
+            lines.append(f'[[queue]]\nname = "{client}.{scenario}"\n')
+            for key, value in settings.items():
+                lines.append(f"{key} = {value if isinstance(value, int) else chr(34) + value + chr(34)}\n")
+    return "".join(lines)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Broker:
+    """The binary as it ships, with its data in a folder of its own."""
+
+    def __init__(self, binary, folder):
+        self.binary, self.folder = binary, folder
+        self.port = free_port()
+        self.process = None
+        self.log_path = os.path.join(folder, "broker.log")
+        with open(os.path.join(folder, "interop.toml"), "w", encoding="utf-8") as file:
+            file.write(config())
+
+    def start(self):
+        command = [self.binary, "serve", "--dev"]
+        command += ["--data", os.path.join(self.folder, "data")]
+        command += ["--config", os.path.join(self.folder, "interop.toml")]
+        command += ["--listen", f"127.0.0.1:{self.port}"]
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+        ready = queue.Queue()
+        threading.Thread(target=self.read_output, args=(ready,), daemon=True).start()
+        try:
+            line = ready.get(timeout=READY_S)
+        except queue.Empty:
+            line = None
+        if line is None:
+            self.kill()
+            raise SystemExit(f"the broker did not become ready:\n{self.log_tail()}")
+
+    def read_output(self, ready):
+        """Reports the ready line, or None at the end; keeps reading so that the pipe never fills."""
+        for line in self.process.stdout:
+            if line.startswith(b"peeklock ready"):
+                ready.put(line)
+        ready.put(None)
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            return self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return None
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def log_tail(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as log:
+            return "".join(log.readlines()[-40:])
+
+
+def programs(arguments):
+    python = os.path.join(HERE, "python")
+    js = os.path.join(HERE, "js")
+    found = {
+        "sync": [sys.executable, os.path.join(python, "sync.py")],
+        "aio": [sys.executable, os.path.join(python, "aio.py")],
+        "js": ["node", os.path.join(js, "servicebus.mjs")],
+        "proton": [sys.executable, os.path.join(python, "proton_client.py")],
+        "rhea": ["node", os.path.join(js, "rhea.mjs")],
+        "fe2o3": [arguments.fe2o3] if arguments.fe2o3 else None,
+    }
+    return {name: command for name, command in found.items() if command}
+
+
+class Client:
+    """One run of a client program over some scenarios."""
+
+    def __init__(self, name, command, scenarios, port):
+        self.name, self.scenarios = name, scenarios
+        self.results = {}
+        self.noise = []
+        self.waits = threading.Event()
+        self.process = subprocess.Popen(
+            [*command, "--port", str(port), "--only", ",".join(scenarios)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.readers = [
+            threading.Thread(target=self.read_results, daemon=True),
+            threading.Thread(target=self.read_noise, daemon=True),
+        ]
+        for reader in self.readers:
+            reader.start()
+
+    def read_results(self):
+        for line in self.process.stdout:
+            result = re.match(r"(PASS|FAIL) (\S+) ?(.*)", line)
+            if result:
+                self.results[result[2]] = (result[1], result[3])
+                print(f"{result[1]} {self.name} {result[2]} {result[3]}", flush=True)
+            elif line.startswith("READY"):
+                self.waits.set()
+        self.waits.set()
+
+    def read_noise(self):
+        for line in self.process.stderr:
+            self.noise.append(line)
+
+    def go_on(self):
+        try:
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            # It has failed already, and said so.
+            return
+
+    def finish(self, seconds=CLIENT_S):
+        try:
+            self.process.wait(timeout=seconds)
+            ended = f"the program ended with {self.process.returncode}"
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            ended = f"not done after {seconds} s"
+        for reader in self.readers:
+            reader.join(timeout=5)
+        for scenario in self.scenarios:
+            if scenario not in self.results:
+                self.results[scenario] = ("FAIL", ended)
+                print(f"FAIL {self.name} {scenario} {ended}", flush=True)
+        return self
+
+
+def offered(command):
+    return subprocess.run(
+        [*command, "--list"], check=True, capture_output=True, text=True, timeout=60
+    ).stdout.split()
+
+
+def run_all(clients, wanted, port, restart):
+    """Answers {client: {scenario: (PASS or FAIL, text)}} and prints each as it comes."""
+    results = {name: {} for name in clients}
+    can = {name: [s for s in wanted if s in offered(c)] for name, c in clients.items()}
+
+    def start(name, scenarios):
+        return Client(name, clients[name], scenarios, port)
+
+    def gather(client):
+        results[client.name].update(client.results)
+        if any(outcome == "FAIL" for outcome, _ in client.results.values()):
+            sys.stderr.write(f"--- {client.name} ---\n" + "".join(client.noise)[-6000:])
+
+    # The idle links wait beside everything else.
+    idle = [start(name, ["idle"]) for name in clients if "idle" in can[name]]
+    with concurrent.futures.ThreadPoolExecutor(PARALLEL) as pool:
+        busy = {
+            name: [s for s in can[name] if s not in ("idle", "reconnect")] for name in clients
+        }
+        runs = [
+            pool.submit(lambda n, s: start(n, s).finish(), name, scenarios)
+            for name, scenarios in busy.items()
+            if scenarios
+        ]
+        for run in runs:
+            gather(run.result())
+    for client in idle:
+        gather(client.finish())
+
+    again = [start(name, ["reconnect"]) for name in clients if "reconnect" in can[name]]
+    if again and restart is None:
+        print("reconnect needs a broker that this program started: not run", flush=True)
+        for client in again:
+            client.process.kill()
+        return results
+    if again:
+        for client in again:
+            client.waits.wait(timeout=60)
+        restart()
+        for client in again:
+            client.go_on()
+        for client in again:
+            gather(client.finish())
+    return results
+
+
+def table(results, wanted):
+    marks = {"PASS": "✓", "FAIL": "✗"}
+    lines = ["| Scenario | " + " | ".join(results) + " |", "|---" * (len(results) + 1) + "|"]
+    for scenario in wanted:
+        row = [marks[r[scenario][0]] if scenario in r else "–" for r in results.values()]
+        lines.append(f"| {scenario} | " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--broker", help="the binary to start")
+    parser.add_argument("--port", type=int, help="use the broker that listens there instead")
+    parser.add_argument("--fe2o3", help="the binary of the fe2o3-amqp client")
+    parser.add_argument("--client", help="clients, separated by commas")
+    parser.add_argument("--only", help="scenarios, separated by commas")
+    parser.add_argument("--print-config", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.print_config:
+        print(config(), end="")
+        return 0
+
+    clients = programs(arguments)
+    if arguments.client:
+        clients = {name: clients[name] for name in arguments.client.split(",")}
+    wanted = arguments.only.split(",") if arguments.only else list(SCENARIOS)
+    unknown = [name for name in wanted if name not in SCENARIOS]
+    if unknown:
+        parser.error(f"no such scenario: {', '.join(unknown)}")
+
+    started = time.monotonic()
+    if arguments.port:
+        results = run_all(clients, wanted, arguments.port, None)
+        unclean = None
+    else:
+        if not arguments.broker:
+            parser.error("--broker or --port is needed")
+        folder = tempfile.mkdtemp(prefix="peeklock-interop-")
+        broker = Broker(arguments.broker, folder)
+        exits = []
+
+        def restart():
+            exits.append(broker.stop())
+            broker.start()
+
+        broker.start()
+        try:
+            results = run_all(clients, wanted, broker.port, restart)
+        finally:
+            exits.append(broker.stop())
+        unclean = None if set(exits) == {0} else f"the broker ended with {exits}"
+        if unclean or any(o == "FAIL" for r in results.values() for o, _ in r.values()):
+            sys.stderr.write(f"--- the end of the broker's log ---\n{broker.log_tail()}\n")
+        shutil.rmtree(folder)
+
+    print("\n" + table(results, wanted) + "\n")
+    outcomes = [outcome for r in results.values() for outcome, _ in r.values()]
+    passed, failed = outcomes.count("PASS"), outcomes.count("FAIL")
+    if unclean:
+        print(unclean)
+        failed += 1
+    print(f"{time.monotonic() - started:.0f} s")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
