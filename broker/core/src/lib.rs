@@ -1,1 +1,51 @@
+//! The domain of the broker: queues and their messages, locks, deliveries, dead letters.
+//!
+//! Pure: a [`Broker`] takes `(now, command)` and yields rows to write and effects to carry out. It has
+//! no clock, socket, file, thread, random number or `async` in it; time is an argument, tokens come
+//! from an [`IdSource`], and the shell does the rest:
+//!
+//! 1. hand in commands with [`Broker::handle`];
+//! 2. take the [`Turn`]: write its batch, and release each effect once the commit it waits for is
+//!    durable;
+//! 3. wait for a command, or for [`Broker::next_deadline`] and hand in [`Command::Tick`].
+//!
+//! Facts (the module `change`), not commands, are what memory and rows follow from. Only what is volatile by
+//! design is lost with the process: locks, receivers, their demand.
 
+#![warn(missing_docs)]
+#![warn(clippy::iter_over_hash_type, clippy::wildcard_enum_match_arm)]
+
+pub mod broker;
+mod change;
+pub mod command;
+pub mod effect;
+pub mod entity;
+pub mod error;
+pub mod id;
+mod invariant;
+pub mod message;
+mod queue;
+mod rows;
+#[cfg(test)]
+mod testing;
+pub mod time;
+
+pub use peeklock_storage::CommitPosition;
+
+pub use crate::broker::Broker;
+pub use crate::broker::stats::{Counters, DurableEntity, DurableState, QueueStats};
+pub use crate::command::{
+    Command, PropertyChanges, ReadRequest, ReadRows, ReceiveMode, Scan, Settlement,
+};
+pub use crate::effect::{
+    Browsed, Delivery, Effect, EffectKind, MessageLock, MessageState, Reply, Turn,
+};
+pub use crate::entity::namespace::Namespace;
+pub use crate::entity::path::{Address, EntityPath, PathError, Subqueue};
+pub use crate::entity::settings::{BrokerSettings, QueueSettings};
+pub use crate::error::{Error, LoadError};
+pub use crate::id::{
+    EntityId, IdSource, LockToken, Origin, ReadId, ReceiverId, SeededIds, SequenceNumber,
+};
+pub use crate::message::{IncomingMessage, StoredMessage};
+pub use crate::time::{Span, Timestamp};

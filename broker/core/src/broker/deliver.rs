@@ -1,0 +1,96 @@
+//! Giving messages to the receivers that want them.
+
+use peeklock_storage::CommitPosition;
+
+use super::{Broker, queue_mut};
+use crate::change::Change;
+use crate::command::ReceiveMode;
+use crate::effect::{Delivery, EffectKind, MessageLock, MessageState};
+use crate::id::{EntityId, ReceiverId, SequenceNumber};
+use crate::queue::receiver::Slot;
+use crate::queue::{Decision, Offer, Queue};
+
+/// Who gets what.
+struct Match {
+    sequence: SequenceNumber,
+    slot: Slot,
+    receiver: ReceiverId,
+    mode: ReceiveMode,
+}
+
+impl Broker {
+    /// Lets every queue that was touched give out what it can.
+    pub(super) fn give_out(&mut self) {
+        while let Some(entity) = self.touched.pop() {
+            self.bury_doomed(entity);
+            while let Some(found) = queue_mut(&mut self.queues, entity).and_then(next_match) {
+                self.deliver(entity, &found);
+            }
+            self.plan_reads(entity);
+            self.answer_drained(entity);
+            self.plan_deadline(entity);
+        }
+    }
+
+    fn deliver(&mut self, entity: EntityId, found: &Match) {
+        let &Match { sequence, slot, receiver, mode } = found;
+        let position = self.open_position();
+        let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
+        let content = queue.content(sequence).expect("what is offered has a body");
+        let (after, lock) = match mode {
+            ReceiveMode::PeekLock => {
+                let until = self.now.plus(queue.settings().lock_duration);
+                let lock = MessageLock { token: self.ids.lock_token(), until };
+                (content.visible_after, Some(lock))
+            }
+            // Once given it is gone, so it is given only when it is gone.
+            ReceiveMode::ReceiveAndDelete => (position, None),
+        };
+        queue.receivers.given(slot, after);
+        match lock {
+            Some(lock) => self.commit(&Change::Locked { entity, sequence, lock }),
+            None => self.commit(&Change::Removed { entity, sequence }),
+        }
+        self.counters.delivered += 1;
+        let delivery = Delivery {
+            entity,
+            sequence,
+            message: content.message,
+            attempts: content.attempts,
+            lock,
+            application_properties: content.application_properties,
+            state: MessageState::Active,
+        };
+        self.emit(after, EffectKind::Deliver { receiver, delivery });
+    }
+
+    /// Moves messages that were tried too often, as far as their bodies are in memory.
+    fn bury_doomed(&mut self, entity: EntityId) {
+        while let Ok(queue) = self.queue(entity)
+            && let Some(sequence) = queue.next_doomed()
+        {
+            match queue.decide_doomed(sequence) {
+                Decision::Change(change) => {
+                    self.counters.dead_lettered += 1;
+                    self.commit(&change);
+                }
+                Decision::BodyMissing => return,
+            }
+        }
+    }
+
+    fn answer_drained(&mut self, entity: EntityId) {
+        let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
+        // Whatever could be given has been. More may come only from a read under way.
+        let nothing_left = !queue.is_reading();
+        for (receiver, after) in queue.receivers.take_drained(nothing_left) {
+            self.emit(after.max(CommitPosition(0)), EffectKind::Drained { receiver });
+        }
+    }
+}
+
+fn next_match(queue: &mut Queue) -> Option<Match> {
+    let Offer::Message(sequence) = queue.offer() else { return None };
+    let (slot, receiver) = queue.receivers.next()?;
+    Some(Match { sequence, slot, receiver: receiver.id, mode: receiver.mode })
+}

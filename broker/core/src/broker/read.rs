@@ -1,0 +1,343 @@
+//! What was asked of the store, and what to do with the answer. Browsing is here, because it mostly
+//! reads.
+
+use peeklock_storage::{CommitPosition, StoreError};
+
+use super::{Broker, queue_mut};
+use crate::change::Change;
+use crate::command::{ReadRequest, ReadRows, Settlement};
+use crate::effect::{Browsed, EffectKind, MessageState, Reply};
+use crate::error::Error;
+use crate::id::{EntityId, LockToken, Origin, ReadId, SequenceNumber};
+use crate::queue::paging::{BodyPlan, PageRow, Unreadable, assemble};
+use crate::queue::{Entry, Queue};
+use crate::rows;
+use crate::time::Span;
+
+/// Requests of clients that may wait for the store at one time. Each holds a few kilobytes, and the
+/// shell reads with few threads: who comes later would wait long.
+const CLIENT_READS_MAX: usize = 1024;
+
+/// How long to leave the store alone after a failed read.
+const RETRY_AFTER: Span = Span::from_secs(1);
+
+/// Why something is being read.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// The next page of a queue.
+    Page(EntityId),
+    /// Bodies of messages that are next, or doomed.
+    Bodies(EntityId, BodyPlan),
+    /// Bodies that a settlement needs.
+    Settle(Parked, BodyPlan),
+    /// Messages to look at.
+    Browse(Browsing),
+}
+
+/// A settlement that waits for bodies.
+#[derive(Debug)]
+pub(super) struct Parked {
+    pub(super) origin: Option<Origin>,
+    pub(super) entity: EntityId,
+    pub(super) tokens: Vec<LockToken>,
+    pub(super) settlement: Settlement,
+}
+
+/// A browse that waits for bodies, or for the part of the queue that is on disk.
+#[derive(Debug)]
+pub(super) struct Browsing {
+    origin: Origin,
+    items: Vec<Item>,
+    bodies: BodyPlan,
+    scan: Option<BrowseScan>,
+}
+
+/// The part of a browse that is on disk.
+#[derive(Debug)]
+struct BrowseScan {
+    range: std::ops::Range<SequenceNumber>,
+    rows_max: usize,
+    /// Octets of messages.
+    bytes_max: usize,
+}
+
+impl BrowseScan {
+    /// Octets of rows and keys that so many octets of messages come to.
+    fn scan_bytes(&self) -> usize {
+        self.bytes_max.saturating_add(self.rows_max.saturating_mul(rows::MESSAGE_ROW_OVERHEAD))
+    }
+}
+
+#[derive(Debug)]
+enum Item {
+    Whole(Browsed),
+    BodyMissing { sequence: SequenceNumber, attempts: u32 },
+}
+
+impl Broker {
+    /// Asks the shell to read for a client, unless many clients are waiting already.
+    pub(super) fn start_client_read(
+        &mut self,
+        request: ReadRequest,
+        purpose: Purpose,
+    ) -> Result<(), Error> {
+        if CLIENT_READS_MAX <= self.reads.len() {
+            return Err(Error::ServerBusy("Too many requests wait for the store."));
+        }
+        self.start_read(request, purpose);
+        Ok(())
+    }
+
+    /// Asks the shell to read, after everything that was written so far.
+    fn start_read(&mut self, request: ReadRequest, purpose: Purpose) {
+        let read = ReadId(self.next_read);
+        self.next_read += 1;
+        self.reads.insert(read, purpose);
+        self.emit(self.open_position(), EffectKind::Read { read, request });
+    }
+
+    /// Asks for what the receivers of a queue are waiting for.
+    pub(super) fn plan_reads(&mut self, entity: EntityId) {
+        let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
+        let plan = queue.plan_bodies(ReadId(self.next_read), &self.settings);
+        if let Some((plan, request)) = plan {
+            self.start_read(request, Purpose::Bodies(entity, plan));
+        }
+        let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
+        if let Some(request) = queue.plan_page(ReadId(self.next_read), &self.settings) {
+            self.counters.pages_read += 1;
+            self.start_read(request, Purpose::Page(entity));
+        }
+    }
+
+    pub(super) fn read_done(&mut self, read: ReadId, result: Result<ReadRows, StoreError>) {
+        let Some(purpose) = self.reads.remove(&read) else { return };
+        match (purpose, result) {
+            (Purpose::Page(entity), Ok(rows)) => self.page_done(entity, read, rows),
+            (Purpose::Bodies(entity, plan), Ok(rows)) => {
+                if let Some(queue) = queue_mut(&mut self.queues, entity) {
+                    queue.read_ended(read);
+                }
+                self.restore_bodies(entity, plan, rows);
+                self.wake(entity);
+            }
+            (Purpose::Settle(wish, plan), Ok(rows)) => {
+                self.restore_bodies(wish.entity, plan, rows);
+                self.wake(wish.entity);
+                self.settle_all(wish);
+            }
+            (Purpose::Browse(browsing), Ok(rows)) => self.browse_done(browsing, rows),
+            (Purpose::Page(entity) | Purpose::Bodies(entity, _), Err(_)) => {
+                let retry_at = self.now.plus(RETRY_AFTER);
+                if let Some(queue) = queue_mut(&mut self.queues, entity) {
+                    queue.read_ended(read);
+                    queue.retry_reads_at(retry_at);
+                }
+                self.wake(entity);
+            }
+            (Purpose::Settle(wish, _), Err(_)) => {
+                self.answer_settle(wish.origin, Err(Error::StoreUnavailable));
+            }
+            (Purpose::Browse(browsing), Err(_)) => {
+                self.reply_at_once(browsing.origin, Err(Error::StoreUnavailable));
+            }
+        }
+    }
+
+    fn page_done(&mut self, entity: EntityId, read: ReadId, rows: ReadRows) {
+        let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
+        let Some(page) = queue.read_ended(read) else { return };
+        let before = queue.memory();
+        let damaged = queue.page_in(page, rows, &self.settings);
+        self.memory = self.memory - before + queue.memory();
+        for sequence in damaged {
+            self.lose(entity, sequence, Unreadable { row_exists: true });
+        }
+        self.wake(entity);
+    }
+
+    fn restore_bodies(&mut self, entity: EntityId, plan: BodyPlan, rows: ReadRows) {
+        for (sequence, body) in plan.read(rows.gets) {
+            let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
+            match body {
+                Ok(body) => {
+                    let before = queue.memory();
+                    queue.restore_body(sequence, body);
+                    self.memory = self.memory - before + queue.memory();
+                }
+                // Gone since we asked, or gone for good.
+                Err(unreadable) => {
+                    if queue.entry(sequence).is_some_and(|entry| entry.body.is_none()) {
+                        self.lose(entity, sequence, unreadable);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A row cannot be read, and reading it again would not help. Whoever looks after the broker sees
+    /// it in the counters.
+    fn lose(&mut self, entity: EntityId, sequence: SequenceNumber, unreadable: Unreadable) {
+        self.counters.damaged += 1;
+        let row_exists = unreadable.row_exists;
+        self.commit(&Change::Lost { entity, sequence, row_exists });
+    }
+
+    pub(super) fn browse(
+        &mut self,
+        origin: Origin,
+        entity: EntityId,
+        from: SequenceNumber,
+        count_max: u32,
+        bytes_max: usize,
+    ) {
+        let count_max = count_max.min(self.settings.browse_count_max) as usize;
+        let bytes_max = bytes_max.min(self.settings.cache_bytes_max / 8);
+        let collected = self
+            .queue(entity)
+            .map(|queue| Collected::from_memory(queue, from, count_max, bytes_max));
+        let Collected { items, bodies, mut request, scan, after } = match collected {
+            Ok(collected) => collected,
+            Err(error) => return self.reply_at_once(origin, Err(error)),
+        };
+        if let Some(scan) = &scan {
+            request.scans = rows::page_scans(entity, &scan.range, scan.rows_max, scan.scan_bytes());
+        }
+        let browsing = Browsing { origin, items, bodies, scan };
+        if request == ReadRequest::default() {
+            let messages = browsing.items.into_iter().filter_map(Item::whole).collect();
+            let result = Ok(Reply::Browsed { messages });
+            return self.emit(after, EffectKind::Reply { to: origin, result });
+        }
+        if let Err(error) = self.start_client_read(request, Purpose::Browse(browsing)) {
+            self.reply_at_once(origin, Err(error));
+        }
+    }
+
+    fn browse_done(&mut self, browsing: Browsing, mut rows: ReadRows) {
+        let Browsing { origin, items, bodies, scan } = browsing;
+        let mut bodies = bodies.read(std::mem::take(&mut rows.gets));
+        let mut messages = Vec::with_capacity(items.len());
+        for item in items {
+            match item {
+                Item::Whole(browsed) => messages.push(browsed),
+                // The answers come in the order of the questions. What is gone by now is left out.
+                Item::BodyMissing { sequence, attempts } => {
+                    if let Some((_, Ok(body))) = bodies.next() {
+                        messages.push(Browsed {
+                            sequence,
+                            message: body.message,
+                            attempts,
+                            application_properties: body.application_properties,
+                            state: MessageState::Active,
+                        });
+                    }
+                }
+            }
+        }
+        if let Some(scan) = scan {
+            let (page, _) = assemble(rows, &scan.range, scan.rows_max, scan.scan_bytes());
+            let mut bytes_left = scan.bytes_max as u64;
+            for row in page {
+                if bytes_left < row.size && !messages.is_empty() {
+                    break;
+                }
+                bytes_left = bytes_left.saturating_sub(row.size);
+                messages.extend(browsed_row(row));
+            }
+        }
+        // Everything shown was durable when the read began.
+        self.reply_at_once(origin, Ok(Reply::Browsed { messages }));
+    }
+}
+
+/// What of a browse is in memory, and what has to be read.
+struct Collected {
+    items: Vec<Item>,
+    bodies: BodyPlan,
+    request: ReadRequest,
+    scan: Option<BrowseScan>,
+    after: CommitPosition,
+}
+
+impl Collected {
+    fn from_memory(
+        queue: &Queue,
+        from: SequenceNumber,
+        count_max: usize,
+        bytes_max: usize,
+    ) -> Self {
+        let mut collected = Collected {
+            items: Vec::new(),
+            bodies: BodyPlan::default(),
+            request: ReadRequest::default(),
+            scan: None,
+            after: CommitPosition(0),
+        };
+        let on_disk = queue.on_disk().filter(|range| from < range.end);
+        let mut bytes = 0_usize;
+        for (sequence, entry) in queue.entries_from(from) {
+            let behind_disk = on_disk.as_ref().is_some_and(|range| range.end <= sequence);
+            let size = usize::try_from(entry.size).unwrap_or(usize::MAX);
+            let is_full = count_max <= collected.items.len()
+                || (!collected.items.is_empty() && bytes_max < bytes.saturating_add(size));
+            if behind_disk || is_full {
+                if is_full {
+                    return collected;
+                }
+                break;
+            }
+            bytes = bytes.saturating_add(size);
+            collected.add(queue.id(), sequence, entry);
+        }
+        let count_left = count_max - collected.items.len();
+        let bytes_left = bytes_max.saturating_sub(bytes);
+        if let Some(range) = on_disk
+            && count_left > 0
+            && (bytes_left > 0 || collected.items.is_empty())
+        {
+            // The first row of a scan always comes, so there is always something to go on with.
+            let range = range.start.max(from)..range.end;
+            let (rows_max, bytes_max) = (count_left, bytes_left);
+            collected.scan = Some(BrowseScan { range, rows_max, bytes_max });
+        }
+        collected
+    }
+
+    fn add(&mut self, entity: EntityId, sequence: SequenceNumber, entry: &Entry) {
+        self.after = self.after.max(entry.visible_after);
+        let attempts = entry.attempts;
+        let Some(body) = &entry.body else {
+            self.bodies.want(entity, sequence, entry.traces, &mut self.request);
+            self.items.push(Item::BodyMissing { sequence, attempts });
+            return;
+        };
+        self.items.push(Item::Whole(Browsed {
+            sequence,
+            message: std::sync::Arc::clone(&body.message),
+            attempts,
+            application_properties: body.application_properties.clone(),
+            state: MessageState::Active,
+        }));
+    }
+}
+
+impl Item {
+    fn whole(self) -> Option<Browsed> {
+        match self {
+            Item::Whole(browsed) => Some(browsed),
+            Item::BodyMissing { .. } => None,
+        }
+    }
+}
+
+fn browsed_row(row: PageRow) -> Option<Browsed> {
+    let body = row.body?;
+    Some(Browsed {
+        sequence: row.sequence,
+        message: body.message,
+        attempts: row.attempts,
+        application_properties: body.application_properties,
+        state: MessageState::Active,
+    })
+}

@@ -1,0 +1,55 @@
+//! Taking messages in.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::Broker;
+use crate::change::Change;
+use crate::effect::Reply;
+use crate::error::Error;
+use crate::id::EntityId;
+use crate::message::IncomingMessage;
+use crate::queue::Queue;
+
+impl Broker {
+    /// All or none.
+    pub(super) fn send(
+        &mut self,
+        entity: EntityId,
+        messages: SmallVec<[IncomingMessage; 1]>,
+    ) -> Result<Reply, Error> {
+        let queue = self.queue(entity)?;
+        self.may_take(queue, &messages)?;
+        let mut sequence = queue.next_sequence();
+        for message in messages {
+            let message = Arc::new(message.into_stored(sequence, self.now));
+            self.commit(&Change::Accepted { entity, sequence, message });
+            self.counters.accepted += 1;
+            sequence = sequence.next();
+        }
+        Ok(Reply::Accepted)
+    }
+
+    fn may_take(&self, queue: &Queue, messages: &[IncomingMessage]) -> Result<(), Error> {
+        let settings = queue.settings();
+        let path = || queue.definition.path.to_string();
+        let Some(dead_letter) = queue.definition.dead_letter else {
+            return Err(Error::NotAllowed("Messages cannot be sent to a subqueue."));
+        };
+        let mut total = 0_u64;
+        for message in messages {
+            let (size, limit) = (message.size(), settings.message_bytes_max);
+            if limit < size {
+                return Err(Error::MessageTooLarge { size, limit, path: path() });
+            }
+            total = total.saturating_add(size);
+        }
+        let size = queue.bytes().saturating_add(self.queue(dead_letter)?.bytes());
+        let limit = settings.entity_bytes_max;
+        if limit < size.saturating_add(total) {
+            return Err(Error::EntityFull { path: path(), size, limit });
+        }
+        Ok(())
+    }
+}

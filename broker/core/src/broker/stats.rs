@@ -1,0 +1,123 @@
+//! Numbers for dashboards and tests. The core keeps plain counters; what becomes of them is the
+//! shell's.
+
+use super::Broker;
+use crate::entity::path::EntityPath;
+use crate::entity::settings::QueueSettings;
+use crate::id::{EntityId, SequenceNumber};
+use crate::time::Timestamp;
+
+/// What happened since the process began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Messages taken in.
+    pub accepted: u64,
+    /// Deliveries made.
+    pub delivered: u64,
+    /// Messages removed because the work was done.
+    pub completed: u64,
+    /// Deliveries given up by their receivers.
+    pub abandoned: u64,
+    /// Deliveries given back uncounted.
+    pub released: u64,
+    /// Locks that ran out.
+    pub locks_expired: u64,
+    /// Messages moved to a dead-letter subqueue.
+    pub dead_lettered: u64,
+    /// Pages asked of the store.
+    pub pages_read: u64,
+    /// Messages whose rows could not be read. Anything but zero means a damaged store.
+    pub damaged: u64,
+}
+
+/// How a queue stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct QueueStats {
+    /// Its path.
+    pub path: EntityPath,
+    /// Messages in it, locked ones included.
+    pub active_count: u64,
+    /// Messages in its dead-letter subqueue.
+    pub dead_letter_count: u64,
+    /// Octets of both.
+    pub bytes: u64,
+    /// Messages locked now.
+    pub locked_count: u64,
+    /// Messages of it in memory, with or without their bodies.
+    pub resident_count: u64,
+    /// Receivers it serves.
+    pub receiver_count: u64,
+}
+
+/// What survives a crash, for comparing: a broker loaded from the rows has the same.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DurableState {
+    /// What the next entity gets.
+    pub next_entity: EntityId,
+    /// All entities, by id.
+    pub entities: Vec<DurableEntity>,
+}
+
+/// What survives of one entity. Its messages are rows, and compared as such.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DurableEntity {
+    /// Its number.
+    pub entity: EntityId,
+    /// Its path.
+    pub path: EntityPath,
+    /// How it behaves.
+    pub settings: QueueSettings,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// What its next message gets.
+    pub next_sequence: SequenceNumber,
+    /// How many messages it has.
+    pub count: u64,
+    /// Octets of them.
+    pub bytes: u64,
+}
+
+impl Broker {
+    /// What happened since the process began.
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Octets of memory that messages and their bookkeeping take, by our own reckoning.
+    pub const fn resident_bytes(&self) -> usize {
+        self.memory
+    }
+
+    /// How all queues stand.
+    pub fn queue_stats(&self) -> impl Iterator<Item = QueueStats> {
+        self.queues.iter().flatten().filter_map(|queue| {
+            let dead_letter = self.queue(queue.definition.dead_letter?).ok()?;
+            Some(QueueStats {
+                path: queue.definition.path.clone(),
+                active_count: queue.count(),
+                dead_letter_count: dead_letter.count(),
+                bytes: queue.bytes() + dead_letter.bytes(),
+                locked_count: queue.locks.len() as u64,
+                resident_count: queue.resident_count() as u64,
+                receiver_count: queue.receivers.len() as u64,
+            })
+        })
+    }
+
+    /// What would survive a crash, once everything handed out so far is durable.
+    pub fn durable_state(&self) -> DurableState {
+        let entities = self.queues.iter().flatten().map(|queue| DurableEntity {
+            entity: queue.id(),
+            path: queue.definition.path.clone(),
+            settings: *queue.settings(),
+            created_at: queue.definition.created_at,
+            next_sequence: queue.next_sequence(),
+            count: queue.count(),
+            bytes: queue.bytes(),
+        });
+        DurableState {
+            next_entity: EntityId(u32::try_from(self.queues.len()).unwrap_or(u32::MAX)),
+            entities: entities.collect(),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Everything that can have happened: the facts. A command that is not refused comes to a list of
+//! these; memory and rows follow from them alone.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::effect::MessageLock;
+use crate::entity::path::EntityPath;
+use crate::entity::settings::QueueSettings;
+use crate::id::{EntityId, LockToken, SequenceNumber};
+use crate::message::StoredMessage;
+use crate::time::Timestamp;
+
+/// One fact.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// There is a new queue, and its dead-letter subqueue.
+    QueueCreated {
+        entity: EntityId,
+        dead_letter: EntityId,
+        path: EntityPath,
+        settings: QueueSettings,
+        at: Timestamp,
+    },
+    /// A queue and its subqueue behave differently from now on.
+    SettingsChanged { entity: EntityId, settings: QueueSettings },
+    /// A queue holds a new message, at the end.
+    Accepted { entity: EntityId, sequence: SequenceNumber, message: Arc<StoredMessage> },
+    /// A receiver holds a message. Not written: a crash frees all locks.
+    Locked { entity: EntityId, sequence: SequenceNumber, lock: MessageLock },
+    /// A lock lasts longer. Not written either.
+    Renewed { entity: EntityId, token: LockToken, until: Timestamp },
+    /// A locked message is free again.
+    Returned {
+        entity: EntityId,
+        sequence: SequenceNumber,
+        /// The new number of failed deliveries, if this was one.
+        attempts: Option<u32>,
+        /// The section that replaces the message's own from now on, if it was changed.
+        application_properties: Option<Bytes>,
+    },
+    /// A message is gone: completed, or delivered to a receiver that wanted no lock.
+    Removed { entity: EntityId, sequence: SequenceNumber },
+    /// A message left for the dead-letter subqueue, where it keeps its number.
+    DeadLettered {
+        entity: EntityId,
+        to: EntityId,
+        sequence: SequenceNumber,
+        attempts: u32,
+        message: Arc<StoredMessage>,
+        application_properties: Bytes,
+    },
+    /// A message can no longer be read: its row is damaged, or not there.
+    Lost { entity: EntityId, sequence: SequenceNumber, row_exists: bool },
+}

@@ -1,0 +1,5 @@
+//! What has a path in a namespace, and the rules about paths and settings.
+
+pub mod namespace;
+pub mod path;
+pub mod settings;

@@ -1,0 +1,43 @@
+//! The container of all entities that a host name stands for: which path is which entity.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::entity::path::{EntityPath, Subqueue};
+use crate::id::EntityId;
+
+/// The entities of one namespace by name. Names compare without regard to case.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Namespace {
+    queues: BTreeMap<Arc<str>, QueueEntities>,
+}
+
+/// A queue and its subqueue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct QueueEntities {
+    pub(crate) main: EntityId,
+    pub(crate) dead_letter: EntityId,
+}
+
+impl Namespace {
+    /// Which entity a path names, if there is one.
+    pub fn resolve(&self, path: &EntityPath) -> Option<EntityId> {
+        let entities = self.queue(path)?;
+        match path.subqueue() {
+            Subqueue::Main => Some(entities.main),
+            Subqueue::DeadLetter => Some(entities.dead_letter),
+            // Nothing is forwarded, so there is nothing it could hold.
+            Subqueue::TransferDeadLetter => None,
+        }
+    }
+
+    /// The queue a path belongs to, whatever part of it is named.
+    pub(crate) fn queue(&self, path: &EntityPath) -> Option<QueueEntities> {
+        self.queues.get(path.folded_name()).copied()
+    }
+
+    pub(crate) fn insert(&mut self, path: &EntityPath, entities: QueueEntities) {
+        let before = self.queues.insert(Arc::clone(path.folded_name()), entities);
+        assert_eq!(before, None, "a path names one entity");
+    }
+}

@@ -1,0 +1,305 @@
+//! Addresses as clients write them, and the one form we compare them in.
+//!
+//! Clients write the same queue as `orders`, `/orders`, `amqps://host:5671/orders`, `Orders`,
+//! `orders/$DeadLetterQueue` and so on. All forms are parsed here, once, at the edge.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// Which part of a queue or subscription.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Subqueue {
+    /// The entity itself.
+    Main,
+    /// Where messages go that could not be processed.
+    DeadLetter,
+    /// Where messages go that could not be forwarded.
+    TransferDeadLetter,
+}
+
+impl Subqueue {
+    /// As it stands at the end of a path.
+    const fn suffix(self) -> &'static str {
+        match self {
+            Subqueue::Main => "",
+            Subqueue::DeadLetter => "/$DeadLetterQueue",
+            Subqueue::TransferDeadLetter => "/$Transfer/$DeadLetterQueue",
+        }
+    }
+}
+
+/// The path of an entity in its namespace, or of a subqueue of it. Compares without regard to case,
+/// displays as it was written.
+#[derive(Clone, Debug)]
+pub struct EntityPath {
+    name: Arc<str>,
+    /// `name` in lower case; the same value where it already is.
+    folded: Arc<str>,
+    subqueue: Subqueue,
+}
+
+/// What an address names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Address {
+    /// The entity.
+    pub path: EntityPath,
+    /// Whether the address ends in `/$management`, and so means the entity's management node.
+    pub management: bool,
+}
+
+/// Why an address names nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum PathError {
+    /// There is nothing left after host and slashes.
+    #[error("the address is empty")]
+    Empty,
+    /// Longer than [`EntityPath::LEN_MAX`].
+    #[error("the path is longer than 260 characters")]
+    TooLong,
+    /// A percent sign without two hexadecimal digits, or octets that are no UTF-8.
+    #[error("the percent-encoding is broken")]
+    PercentEncoding,
+    /// A character that no name has, or one that cannot stand where it does.
+    #[error("the name contains a character that is not allowed there")]
+    Character,
+}
+
+impl EntityPath {
+    /// Characters of a queue's or topic's path, by the documentation.
+    pub const LEN_MAX: usize = 260;
+
+    /// Takes an address apart, in any of the forms that clients use. What it names need not exist,
+    /// nor be a name that could be given to an entity.
+    pub fn parse(address: &str) -> Result<Address, PathError> {
+        let path = strip_authority(address).trim_matches('/');
+        let decoded = percent_decode(path)?;
+        let mut rest = decoded.trim_matches('/');
+        let mut management = false;
+        if let Some(before) = strip_last_segment(rest, "$management") {
+            management = true;
+            rest = before;
+        }
+        let mut subqueue = Subqueue::Main;
+        if let Some(before) = strip_last_segment(rest, "$deadletterqueue") {
+            subqueue = Subqueue::DeadLetter;
+            rest = before;
+            if let Some(before) = strip_last_segment(rest, "$transfer") {
+                subqueue = Subqueue::TransferDeadLetter;
+                rest = before;
+            }
+        }
+        if rest.is_empty() {
+            return Err(PathError::Empty);
+        }
+        if Self::LEN_MAX < rest.len() {
+            return Err(PathError::TooLong);
+        }
+        Ok(Address { path: EntityPath::new(rest, subqueue), management })
+    }
+
+    /// The path of an entity to create: letters, digits, `.`, `-`, `_`, and `/` between segments,
+    /// with a letter or digit at either end.
+    pub fn for_new_entity(name: &str) -> Result<EntityPath, PathError> {
+        if name.is_empty() {
+            return Err(PathError::Empty);
+        }
+        if Self::LEN_MAX < name.len() {
+            return Err(PathError::TooLong);
+        }
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/');
+        let ends_well = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.ends_with(|c: char| c.is_ascii_alphanumeric());
+        if !name.chars().all(allowed) || !ends_well || name.contains("//") {
+            return Err(PathError::Character);
+        }
+        Ok(EntityPath::new(name, Subqueue::Main))
+    }
+
+    fn new(name: &str, subqueue: Subqueue) -> Self {
+        let name: Arc<str> = name.into();
+        let folded = if name.chars().any(char::is_uppercase) {
+            name.to_lowercase().into()
+        } else {
+            Arc::clone(&name)
+        };
+        EntityPath { name, folded, subqueue }
+    }
+
+    /// The entity's name as it was written, without a subqueue.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The name as it is compared.
+    pub(crate) fn folded_name(&self) -> &Arc<str> {
+        &self.folded
+    }
+
+    /// Which part of the entity is meant.
+    pub const fn subqueue(&self) -> Subqueue {
+        self.subqueue
+    }
+
+    /// The same entity, another part.
+    #[must_use]
+    pub fn with_subqueue(&self, subqueue: Subqueue) -> Self {
+        EntityPath { subqueue, ..self.clone() }
+    }
+}
+
+impl PartialEq for EntityPath {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for EntityPath {}
+
+impl PartialOrd for EntityPath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for EntityPath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (&self.folded, self.subqueue).cmp(&(&other.folded, other.subqueue))
+    }
+}
+
+impl Hash for EntityPath {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.folded, self.subqueue).hash(state);
+    }
+}
+
+impl fmt::Display for EntityPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.name, self.subqueue.suffix())
+    }
+}
+
+/// What follows `scheme://host:port`, or everything when there is no scheme.
+fn strip_authority(address: &str) -> &str {
+    let Some((scheme, rest)) = address.split_once("://") else { return address };
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    if !is_scheme {
+        return address;
+    }
+    rest.split_once('/').map_or("", |(_, path)| path)
+}
+
+/// Decodes once: `%2524` becomes `%24`, not `$`.
+fn percent_decode(text: &str) -> Result<Cow<'_, str>, PathError> {
+    if !text.contains('%') {
+        return Ok(Cow::Borrowed(text));
+    }
+    let mut octets = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        if *first != b'%' {
+            octets.push(*first);
+            continue;
+        }
+        let ([high, low], after) = rest.split_first_chunk().ok_or(PathError::PercentEncoding)?;
+        octets.push(hex_digit(*high)? << 4 | hex_digit(*low)?);
+        rest = after;
+    }
+    String::from_utf8(octets).map(Cow::Owned).map_err(|_| PathError::PercentEncoding)
+}
+
+const fn hex_digit(digit: u8) -> Result<u8, PathError> {
+    match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        b'A'..=b'F' => Ok(digit - b'A' + 10),
+        _ => Err(PathError::PercentEncoding),
+    }
+}
+
+/// What stands before the last segment, if that is the one we look for (in lower case).
+fn strip_last_segment<'a>(path: &'a str, segment: &str) -> Option<&'a str> {
+    let (before, last) = path.rsplit_once('/').unwrap_or(("", path));
+    last.eq_ignore_ascii_case(segment).then_some(before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(address: &str, expected: &str) {
+        let parsed = EntityPath::parse(address).unwrap();
+        let management = if parsed.management { "/$management" } else { "" };
+        assert_eq!(format!("{}{management}", parsed.path), expected);
+    }
+
+    #[test]
+    fn every_form_of_an_address_is_understood() {
+        check("orders", "orders");
+        check("/orders", "orders");
+        check("/orders/", "orders");
+        check("amqps://host:5671/orders", "orders");
+        check("amqp://host/orders", "orders");
+        check("sb://host.servicebus.windows.net/orders", "orders");
+        check("eu/west/orders", "eu/west/orders");
+        check("orders/$management", "orders/$management");
+        check("amqps://host/orders/$Management", "orders/$management");
+        check("orders/$DeadLetterQueue", "orders/$DeadLetterQueue");
+        check("orders/$deadletterqueue", "orders/$DeadLetterQueue");
+        check("orders/$DeadLetterQueue/$management", "orders/$DeadLetterQueue/$management");
+        check("orders/$Transfer/$DeadLetterQueue", "orders/$Transfer/$DeadLetterQueue");
+        check("/orders%2F%24DeadLetterQueue", "orders/$DeadLetterQueue");
+        check("%6frders", "orders");
+        check("a%2541", "a%41");
+        check("topic/Subscriptions/sub", "topic/Subscriptions/sub");
+        check("not a scheme://x", "not a scheme://x");
+    }
+
+    #[test]
+    fn broken_addresses_are_refused() {
+        let refused = |address: &str| EntityPath::parse(address).unwrap_err();
+        assert_eq!(refused(""), PathError::Empty);
+        assert_eq!(refused("///"), PathError::Empty);
+        assert_eq!(refused("amqp://host"), PathError::Empty);
+        assert_eq!(refused("amqp://host/"), PathError::Empty);
+        assert_eq!(refused("$management"), PathError::Empty);
+        assert_eq!(refused("/$DeadLetterQueue"), PathError::Empty);
+        assert_eq!(refused("a%2"), PathError::PercentEncoding);
+        assert_eq!(refused("a%zz"), PathError::PercentEncoding);
+        assert_eq!(refused("a%ff"), PathError::PercentEncoding);
+        assert_eq!(refused(&"a".repeat(261)), PathError::TooLong);
+    }
+
+    #[test]
+    fn case_is_kept_and_does_not_matter() {
+        let path = |address: &str| EntityPath::parse(address).unwrap().path;
+        assert_eq!(path("Orders"), path("oRDERS"));
+        assert_eq!(path("Orders").to_string(), "Orders");
+        assert_ne!(path("orders"), path("orders/$DeadLetterQueue"));
+        assert_eq!(
+            path("orders").with_subqueue(Subqueue::DeadLetter),
+            path("ORDERS/$deadLetterQueue")
+        );
+    }
+
+    #[test]
+    fn names_of_new_entities_have_rules() {
+        for good in ["a", "orders", "Eu/West-1/orders_2.x", "0"] {
+            assert_eq!(
+                EntityPath::for_new_entity(good).map(|path| path.to_string()),
+                Ok(good.into())
+            );
+        }
+        for bad in ["/a", "a/", "a//b", "a b", "$cbs", "a/$management", "-a", "a.", "é", "a%20b"] {
+            assert_eq!(EntityPath::for_new_entity(bad), Err(PathError::Character), "{bad}");
+        }
+        assert_eq!(EntityPath::for_new_entity(""), Err(PathError::Empty));
+        assert_eq!(EntityPath::for_new_entity(&"a".repeat(261)), Err(PathError::TooLong));
+    }
+}

@@ -1,0 +1,78 @@
+//! What can be refused, in Service Bus words. `Display` is written for the client that is refused;
+//! it tells nothing but what the client asked for and the limits that are public anyway.
+//!
+//! How each becomes an AMQP condition is the server's business, in one table.
+
+/// Why a command was refused. It then changed nothing.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such entity, or no such subqueue of it. Clients match this text.
+    #[error("The messaging entity '{0}' could not be found.")]
+    EntityNotFound(String),
+    /// The lock expired, was settled, or never was.
+    #[error(
+        "The lock supplied is invalid. Either the lock expired, or the message has already been \
+         removed from the queue."
+    )]
+    MessageLockLost,
+    /// No message has this number.
+    #[error("The message with sequence number {0} could not be found.")]
+    MessageNotFound(u64),
+    /// A message is bigger than the entity takes.
+    #[error(
+        "The received message (size: {size} bytes) exceeds the limit of {limit} bytes allowed on \
+         '{path}'."
+    )]
+    MessageTooLarge {
+        /// Its octets.
+        size: u64,
+        /// The octets allowed.
+        limit: u64,
+        /// By which entity.
+        path: String,
+    },
+    /// The entity holds all it may.
+    #[error(
+        "The maximum entity size has been reached or exceeded for Queue: '{path}'. Size of entity \
+         in bytes:{size}, Max entity size in bytes:{limit}."
+    )]
+    EntityFull {
+        /// Which.
+        path: String,
+        /// The octets it holds.
+        size: u64,
+        /// The octets it may hold.
+        limit: u64,
+    },
+    /// The entity does not do that.
+    #[error("{0}")]
+    NotAllowed(&'static str),
+    /// The broker does not do that yet.
+    #[error("{0} is not implemented.")]
+    NotImplemented(&'static str),
+    /// What was asked makes no sense, whatever the state.
+    #[error("{0}")]
+    InvalidArgument(&'static str),
+    /// Too much at once. Worth trying again.
+    #[error("The request was terminated because the entity is being throttled. {0}")]
+    ServerBusy(&'static str),
+    /// The rows could not be read. Worth trying again.
+    #[error("The store did not answer. Please try again.")]
+    StoreUnavailable,
+}
+
+/// Why the state could not be loaded. The store holds what this release did not write, or lost rows.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A row is not of a form this release reads.
+    #[error("row {key} of the broker's state cannot be read: {what}")]
+    UnreadableRow {
+        /// The row's key in hex.
+        key: String,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// Rows do not fit together.
+    #[error("the broker's state does not fit together: {0}")]
+    Inconsistent(String),
+}

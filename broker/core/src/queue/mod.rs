@@ -1,0 +1,462 @@
+//! A queue: which messages it holds, where each of them stands, who waits for them.
+//!
+//! `decide_*` read and may refuse; [`Queue::apply`] takes facts and cannot fail. A subqueue is a queue
+//! like any other, but for having no dead-letter subqueue of its own.
+//!
+//! What is here is memory only. Rows are [`crate::rows`]'s; which entity is touched, effects and
+//! time belong to the broker (`crate::broker`).
+
+mod decide;
+pub(crate) mod lock;
+pub(crate) mod paging;
+mod ready;
+pub(crate) mod receiver;
+mod standing;
+#[cfg(test)]
+pub(crate) mod tests;
+mod window;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use peeklock_storage::CommitPosition;
+
+pub(crate) use self::decide::Decision;
+use self::lock::{Held, LockTable};
+use self::ready::ReadyOrder;
+use self::receiver::Receivers;
+pub(crate) use self::standing::{Body, Entry, Standing, Traces};
+use self::window::Window;
+pub(crate) use self::window::{Room, Zone};
+use crate::change::Change;
+use crate::entity::path::EntityPath;
+use crate::entity::settings::QueueSettings;
+use crate::id::{EntityId, LockToken, SequenceNumber};
+use crate::message::StoredMessage;
+use crate::time::Timestamp;
+
+/// What a queue is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Definition {
+    pub(crate) entity: EntityId,
+    /// Where its dead letters go; `None` for a dead-letter subqueue.
+    pub(crate) dead_letter: Option<EntityId>,
+    pub(crate) path: EntityPath,
+    pub(crate) settings: QueueSettings,
+    pub(crate) created_at: Timestamp,
+}
+
+/// What is exact after every commit, and written with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Numbers {
+    /// What the next message gets. All messages have lower ones.
+    pub(crate) next_sequence: SequenceNumber,
+    /// No message has a lower one, and no row at or above it was ever removed behind another that
+    /// is still there, unless we hold that one in memory: where reading may start.
+    pub(crate) head: SequenceNumber,
+    /// How many messages there are.
+    pub(crate) count: u64,
+    /// Octets of them.
+    pub(crate) bytes: u64,
+}
+
+/// A queue or dead-letter subqueue.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) definition: Definition,
+    next_sequence: SequenceNumber,
+    count: u64,
+    bytes: u64,
+    entries: BTreeMap<SequenceNumber, Entry>,
+    ready: ReadyOrder,
+    doomed: BTreeSet<SequenceNumber>,
+    pub(crate) locks: LockTable,
+    pub(crate) receivers: Receivers,
+    pub(crate) window: Window,
+    /// Octets that `entries` takes.
+    memory: usize,
+    /// Octets of the messages in memory that are ready.
+    ready_bytes: u64,
+    /// When the broker has planned to look at this queue's deadlines.
+    pub(crate) wake_at: Option<Timestamp>,
+    /// Whether the entity row is to be written this turn.
+    pub(crate) dirty: bool,
+}
+
+/// What the queue would give to the next receiver.
+pub(crate) enum Offer {
+    /// Nothing that is in memory.
+    Nothing,
+    /// This one, but its body has to be read first.
+    BodyMissing,
+    /// This one.
+    Message(SequenceNumber),
+}
+
+impl Queue {
+    pub(crate) fn new(definition: Definition) -> Self {
+        let first = SequenceNumber::FIRST;
+        Queue::load(definition, Numbers { next_sequence: first, head: first, count: 0, bytes: 0 })
+    }
+
+    /// A queue whose messages are all on disk.
+    pub(crate) fn load(definition: Definition, numbers: Numbers) -> Self {
+        let on_disk = (numbers.count != 0).then_some(numbers.head..numbers.next_sequence);
+        Queue {
+            definition,
+            next_sequence: numbers.next_sequence,
+            count: numbers.count,
+            bytes: numbers.bytes,
+            entries: BTreeMap::new(),
+            ready: ReadyOrder::default(),
+            doomed: BTreeSet::new(),
+            locks: LockTable::default(),
+            receivers: Receivers::default(),
+            window: Window::new(on_disk),
+            memory: 0,
+            ready_bytes: 0,
+            wake_at: None,
+            dirty: false,
+        }
+    }
+
+    pub(crate) const fn id(&self) -> EntityId {
+        self.definition.entity
+    }
+
+    pub(crate) const fn settings(&self) -> &QueueSettings {
+        &self.definition.settings
+    }
+
+    pub(crate) const fn next_sequence(&self) -> SequenceNumber {
+        self.next_sequence
+    }
+
+    pub(crate) const fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Messages in memory, with or without their bodies.
+    pub(crate) fn resident_count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Octets of memory the messages take.
+    pub(crate) const fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// Messages that only the store holds.
+    pub(crate) fn on_disk_count(&self) -> u64 {
+        self.count - self.entries.len() as u64
+    }
+
+    pub(crate) fn numbers(&self) -> Numbers {
+        let lowest = self.entries.first_key_value().map(|(sequence, _)| *sequence);
+        let on_disk = self.window.on_disk().map(|range| range.start);
+        let head = match (lowest, on_disk) {
+            (Some(lowest), Some(on_disk)) => lowest.min(on_disk),
+            (lowest, on_disk) => lowest.or(on_disk).unwrap_or(self.next_sequence),
+        };
+        let (count, bytes) = (self.count, self.bytes);
+        Numbers { next_sequence: self.next_sequence, head, count, bytes }
+    }
+
+    pub(crate) fn entry(&self, sequence: SequenceNumber) -> Option<&Entry> {
+        self.entries.get(&sequence)
+    }
+
+    pub(crate) fn entries_from(
+        &self,
+        from: SequenceNumber,
+    ) -> impl Iterator<Item = (SequenceNumber, &Entry)> {
+        self.entries.range(from..).map(|(sequence, entry)| (*sequence, entry))
+    }
+
+    /// A message that has to leave and can, because its body is in memory.
+    pub(crate) fn next_doomed(&self) -> Option<SequenceNumber> {
+        let has_body = |sequence: &SequenceNumber| self.entries[sequence].body.is_some();
+        self.doomed.iter().copied().find(has_body)
+    }
+
+    pub(crate) fn offer(&self) -> Offer {
+        match self.ready.first() {
+            None => Offer::Nothing,
+            Some(sequence) if self.entries[&sequence].body.is_none() => Offer::BodyMissing,
+            Some(sequence) => Offer::Message(sequence),
+        }
+    }
+
+    /// The numbers whose messages only the store holds.
+    pub(crate) fn on_disk(&self) -> Option<Range<SequenceNumber>> {
+        self.window.on_disk().cloned()
+    }
+
+    /// Applies a fact about this queue as the source, which may differ from what `room` would allow
+    /// for. Says which rows the message had besides its own. A fact that does not fit is our bug, and
+    /// stopping beats guessing.
+    pub(crate) fn apply(
+        &mut self,
+        change: &Change,
+        position: CommitPosition,
+        room: Room,
+    ) -> Traces {
+        match change {
+            Change::QueueCreated { .. } => Traces::default(),
+            Change::SettingsChanged { settings, .. } => {
+                self.definition.settings = *settings;
+                Traces::default()
+            }
+            Change::Accepted { sequence, message, .. } => {
+                assert_eq!(*sequence, self.next_sequence, "numbers have no gaps");
+                self.arrive(*sequence, fresh_entry(message, position), room);
+                Traces::default()
+            }
+            Change::Locked { sequence, lock, .. } => {
+                let held = Held { sequence: *sequence, until: lock.until };
+                self.locks.insert(lock.token, held);
+                self.place(*sequence, Standing::Locked(lock.token));
+                if room.tight {
+                    self.drop_body(*sequence);
+                }
+                Traces::default()
+            }
+            Change::Renewed { token, until, .. } => {
+                self.locks.renew(*token, *until);
+                Traces::default()
+            }
+            Change::Returned { sequence, attempts, application_properties, .. } => {
+                self.give_back(*sequence, *attempts, application_properties.as_ref(), position)
+            }
+            Change::Removed { sequence, .. }
+            | Change::DeadLettered { sequence, .. }
+            | Change::Lost { sequence, .. } => self.remove(*sequence),
+        }
+    }
+
+    /// Takes in a message from another entity, with the number it had there.
+    pub(crate) fn apply_arrival(
+        &mut self,
+        sequence: SequenceNumber,
+        attempts: u32,
+        message: &Arc<StoredMessage>,
+        application_properties: &Bytes,
+        position: CommitPosition,
+        room: Room,
+    ) {
+        let mut entry = fresh_entry(message, position);
+        entry.attempts = attempts;
+        entry.traces = Traces { marked: attempts != 0, overlaid: true };
+        if let Some(body) = &mut entry.body {
+            body.application_properties = Some(application_properties.clone());
+        }
+        self.arrive(sequence, entry, room);
+    }
+
+    fn give_back(
+        &mut self,
+        sequence: SequenceNumber,
+        attempts: Option<u32>,
+        application_properties: Option<&Bytes>,
+        position: CommitPosition,
+    ) -> Traces {
+        let entry = self.entries.get_mut(&sequence).expect("a returned message is in memory");
+        let traces = entry.traces;
+        if let Some(attempts) = attempts {
+            entry.attempts = attempts;
+            entry.traces.marked = true;
+            entry.visible_after = position;
+        }
+        if let Some(section) = application_properties {
+            entry.traces.overlaid = true;
+            entry.visible_after = position;
+            if let Some(body) = &mut entry.body {
+                self.memory -= body.memory();
+                body.application_properties = Some(section.clone());
+                self.memory += body.memory();
+            }
+        }
+        let failed_too_often = self.definition.dead_letter.is_some()
+            && attempts.is_some_and(|attempts| self.definition.settings.attempts_max <= attempts);
+        let standing = if failed_too_often { Standing::Doomed } else { Standing::Ready };
+        self.place(sequence, standing);
+        traces
+    }
+
+    /// Keeps a message in memory. The caller has seen to it that it belongs there.
+    fn insert(&mut self, sequence: SequenceNumber, entry: Entry, in_order: bool) {
+        self.memory += entry.memory();
+        match entry.standing {
+            Standing::Ready => {
+                self.ready_bytes += entry.size;
+                if in_order {
+                    self.ready.insert(sequence);
+                }
+            }
+            Standing::Doomed => {
+                self.doomed.insert(sequence);
+            }
+            Standing::Locked(_) => unreachable!("no message arrives locked"),
+        }
+        let before = self.entries.insert(sequence, entry);
+        assert!(before.is_none(), "a number is given to one message");
+    }
+
+    /// Changes where a message stands. With [`Queue::insert`] and [`Queue::detach`] the only writer of
+    /// `standing`, so the ready order, the doomed and the lock table cannot drift from it.
+    fn place(&mut self, sequence: SequenceNumber, standing: Standing) {
+        let entry = self.entries.get_mut(&sequence).expect("only messages in memory move");
+        let before = std::mem::replace(&mut entry.standing, standing);
+        if before == Standing::Ready {
+            self.ready_bytes -= entry.size;
+        }
+        if standing == Standing::Ready {
+            self.ready_bytes += entry.size;
+        }
+        self.leave(sequence, before);
+        match standing {
+            Standing::Ready => self.ready.insert(sequence),
+            Standing::Doomed => {
+                self.doomed.insert(sequence);
+            }
+            Standing::Locked(token) => {
+                assert!(self.locks.held(token).is_some(), "a lock is in the table first");
+                assert_eq!(before, Standing::Ready, "locked while not ready");
+            }
+        }
+    }
+
+    fn leave(&mut self, sequence: SequenceNumber, standing: Standing) {
+        match standing {
+            Standing::Ready => self.ready.remove(sequence),
+            Standing::Doomed => {
+                self.doomed.remove(&sequence);
+            }
+            Standing::Locked(token) => self.locks.remove(token),
+        }
+    }
+
+    /// Takes a message out for good.
+    fn remove(&mut self, sequence: SequenceNumber) -> Traces {
+        let entry = self.detach(sequence);
+        self.leave(sequence, entry.standing);
+        self.count -= 1;
+        self.bytes -= entry.size;
+        entry.traces
+    }
+
+    /// Takes a message out of memory, leaving the order it stood in to the caller.
+    fn detach(&mut self, sequence: SequenceNumber) -> Entry {
+        let entry = self.entries.remove(&sequence).expect("only messages in memory leave");
+        self.memory -= entry.memory();
+        if entry.standing == Standing::Ready {
+            self.ready_bytes -= entry.size;
+        }
+        entry
+    }
+
+    fn drop_body(&mut self, sequence: SequenceNumber) {
+        let entry = self.entries.get_mut(&sequence).expect("only messages in memory have bodies");
+        if let Some(body) = entry.body.take() {
+            self.memory -= body.memory();
+        }
+    }
+
+    /// Puts back a body that was read, if its message is still there without one.
+    pub(crate) fn restore_body(&mut self, sequence: SequenceNumber, body: Body) {
+        if let Some(entry) = self.entries.get_mut(&sequence)
+            && entry.body.is_none()
+        {
+            self.memory += body.memory();
+            entry.body = Some(body);
+        }
+    }
+
+    /// Says what does not fit together.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let path = &self.definition.path;
+        let mut found = (0, 0, 0, 0);
+        for (sequence, entry) in &self.entries {
+            found.0 += entry.memory();
+            match entry.standing {
+                Standing::Ready
+                    if self.window.zone(*sequence, self.next_sequence) == Zone::Tail => {}
+                Standing::Ready => found.1 += 1,
+                Standing::Doomed => found.2 += 1,
+                Standing::Locked(token) => {
+                    found.3 += 1;
+                    if self.locks.held(token).map(|held| held.sequence) != Some(*sequence) {
+                        return Err(format!("{path}: message {sequence} has a lock of its own"));
+                    }
+                }
+            }
+            if self.next_sequence <= *sequence {
+                return Err(format!("{path}: message {sequence} is above the next number"));
+            }
+            if self.window.zone(*sequence, self.next_sequence) == Zone::Disk {
+                return Err(format!(
+                    "{path}: message {sequence} is in memory and in the disk zone"
+                ));
+            }
+        }
+        let expected = (self.memory, self.ready.len(), self.doomed.len(), self.locks.len());
+        if found != expected {
+            return Err(format!(
+                "{path}: memory, ready, doomed, locked: {found:?}, not {expected:?}"
+            ));
+        }
+        let resident = self.entries.len() as u64;
+        if self.count < resident || (self.window.on_disk().is_none() && self.count != resident) {
+            return Err(format!("{path}: {} messages, {resident} in memory", self.count));
+        }
+        if !self.ready.iter().is_sorted() || self.ready.iter().count() != self.ready.len() {
+            return Err(format!("{path}: ready messages out of order"));
+        }
+        self.locks.check().and_then(|()| self.receivers.check()).map_err(|e| format!("{path}: {e}"))
+    }
+}
+
+fn fresh_entry(message: &Arc<StoredMessage>, position: CommitPosition) -> Entry {
+    Entry {
+        standing: Standing::Ready,
+        attempts: 0,
+        traces: Traces::default(),
+        size: message.size(),
+        visible_after: position,
+        body: Some(Body { message: Arc::clone(message), application_properties: None }),
+    }
+}
+
+/// What a delivery needs, taken in one look.
+pub(crate) struct Content {
+    pub(crate) message: Arc<StoredMessage>,
+    pub(crate) application_properties: Option<Bytes>,
+    pub(crate) attempts: u32,
+    pub(crate) visible_after: CommitPosition,
+}
+
+impl Queue {
+    /// A message whose body is in memory.
+    pub(crate) fn content(&self, sequence: SequenceNumber) -> Option<Content> {
+        let entry = self.entries.get(&sequence)?;
+        let body = entry.body.as_ref()?;
+        Some(Content {
+            message: Arc::clone(&body.message),
+            application_properties: body.application_properties.clone(),
+            attempts: entry.attempts,
+            visible_after: entry.visible_after,
+        })
+    }
+
+    /// The lock a token names, if it is in force.
+    pub(crate) fn lock_in_force(&self, now: Timestamp, token: LockToken) -> Option<Held> {
+        // The timer may not have fired yet. The lock is gone all the same.
+        self.locks.held(token).filter(|held| now < held.until)
+    }
+}

@@ -1,0 +1,245 @@
+//! Reading messages back: pages of a backlog, and bodies that were let go.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use peeklock_storage::{CommitPosition, Key, Table};
+
+use super::window::PageRead;
+use super::{Body, Entry, Queue, Standing, Traces};
+use crate::command::{ReadRequest, ReadRows};
+use crate::entity::settings::BrokerSettings;
+use crate::id::{EntityId, ReadId, SequenceNumber};
+use crate::message::StoredMessage;
+use crate::rows;
+use crate::time::Timestamp;
+
+/// Where the bodies asked for are in the answer.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct BodyPlan(Vec<(SequenceNumber, bool)>);
+
+impl BodyPlan {
+    /// Asks for one body, and for the section that replaces the message's own if there is one.
+    pub(crate) fn want(
+        &mut self,
+        entity: EntityId,
+        sequence: SequenceNumber,
+        traces: Traces,
+        request: &mut ReadRequest,
+    ) {
+        self.0.push((sequence, traces.overlaid));
+        request.gets.push((Table::Message, rows::message_key(entity, sequence)));
+        if traces.overlaid {
+            request.gets.push((Table::State, rows::properties_key(entity, sequence)));
+        }
+    }
+
+    /// The bodies in the answer; what is not there or not readable says whether there is a row.
+    pub(crate) fn read(
+        self,
+        gets: Vec<Option<Bytes>>,
+    ) -> impl Iterator<Item = (SequenceNumber, Result<Body, Unreadable>)> {
+        let mut gets = gets.into_iter();
+        self.0.into_iter().map(move |(sequence, overlaid)| {
+            let message = gets.next().flatten();
+            let section = if overlaid { gets.next().flatten() } else { None };
+            (sequence, read_body(message, section))
+        })
+    }
+}
+
+/// A row that should be there and readable, and is not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Unreadable {
+    pub(crate) row_exists: bool,
+}
+
+fn read_body(row: Option<Bytes>, section: Option<Bytes>) -> Result<Body, Unreadable> {
+    let row = row.ok_or(Unreadable { row_exists: false })?;
+    let message = StoredMessage::from_row(row).map_err(|_| Unreadable { row_exists: true })?;
+    Ok(Body { message: Arc::new(message), application_properties: section })
+}
+
+/// One message of a page.
+#[derive(Clone, Debug)]
+pub(crate) struct PageRow {
+    pub(crate) sequence: SequenceNumber,
+    pub(crate) size: u64,
+    pub(crate) attempts: u32,
+    pub(crate) traces: Traces,
+    /// `None` if the row is damaged.
+    pub(crate) body: Option<Body>,
+}
+
+/// Puts the rows of [`rows::page_scans`] together: the messages, and where the page ends. Every scan
+/// may have stopped early, at its own place; the page ends at the first of these.
+pub(crate) fn assemble(
+    rows: ReadRows,
+    range: &Range<SequenceNumber>,
+    rows_max: usize,
+    bytes_max: usize,
+) -> (Vec<PageRow>, SequenceNumber) {
+    let mut scans = rows.scans.into_iter();
+    let mut end = range.end;
+    let [messages, marks, sections] = std::array::from_fn(|_| {
+        let scan = scans.next().unwrap_or_default();
+        if let Some(last) = last_if_cut_off(&scan, rows_max, bytes_max) {
+            end = end.min(last.next());
+        }
+        scan.into_iter().filter_map(|(key, row)| Some((rows::sequence_of(&key)?, row))).peekable()
+    });
+    let (mut marks, mut sections) = (marks, sections);
+    let mut page = Vec::new();
+    for (sequence, row) in messages {
+        if end <= sequence {
+            break;
+        }
+        while marks.next_if(|(other, _)| *other < sequence).is_some() {}
+        while sections.next_if(|(other, _)| *other < sequence).is_some() {}
+        let mark = marks.next_if(|(other, _)| *other == sequence).map(|(_, row)| row);
+        let section = sections.next_if(|(other, _)| *other == sequence).map(|(_, row)| row);
+        let traces = Traces { marked: mark.is_some(), overlaid: section.is_some() };
+        let size = StoredMessage::size_of_row(&row);
+        let body = read_body(Some(row), section).ok();
+        let attempts = mark.as_deref().and_then(rows::read_mark).unwrap_or(0);
+        page.push(PageRow { sequence, size, attempts, traces, body });
+    }
+    (page, end)
+}
+
+fn last_if_cut_off(
+    scan: &[(Key, Bytes)],
+    rows_max: usize,
+    bytes_max: usize,
+) -> Option<SequenceNumber> {
+    let bytes: usize = scan.iter().map(|(key, row)| key.as_bytes().len() + row.len()).sum();
+    let (last, _) = scan.last().filter(|_| rows_max <= scan.len() || bytes_max <= bytes)?;
+    rows::sequence_of(last)
+}
+
+impl Queue {
+    /// Asks for the next page, if somebody waits for it and it is not being read already.
+    pub(crate) fn plan_page(
+        &mut self,
+        read: ReadId,
+        settings: &BrokerSettings,
+    ) -> Option<ReadRequest> {
+        let on_disk = self.window.on_disk()?.clone();
+        let idle = self.window.page.is_none() && self.window.retry_at.is_none();
+        let low = self.ready.len() < settings.page_rows_max
+            && self.ready_bytes < settings.page_bytes_max as u64
+            && self.entries.len() < settings.window_count_max;
+        if !idle || !low || !self.receivers.any_waiting() {
+            return None;
+        }
+        let scans =
+            rows::page_scans(self.id(), &on_disk, settings.page_rows_max, settings.page_bytes_max);
+        let joins_tail = self.on_disk_count() <= settings.page_rows_max as u64
+            && on_disk.end == self.next_sequence;
+        self.window.page =
+            Some(PageRead { read, range: on_disk, arrivals: Vec::new(), joins_tail, void: false });
+        Some(ReadRequest { scans, gets: Vec::new() })
+    }
+
+    /// Asks for bodies that are missing where somebody waits: of doomed messages, and of the ready
+    /// ones that are next.
+    pub(crate) fn plan_bodies(
+        &mut self,
+        read: ReadId,
+        settings: &BrokerSettings,
+    ) -> Option<(BodyPlan, ReadRequest)> {
+        if self.window.bodies.is_some() || self.window.retry_at.is_some() {
+            return None;
+        }
+        let ready_count = match self.offer() {
+            super::Offer::BodyMissing if self.receivers.any_waiting() => settings.page_rows_max,
+            super::Offer::BodyMissing | super::Offer::Message(_) | super::Offer::Nothing => 0,
+        };
+        let wanted = self.doomed.iter().copied().chain(self.ready.iter().take(ready_count));
+        let (mut plan, mut request) = (BodyPlan::default(), ReadRequest::default());
+        let mut bytes = 0;
+        for sequence in wanted {
+            let entry = &self.entries[&sequence];
+            if entry.body.is_none() {
+                plan.want(self.id(), sequence, entry.traces, &mut request);
+                bytes += entry.size;
+            }
+            if settings.page_bytes_max as u64 <= bytes
+                || settings.page_rows_max <= request.gets.len()
+            {
+                break;
+            }
+        }
+        if request.gets.is_empty() {
+            return None;
+        }
+        self.window.bodies = Some(read);
+        Some((plan, request))
+    }
+
+    /// The page or the bodies that were being read have come, or will not.
+    pub(crate) fn read_ended(&mut self, read: ReadId) -> Option<PageRead> {
+        self.window.bodies.take_if(|bodies| *bodies == read);
+        self.window.page.take_if(|page| page.read == read)
+    }
+
+    /// Reading failed: leave the store alone until then.
+    pub(crate) fn retry_reads_at(&mut self, at: Timestamp) {
+        self.window.retry_at = Some(at);
+    }
+
+    /// Whether a read is under way that may bring messages to deliver.
+    pub(crate) fn is_reading(&self) -> bool {
+        self.window.page.is_some() || self.window.bodies.is_some()
+    }
+
+    /// How many reads for this queue itself are under way.
+    pub(crate) fn reads_under_way(&self) -> usize {
+        usize::from(self.window.page.is_some()) + usize::from(self.window.bodies.is_some())
+    }
+
+    /// Puts a page in memory. Messages whose row is damaged are there too, without a body; they are
+    /// named, for the caller to declare them lost.
+    pub(crate) fn page_in(
+        &mut self,
+        page: PageRead,
+        rows: ReadRows,
+        settings: &BrokerSettings,
+    ) -> Vec<SequenceNumber> {
+        let (found, end) =
+            assemble(rows, &page.range, settings.page_rows_max, settings.page_bytes_max);
+        if page.void || self.window.on_disk().map(|range| range.start) != Some(page.range.start) {
+            return Vec::new();
+        }
+        let attempts_max = self.definition.dead_letter.map(|_| self.settings().attempts_max);
+        let mut entries: BTreeMap<SequenceNumber, Entry> =
+            found.into_iter().map(|row| (row.sequence, row.into_entry(attempts_max))).collect();
+        // What arrived since is newer than what the scan saw, if it saw it at all.
+        entries.extend(page.arrivals.into_iter().filter(|(sequence, _)| *sequence < end));
+        let mut damaged = Vec::new();
+        for (sequence, entry) in entries {
+            if entry.body.is_none() {
+                damaged.push(sequence);
+            }
+            self.insert(sequence, entry, true);
+        }
+        self.advance_disk(end);
+        damaged
+    }
+}
+
+impl PageRow {
+    fn into_entry(self, attempts_max: Option<u32>) -> Entry {
+        let doomed = attempts_max.is_some_and(|max| max <= self.attempts);
+        Entry {
+            standing: if doomed { Standing::Doomed } else { Standing::Ready },
+            attempts: self.attempts,
+            traces: self.traces,
+            size: self.size,
+            visible_after: CommitPosition(0),
+            body: self.body,
+        }
+    }
+}

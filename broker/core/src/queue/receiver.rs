@@ -1,0 +1,157 @@
+//! The receivers of a queue, and whose turn it is.
+
+use std::collections::VecDeque;
+
+use peeklock_storage::CommitPosition;
+
+use crate::command::ReceiveMode;
+use crate::id::ReceiverId;
+
+/// Where a receiver is kept. Used again after it was closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Slot(u32);
+
+/// One receiving link.
+#[derive(Clone, Debug)]
+pub(crate) struct Receiver {
+    pub(crate) id: ReceiverId,
+    pub(crate) mode: ReceiveMode,
+    /// How many deliveries it may have been given since it was opened.
+    limit: u64,
+    /// How many it was given.
+    given: u64,
+    /// Whether it is in the round.
+    waiting: bool,
+    /// Whether it wants to hear when there is nothing more.
+    draining: bool,
+    /// What its last delivery waits for.
+    last_after: CommitPosition,
+}
+
+/// All receivers of a queue. Those with demand stand in a round; each gets one message at a time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Receivers {
+    slots: Vec<Option<Receiver>>,
+    free: Vec<u32>,
+    /// Those with demand. Who has lost it leaves when the round comes to it.
+    round: VecDeque<u32>,
+    draining: Vec<u32>,
+}
+
+impl Receivers {
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(crate) fn open(&mut self, id: ReceiverId, mode: ReceiveMode) -> Slot {
+        let receiver = Receiver {
+            id,
+            mode,
+            limit: 0,
+            given: 0,
+            waiting: false,
+            draining: false,
+            last_after: CommitPosition(0),
+        };
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            u32::try_from(self.slots.len() - 1).expect("receivers are limited")
+        });
+        self.slots[index as usize] = Some(receiver);
+        Slot(index)
+    }
+
+    pub(crate) fn close(&mut self, slot: Slot) {
+        self.slots[slot.0 as usize] = None;
+        self.free.push(slot.0);
+        self.round.retain(|index| *index != slot.0);
+        self.draining.retain(|index| *index != slot.0);
+    }
+
+    /// Sets the demand of a receiver, and whether it wants to hear when it is met.
+    pub(crate) fn demand(&mut self, slot: Slot, limit: u64, drain: bool) {
+        let receiver = self.slots[slot.0 as usize].as_mut().expect("the receiver is open");
+        receiver.limit = limit;
+        if receiver.given < limit && !receiver.waiting {
+            receiver.waiting = true;
+            self.round.push_back(slot.0);
+        }
+        if drain && !receiver.draining {
+            self.draining.push(slot.0);
+        } else if !drain && receiver.draining {
+            self.draining.retain(|index| *index != slot.0);
+        }
+        receiver.draining = drain;
+    }
+
+    /// Whether anybody may be given a message.
+    pub(crate) fn any_waiting(&mut self) -> bool {
+        self.next().is_some()
+    }
+
+    /// Whose turn it is. Those whose demand has shrunk away leave the round.
+    pub(crate) fn next(&mut self) -> Option<(Slot, &Receiver)> {
+        while let Some(index) = self.round.front().copied() {
+            let receiver = self.slots[index as usize].as_mut().expect("the round is of open ones");
+            if receiver.given < receiver.limit {
+                return self.slots[index as usize].as_ref().map(|receiver| (Slot(index), receiver));
+            }
+            receiver.waiting = false;
+            self.round.pop_front();
+        }
+        None
+    }
+
+    /// Counts a delivery to the one whose turn it was; the turn goes to the next.
+    pub(crate) fn given(&mut self, slot: Slot, after: CommitPosition) {
+        assert_eq!(self.round.pop_front(), Some(slot.0), "the turn was this receiver's");
+        let receiver = self.slots[slot.0 as usize].as_mut().expect("the round is of open ones");
+        receiver.given += 1;
+        receiver.last_after = receiver.last_after.max(after);
+        receiver.waiting = receiver.given < receiver.limit;
+        if receiver.waiting {
+            self.round.push_back(slot.0);
+        }
+    }
+
+    /// Ends the demand of those who drain and have been given all they asked for, or all there is.
+    pub(crate) fn take_drained(&mut self, nothing_left: bool) -> Vec<(ReceiverId, CommitPosition)> {
+        let mut drained = Vec::new();
+        if self.draining.is_empty() {
+            return drained;
+        }
+        let slots = &mut self.slots;
+        self.draining.retain(|index| {
+            let receiver = slots[*index as usize].as_mut().expect("only open ones drain");
+            let is_done = nothing_left || receiver.limit <= receiver.given;
+            if is_done {
+                receiver.draining = false;
+                receiver.limit = receiver.given;
+                drained.push((receiver.id, receiver.last_after));
+            }
+            !is_done
+        });
+        drained
+    }
+
+    /// Says what does not fit together.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        for (index, receiver) in self.slots.iter().enumerate() {
+            let in_round = self.round.iter().filter(|other| **other as usize == index).count();
+            let drains = self.draining.iter().filter(|other| **other as usize == index).count();
+            let expected = receiver.as_ref().map_or((0, 0), |receiver| {
+                (usize::from(receiver.waiting), usize::from(receiver.draining))
+            });
+            if (in_round, drains) != expected {
+                return Err(format!("slot {index}: in round and draining {in_round}, {drains}"));
+            }
+            if let Some(receiver) = receiver
+                && receiver.given < receiver.limit
+                && !receiver.waiting
+            {
+                return Err(format!("slot {index}: demand, but not in the round"));
+            }
+        }
+        Ok(())
+    }
+}

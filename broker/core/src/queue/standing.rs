@@ -1,0 +1,89 @@
+//! What a queue knows of one message in memory.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use peeklock_storage::CommitPosition;
+
+use crate::id::LockToken;
+use crate::message::StoredMessage;
+
+/// Where a message stands. What is true only there is kept only there.
+///
+/// ```text
+///              lock                  complete, dead-letter
+///   Ready ───────────────► Locked ────────────────────────► gone
+///     ▲  abandon, release,   │
+///     └──────────────────────┤ failed once too often, and
+///           expiry           │ the body is not in memory
+///                            └─────────► Doomed ──────────► gone, once read
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Standing {
+    /// To be delivered in its turn.
+    Ready,
+    /// Held by a receiver. The lock table knows until when.
+    Locked(LockToken),
+    /// On its way to the dead-letter subqueue, as soon as its body was read.
+    Doomed,
+}
+
+/// A message in memory. Only what is small is always there.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) standing: Standing,
+    /// How many deliveries failed.
+    pub(crate) attempts: u32,
+    /// Which rows it has besides its own.
+    pub(crate) traces: Traces,
+    /// Octets of the message.
+    pub(crate) size: u64,
+    /// Nothing about the message may be shown to anybody before this commit is durable.
+    pub(crate) visible_after: CommitPosition,
+    /// The rest, if it is in memory.
+    pub(crate) body: Option<Body>,
+}
+
+/// What can be read again.
+#[derive(Clone, Debug)]
+pub(crate) struct Body {
+    pub(crate) message: Arc<StoredMessage>,
+    /// The section that replaces the message's own.
+    pub(crate) application_properties: Option<Bytes>,
+}
+
+/// Which rows a message has besides its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Traces {
+    /// A mark.
+    pub(crate) marked: bool,
+    /// A changed application-properties section.
+    pub(crate) overlaid: bool,
+}
+
+impl Entry {
+    /// What an entry without a body takes: its place in the map, the ready order, the lock table.
+    const OVERHEAD: usize = 200;
+    /// What a body takes besides its octets: the shared message and its sections.
+    const BODY_OVERHEAD: usize = 250;
+
+    /// About how much memory it takes.
+    pub(crate) fn memory(&self) -> usize {
+        Self::OVERHEAD + self.body.as_ref().map_or(0, Body::memory)
+    }
+}
+
+impl Body {
+    pub(crate) fn memory(&self) -> usize {
+        let section = self.application_properties.as_ref().map_or(0, Bytes::len);
+        Entry::BODY_OVERHEAD + self.message.row().len() + section
+    }
+
+    /// The application-properties section as it stands now.
+    pub(crate) fn current_properties(&self) -> Option<&[u8]> {
+        match &self.application_properties {
+            Some(section) => Some(section),
+            None => self.message.application_properties(),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Which messages are in memory.
+//!
+//! ```text
+//!   numbers:   ... in memory ... │ only on disk │ ... in memory: the tail ... │ next
+//!                                start          end
+//! ```
+//!
+//! There is at most one stretch of numbers whose messages only the store holds. What lies before it
+//! is in memory, all of it; so is what lies behind it, the tail, which is kept only while a page is
+//! being read that should reach it. Everything on disk below the stretch can be removed; nothing
+//! within or behind it is, so a scan that starts with the stretch steps over nothing dead.
+
+use std::ops::Range;
+
+use super::{Entry, Queue, Standing};
+use crate::entity::settings::BrokerSettings;
+use crate::id::{ReadId, SequenceNumber};
+use crate::time::Timestamp;
+
+/// What is on disk only, and what is being read of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Window {
+    on_disk: Option<Range<SequenceNumber>>,
+    /// The page that is being read.
+    pub(super) page: Option<PageRead>,
+    /// The bodies that are being read.
+    pub(super) bodies: Option<ReadId>,
+    /// Reading failed; try again then.
+    pub(crate) retry_at: Option<Timestamp>,
+}
+
+/// A page that is being read.
+#[derive(Clone, Debug)]
+pub(crate) struct PageRead {
+    pub(super) read: ReadId,
+    pub(super) range: Range<SequenceNumber>,
+    /// Messages that came into the range since. The scan may have seen them or not.
+    pub(super) arrivals: Vec<(SequenceNumber, Entry)>,
+    /// Whether new messages are kept as the tail, because this page should reach them.
+    pub(super) joins_tail: bool,
+    /// Whether the answer is of no use any more.
+    pub(super) void: bool,
+}
+
+/// Where a number lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Zone {
+    /// Before the stretch on disk: in memory, and in the ready order if ready.
+    Memory,
+    /// In the stretch.
+    Disk,
+    /// Behind the stretch: in memory, not yet in the ready order.
+    Tail,
+    /// Not given yet.
+    Beyond,
+}
+
+/// How much more may be kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// The bounds of one queue.
+    pub(crate) settings: BrokerSettings,
+    /// Whether memory is used up: nothing new is kept that need not be.
+    pub(crate) full: bool,
+    /// Whether memory is half used up: bodies of locked messages are not kept.
+    pub(crate) tight: bool,
+}
+
+impl Window {
+    pub(super) fn new(on_disk: Option<Range<SequenceNumber>>) -> Self {
+        Window { on_disk, page: None, bodies: None, retry_at: None }
+    }
+
+    pub(super) const fn on_disk(&self) -> Option<&Range<SequenceNumber>> {
+        self.on_disk.as_ref()
+    }
+
+    pub(super) fn zone(&self, sequence: SequenceNumber, next: SequenceNumber) -> Zone {
+        if next <= sequence {
+            return Zone::Beyond;
+        }
+        match &self.on_disk {
+            None => Zone::Memory,
+            Some(on_disk) if sequence < on_disk.start => Zone::Memory,
+            Some(on_disk) if sequence < on_disk.end => Zone::Disk,
+            Some(_) => Zone::Tail,
+        }
+    }
+
+    fn joins_tail(&self) -> bool {
+        self.page.as_ref().is_some_and(|page| page.joins_tail && !page.void)
+    }
+}
+
+impl Queue {
+    /// Takes in a message that the rows already hold, or will with this commit: in memory if there is
+    /// room, else only counted.
+    pub(super) fn arrive(&mut self, sequence: SequenceNumber, entry: Entry, room: Room) {
+        let zone = self.window.zone(sequence, self.next_sequence);
+        self.count += 1;
+        self.bytes += entry.size;
+        self.next_sequence = self.next_sequence.max(sequence.next());
+        match zone {
+            Zone::Beyond if self.window.on_disk.is_none() => {
+                if self.has_room(room) {
+                    self.insert(sequence, entry, true);
+                } else {
+                    self.window.on_disk = Some(sequence..sequence.next());
+                }
+            }
+            Zone::Memory => {
+                self.insert(sequence, entry, true);
+                self.evict_to(room);
+            }
+            Zone::Disk => self.arrive_on_disk(sequence, entry, room),
+            Zone::Tail => self.insert(sequence, entry, false),
+            Zone::Beyond => self.arrive_behind_disk(sequence, entry, room),
+        }
+    }
+
+    /// The stretch on disk ends before the new message, with or without a tail.
+    fn arrive_behind_disk(&mut self, sequence: SequenceNumber, entry: Entry, room: Room) {
+        let tail_start = self.window.on_disk.as_ref().map_or(sequence, |range| range.end);
+        let tail_count = self.entries.range(tail_start..).take(room.settings.page_rows_max).count();
+        let keep = self.window.joins_tail()
+            && tail_count < room.settings.page_rows_max
+            && self.has_room(room);
+        if keep {
+            self.insert(sequence, entry, false);
+            return;
+        }
+        self.drop_tail(tail_start);
+        if let Some(page) = &mut self.window.page {
+            page.joins_tail = false;
+        }
+        if let Some(on_disk) = &mut self.window.on_disk {
+            on_disk.end = sequence.next();
+        }
+    }
+
+    fn drop_tail(&mut self, start: SequenceNumber) {
+        while let Some((sequence, _)) = self.entries.last_key_value()
+            && start <= *sequence
+        {
+            let sequence = *sequence;
+            self.detach(sequence);
+        }
+    }
+
+    fn arrive_on_disk(&mut self, sequence: SequenceNumber, entry: Entry, room: Room) {
+        let Some(page) = &mut self.window.page else { return };
+        if !page.range.contains(&sequence) {
+            return;
+        }
+        page.arrivals.push((sequence, entry));
+        if room.settings.page_rows_max < page.arrivals.len() {
+            page.arrivals.clear();
+            page.void = true;
+        }
+    }
+
+    fn has_room(&mut self, room: Room) -> bool {
+        if room.settings.window_count_max <= self.entries.len() {
+            return false;
+        }
+        let spacious = !room.full && self.memory < room.settings.window_bytes_max;
+        // What goes out at once needs no room.
+        spacious || (self.ready.first().is_none() && self.receivers.any_waiting())
+    }
+
+    /// Forgets ready messages from the end until the bounds hold.
+    fn evict_to(&mut self, room: Room) {
+        while room.settings.window_count_max < self.entries.len()
+            || room.settings.window_bytes_max < self.memory
+            || (room.full && room.settings.page_bytes_max < self.memory)
+        {
+            if !self.evict_last() {
+                return;
+            }
+        }
+    }
+
+    /// Forgets the last message before the stretch on disk, if it is ready; it can be read again.
+    /// Whatever else is last cannot be forgotten, and nothing before it either.
+    pub(crate) fn evict_last(&mut self) -> bool {
+        let start = self.window.on_disk.as_ref().map_or(self.next_sequence, |range| range.start);
+        let Some((sequence, entry)) = self.entries.range(..start).next_back() else { return false };
+        if entry.standing != Standing::Ready {
+            return false;
+        }
+        let sequence = *sequence;
+        self.detach(sequence);
+        self.ready.remove(sequence);
+        match &mut self.window.on_disk {
+            Some(on_disk) => on_disk.start = sequence,
+            None => self.window.on_disk = Some(sequence..sequence.next()),
+        }
+        if let Some(page) = &mut self.window.page {
+            page.void = true;
+        }
+        true
+    }
+
+    /// Moves the start of the stretch on disk, after everything before it was put in memory.
+    pub(super) fn advance_disk(&mut self, start: SequenceNumber) {
+        let Some(on_disk) = &mut self.window.on_disk else { return };
+        on_disk.start = start;
+        let end = on_disk.end;
+        if start < end && self.entries.len() as u64 != self.count {
+            return;
+        }
+        self.window.on_disk = None;
+        let tail: Vec<_> = self.entries.range(end..).map(|(sequence, _)| *sequence).collect();
+        for sequence in tail {
+            self.ready.insert(sequence);
+        }
+    }
+}

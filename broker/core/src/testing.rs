@@ -1,0 +1,347 @@
+//! A shell for the tests of this crate: rows in a map, batches that become durable when the test says
+//! so, effects released as the real shell would, crashes.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use peeklock_storage::{Batch, CommitPosition, Key, Op, StoreError, Table};
+use smallvec::SmallVec;
+
+use crate::broker::Broker;
+use crate::broker::stats::{DurableState, QueueStats};
+use crate::command::{Command, ReadRequest, ReadRows, ReceiveMode, Settlement};
+use crate::effect::{Browsed, Delivery, Effect, EffectKind, Reply};
+use crate::entity::path::EntityPath;
+use crate::entity::settings::{BrokerSettings, QueueSettings};
+use crate::error::Error;
+use crate::id::{EntityId, LockToken, Origin, ReceiverId, SeededIds, SequenceNumber};
+use crate::message::IncomingMessage;
+use crate::time::{Span, Timestamp};
+
+/// A message with one data section.
+pub(crate) fn wire_message(body: &[u8]) -> Vec<u8> {
+    let mut wire = vec![0x00, 0x53, 0x75, 0xb0];
+    wire.extend_from_slice(&u32::try_from(body.len()).unwrap().to_be_bytes());
+    wire.extend_from_slice(body);
+    wire
+}
+
+/// What stands in the data section of a message made by [`wire_message`].
+pub(crate) fn body_of(wire: &[u8]) -> &[u8] {
+    &wire[8..]
+}
+
+/// A broker, its rows, and what is on the way between them.
+pub(crate) struct World {
+    pub(crate) broker: Broker,
+    pub(crate) now: Timestamp,
+    settings: BrokerSettings,
+    seed: u64,
+    /// What is durable.
+    pub(crate) rows: BTreeMap<(Table, Key), Bytes>,
+    /// Message keys that were ever written: none may be written again.
+    written: BTreeSet<Key>,
+    /// Turns taken, not yet durable, with the state they lead to.
+    pending: VecDeque<(CommitPosition, Batch, DurableState)>,
+    durable: CommitPosition,
+    durable_state: DurableState,
+    waiting: VecDeque<Effect>,
+    /// What was released since the test last looked.
+    pub(crate) released: Vec<EffectKind>,
+    /// Whether reads fail.
+    pub(crate) reads_fail: bool,
+    next_delivery: u32,
+}
+
+impl World {
+    pub(crate) fn new(settings: BrokerSettings) -> Self {
+        World::seeded(settings, 1)
+    }
+
+    pub(crate) fn seeded(settings: BrokerSettings, seed: u64) -> Self {
+        let broker = Broker::new(settings, Box::new(SeededIds::new(seed)));
+        let durable_state = broker.durable_state();
+        World {
+            broker,
+            now: Timestamp(1_000_000),
+            settings,
+            seed,
+            rows: BTreeMap::new(),
+            written: BTreeSet::new(),
+            pending: VecDeque::new(),
+            durable: CommitPosition(0),
+            durable_state,
+            waiting: VecDeque::new(),
+            released: Vec::new(),
+            reads_fail: false,
+            next_delivery: 0,
+        }
+    }
+
+    /// A world with a queue in it.
+    pub(crate) fn with_queue(settings: BrokerSettings, queue: QueueSettings) -> (Self, EntityId) {
+        let mut world = World::new(settings);
+        let entity = world.ensure_queue("q", queue);
+        (world, entity)
+    }
+
+    pub(crate) fn ensure_queue(&mut self, name: &str, settings: QueueSettings) -> EntityId {
+        let path = EntityPath::for_new_entity(name).unwrap();
+        match self.ask(|origin| Command::EnsureQueue { origin: Some(origin), path, settings }) {
+            Ok(Reply::QueueEnsured { entity }) => entity,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Hands in a command and checks that everything still fits together.
+    pub(crate) fn handle(&mut self, command: Command) {
+        let shown = format!("{command:?}");
+        self.broker.handle(self.now, command);
+        if let Err(problem) = self.broker.check() {
+            panic!("{problem} after {shown}");
+        }
+    }
+
+    /// Takes a turn; nothing is durable yet. Says whether there was anything in it.
+    pub(crate) fn turn(&mut self) -> bool {
+        let turn = self.broker.take_turn();
+        let is_empty = turn.batch.is_empty() && turn.effects.is_empty();
+        if !turn.batch.is_empty() {
+            self.pending.push_back((turn.position, turn.batch, self.broker.durable_state()));
+        }
+        self.waiting.extend(turn.effects);
+        self.release();
+        !is_empty
+    }
+
+    /// Makes the oldest turn durable, and releases what waited for it.
+    pub(crate) fn sync_one(&mut self) -> bool {
+        let Some((position, batch, state)) = self.pending.pop_front() else { return false };
+        for op in batch.into_ops() {
+            self.write(op);
+        }
+        self.durable = position;
+        self.durable_state = state;
+        self.release();
+        true
+    }
+
+    /// Goes on until nothing is on the way any more.
+    pub(crate) fn settle_down(&mut self) {
+        while self.turn() || self.sync_one() {}
+        assert!(self.waiting.is_empty(), "nothing waits for what never comes");
+    }
+
+    /// Loses everything that is not durable, and starts again from the rows.
+    pub(crate) fn crash(&mut self) {
+        self.pending.clear();
+        self.waiting.clear();
+        self.seed += 1_000_003;
+        let rows = self.state_rows();
+        let ids = Box::new(SeededIds::new(self.seed));
+        self.broker = Broker::load(self.settings, ids, rows).unwrap();
+        self.broker.check().unwrap();
+        assert_eq!(self.broker.durable_state(), self.durable_state, "loaded what was durable");
+        self.durable = CommitPosition(0);
+    }
+
+    pub(crate) fn state_rows(&self) -> Vec<(Key, Bytes)> {
+        let range = Broker::load_range();
+        let rows = self.rows.range((Table::State, range.start)..(Table::State, range.end));
+        rows.map(|((_, key), row)| (key.clone(), row.clone())).collect()
+    }
+
+    fn write(&mut self, op: Op) {
+        match op {
+            Op::Put { table, key, value } => {
+                if table == Table::Message {
+                    assert!(self.written.insert(key.clone()), "message row {key} written twice");
+                }
+                self.rows.insert((table, key), value);
+            }
+            Op::Remove { table, key } => {
+                let row = self.rows.remove(&(table, key.clone()));
+                assert!(row.is_some(), "row {key} of {table} removed, but not there");
+            }
+            Op::RemoveRange { .. } => panic!("no command removes ranges"),
+        }
+    }
+
+    fn release(&mut self) {
+        let mut held = VecDeque::new();
+        while let Some(effect) = self.waiting.pop_front() {
+            if self.durable < effect.after {
+                held.push_back(effect);
+                continue;
+            }
+            match effect.kind {
+                EffectKind::Read { read, request } => {
+                    let result = if self.reads_fail {
+                        Err(StoreError::Unsupported("reading, says the test"))
+                    } else {
+                        Ok(self.read(&request))
+                    };
+                    self.handle(Command::ReadDone { read, result });
+                }
+                kind @ (EffectKind::Reply { .. }
+                | EffectKind::Deliver { .. }
+                | EffectKind::Drained { .. }
+                | EffectKind::ReceiverClosed { .. }) => self.released.push(kind),
+            }
+        }
+        self.waiting = held;
+    }
+
+    fn read(&self, request: &ReadRequest) -> ReadRows {
+        let scans = request.scans.iter().map(|scan| {
+            let range =
+                (scan.table, scan.range.start.clone())..(scan.table, scan.range.end.clone());
+            let mut bytes = 0;
+            let rows = self.rows.range(range).take(scan.rows_max).take_while(|((_, key), row)| {
+                let goes_on = bytes < scan.bytes_max || bytes == 0;
+                bytes += key.as_bytes().len() + row.len();
+                goes_on
+            });
+            rows.map(|((_, key), row)| (key.clone(), row.clone())).collect()
+        });
+        let gets =
+            request.gets.iter().map(|(table, key)| self.rows.get(&(*table, key.clone())).cloned());
+        ReadRows { scans: scans.collect(), gets: gets.collect() }
+    }
+
+    /// Asks and waits for the answer.
+    pub(crate) fn ask(&mut self, command: impl FnOnce(Origin) -> Command) -> Result<Reply, Error> {
+        let origin = self.origin();
+        self.handle(command(origin));
+        self.settle_down();
+        self.take_reply(origin).expect("every question is answered")
+    }
+
+    pub(crate) fn origin(&mut self) -> Origin {
+        self.next_delivery += 1;
+        Origin { connection: 1, link: 1, delivery: self.next_delivery }
+    }
+
+    pub(crate) fn take_reply(&mut self, origin: Origin) -> Option<Result<Reply, Error>> {
+        let is_reply =
+            |kind: &EffectKind| matches!(kind, EffectKind::Reply { to, .. } if *to == origin);
+        let at = self.released.iter().position(is_reply)?;
+        let EffectKind::Reply { result, .. } = self.released.remove(at) else { return None };
+        Some(result)
+    }
+
+    pub(crate) fn send(&mut self, entity: EntityId, body: &str) -> Result<Reply, Error> {
+        self.send_all(entity, &[body])
+    }
+
+    pub(crate) fn send_all(&mut self, entity: EntityId, bodies: &[&str]) -> Result<Reply, Error> {
+        let messages = messages(bodies);
+        self.ask(|origin| Command::Send { origin, entity, messages })
+    }
+
+    pub(crate) fn open(&mut self, link: u64, address: &str, mode: ReceiveMode) -> ReceiverId {
+        let receiver = ReceiverId { connection: 1, link };
+        let path = EntityPath::parse(address).unwrap().path;
+        let reply = self.ask(|origin| Command::OpenReceiver { origin, receiver, path, mode });
+        assert!(matches!(reply, Ok(Reply::ReceiverOpened { .. })), "{reply:?}");
+        receiver
+    }
+
+    /// Everything delivered and released since the last look, by receiver.
+    pub(crate) fn take_deliveries(&mut self) -> Vec<(ReceiverId, Delivery)> {
+        let mut deliveries = Vec::new();
+        for kind in std::mem::take(&mut self.released) {
+            if let EffectKind::Deliver { receiver, delivery } = kind {
+                deliveries.push((receiver, delivery));
+            } else {
+                self.released.push(kind);
+            }
+        }
+        deliveries
+    }
+
+    /// Raises a receiver's demand and takes what it gets.
+    pub(crate) fn receive(&mut self, receiver: ReceiverId, limit: u64) -> Vec<Delivery> {
+        self.handle(Command::Demand { receiver, limit });
+        self.settle_down();
+        self.take_deliveries().into_iter().map(|(_, delivery)| delivery).collect()
+    }
+
+    pub(crate) fn receive_one(&mut self, receiver: ReceiverId, limit: u64) -> Delivery {
+        let mut deliveries = self.receive(receiver, limit);
+        assert_eq!(deliveries.len(), 1, "one delivery");
+        deliveries.remove(0)
+    }
+
+    pub(crate) fn settle(
+        &mut self,
+        delivery: &Delivery,
+        settlement: Settlement,
+    ) -> Result<Reply, Error> {
+        self.settle_token(delivery.entity, delivery.lock.expect("a lock").token, settlement)
+    }
+
+    pub(crate) fn settle_token(
+        &mut self,
+        entity: EntityId,
+        token: LockToken,
+        settlement: Settlement,
+    ) -> Result<Reply, Error> {
+        let origin = self.origin();
+        let settle = Command::Settle { origin: Some(origin), entity, token, settlement };
+        self.handle(settle);
+        self.settle_down();
+        self.take_reply(origin).expect("every settlement is answered")
+    }
+
+    pub(crate) fn browse(
+        &mut self,
+        entity: EntityId,
+        from: u64,
+        count_max: u32,
+        bytes_max: usize,
+    ) -> Vec<Browsed> {
+        let from = SequenceNumber(from);
+        let ask = |origin| Command::Browse { origin, entity, from, count_max, bytes_max };
+        match self.ask(ask) {
+            Ok(Reply::Browsed { messages }) => messages,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Lets time pass, and does what is due.
+    pub(crate) fn pass(&mut self, span: Span) {
+        self.now = self.now.plus(span);
+        while self.broker.next_deadline().is_some_and(|at| at <= self.now) {
+            self.handle(Command::Tick);
+            self.settle_down();
+        }
+    }
+
+    pub(crate) fn stats(&self, name: &str) -> QueueStats {
+        self.broker.queue_stats().find(|stats| stats.path.name() == name).unwrap()
+    }
+
+    pub(crate) fn message_rows(&self) -> usize {
+        self.rows.keys().filter(|(table, _)| *table == Table::Message).count()
+    }
+
+    /// Rows besides messages and the state of entities: marks and sections.
+    pub(crate) fn trace_rows(&self) -> usize {
+        self.rows.len() - self.message_rows() - self.state_rows().len()
+    }
+}
+
+pub(crate) fn messages(bodies: &[&str]) -> SmallVec<[IncomingMessage; 1]> {
+    let incoming =
+        |body: &&str| IncomingMessage::from_wire(&wire_message(body.as_bytes())).unwrap();
+    bodies.iter().map(incoming).collect()
+}
+
+pub(crate) fn text(delivery: &Delivery) -> &str {
+    std::str::from_utf8(body_of(delivery.message.bytes())).unwrap()
+}
+
+pub(crate) fn texts(deliveries: &[Delivery]) -> Vec<&str> {
+    deliveries.iter().map(text).collect()
+}
