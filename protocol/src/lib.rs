@@ -17,6 +17,8 @@ pub mod connection;
 pub mod delivery;
 pub mod delivery_state;
 pub mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod limits;
 mod link;
 pub mod message;

@@ -196,6 +196,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "cases read better with values")]
     fn check(body: &[u8], expected: Result<SaslFrame, DecodeError>) {
         assert_eq!(SaslFrame::decode(&Bytes::copy_from_slice(body)), expected);
     }

@@ -110,7 +110,7 @@ composite! {
         /// When it expires.
         pub expiry_policy: ExpiryPolicy = "expiry-policy" or ExpiryPolicy::SessionEnd,
         /// Seconds from then on.
-        pub timeout: u32 = "timeout" or 0,
+        pub timeout: u32 = "timeout" or 0_u32,
         /// Whether the node is to be made for this link.
         pub dynamic: bool = "dynamic" or false,
         /// How to make it.
@@ -139,7 +139,7 @@ composite! {
         /// When it expires.
         pub expiry_policy: ExpiryPolicy = "expiry-policy" or ExpiryPolicy::SessionEnd,
         /// Seconds from then on.
-        pub timeout: u32 = "timeout" or 0,
+        pub timeout: u32 = "timeout" or 0_u32,
         /// Whether the node is to be made for this link.
         pub dynamic: bool = "dynamic" or false,
         /// How to make it.

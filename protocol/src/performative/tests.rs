@@ -10,6 +10,7 @@ pub(crate) fn decode(body: &[u8]) -> Result<Performative, DecodeError> {
 }
 
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "cases read better with values")]
 pub(crate) fn check(body: &[u8], expected: Result<Performative, DecodeError>) {
     assert_eq!(decode(body), expected);
 }
