@@ -57,19 +57,18 @@ impl Connection {
             ));
         }
         let answer = begin.remote_channel.map(u32::from);
-        let id = match answer {
-            Some(ours) => self.beginning.remove(ours).ok_or_else(|| {
+        let id = if let Some(ours) = answer {
+            self.beginning.remove(ours).ok_or_else(|| {
                 Fault::connection(condition::NOT_ALLOWED, "this begin answers none of ours")
-            })?,
-            None => {
-                let (id, _) = self.new_session().ok_or_else(|| {
-                    Fault::connection(
-                        condition::RESOURCE_LIMIT_EXCEEDED,
-                        "your channel-max leaves no channel to answer this begin",
-                    )
-                })?;
-                id
-            }
+            })?
+        } else {
+            let (id, _) = self.new_session().ok_or_else(|| {
+                Fault::connection(
+                    condition::RESOURCE_LIMIT_EXCEEDED,
+                    "your channel-max leaves no channel to answer this begin",
+                )
+            })?;
+            id
         };
         self.channels.insert(u32::from(channel), id);
         let Some(session) = self.session_mut(id) else { return Ok(()) };

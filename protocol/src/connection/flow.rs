@@ -199,7 +199,9 @@ impl Connection {
             self.flush_session(id);
         }
         // Nothing written here puts anything off again, so the list's memory can be kept.
-        self.flush_sessions.append(&mut due);
+        if self.flush_sessions.is_empty() {
+            self.flush_sessions = due;
+        }
     }
 
     pub(super) fn flush_session(&mut self, id: SessionId) {

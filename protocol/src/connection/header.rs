@@ -36,7 +36,7 @@ impl Connection {
             return Ok(true);
         }
         // Somebody who speaks another protocol may wait for an answer after fewer octets.
-        if !b"AMQP".starts_with(&buffer[..buffer.len().min(4)]) {
+        if !b"AMQP".iter().zip(buffer.iter()).all(|(wanted, octet)| wanted == octet) {
             return Err(self.refuse_header("this is not an AMQP protocol header"));
         }
         self.read_hint = HEADER_LEN - buffer.len();

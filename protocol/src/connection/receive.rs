@@ -37,7 +37,7 @@ impl Connection {
             }
             (_, Role::Receiver) => match link.assembly.take() {
                 None => self.begin_delivery(id, transfer, payload),
-                Some(assembly) => self.continue_delivery(id, assembly, transfer, payload),
+                Some(assembly) => self.continue_delivery(id, assembly, transfer, &payload),
             },
         }
     }
@@ -112,7 +112,7 @@ impl Connection {
         id: LinkId,
         mut assembly: Box<Assembly>,
         transfer: Transfer,
-        payload: Bytes,
+        payload: &Bytes,
     ) -> Result<(), Fault> {
         // §2.7.5: the frames of one delivery may leave out its id, but not change it.
         if transfer.delivery_id.is_some_and(|other| other != assembly.id) {
@@ -130,7 +130,7 @@ impl Connection {
             return Ok(());
         }
         if transfer.more {
-            return self.keep_part(id, assembly, &payload);
+            return self.keep_part(id, assembly, payload);
         }
         let max_message_size = self.links.get(id.0).map_or(0, |link| link.max_message_size);
         let len = assembly.payload.len();
@@ -144,7 +144,7 @@ impl Connection {
             return Ok(());
         }
         let mut whole = assembly.payload;
-        whole.extend_from_slice(&payload);
+        whole.extend_from_slice(payload);
         self.events.push_back(Event::Delivery(Delivery {
             link: id,
             id: delivery_id,

@@ -3,6 +3,13 @@
 //! wrong. Serial numbers start just before their wrap in all of them.
 
 mod conversation;
+mod handshake;
+mod idle;
+mod incoming;
+mod links;
+mod outgoing;
+mod sessions;
+mod settlement;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
