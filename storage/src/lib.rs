@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`memory`] | a store that forgets, with crashes on request |
 //! | [`fault`] | a wrapper that fails by seed |
+//! | `rocks` (feature `rocksdb`) | the store on disk: group commit, log check, free-space gate |
 //!
 //! Invariant: no tokio, no clock that decides an outcome, no iterator that outlives a call.
 
@@ -19,9 +20,13 @@ pub mod fault;
 pub mod key;
 pub mod memory;
 mod report;
+#[cfg(feature = "rocksdb")]
+pub mod rocks;
 pub mod store;
 
 pub use batch::{Batch, CommitPosition, Epoch, Op, Refusal, ShardId, StoreError};
 pub use key::{Key, KeyReader, Table};
 pub use memory::MemStore;
+#[cfg(feature = "rocksdb")]
+pub use rocks::RocksStore;
 pub use store::{Done, Health, OnDone, Store};

@@ -303,12 +303,6 @@ mod tests {
         batch
     }
 
-    fn remove(number: u64) -> Batch {
-        let mut batch = Batch::default();
-        batch.remove(Table::Message, row(number));
-        batch
-    }
-
     fn reported(store: &MemStore, shard: ShardId) -> Arc<Mutex<Vec<u64>>> {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&seen);
@@ -375,6 +369,12 @@ mod tests {
     #[cfg(debug_assertions)]
     mod contract {
         use super::*;
+
+        fn remove(number: u64) -> Batch {
+            let mut batch = Batch::default();
+            batch.remove(Table::Message, row(number));
+            batch
+        }
 
         #[test]
         #[should_panic(expected = "written twice")]

@@ -55,6 +55,11 @@ impl Positions {
         }
     }
 
+    #[cfg(feature = "rocksdb")]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ShardId, CommitPosition)> {
+        self.0.iter().copied()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }

@@ -1,5 +1,11 @@
 //! What every store promises, whichever it is. A store is handed in fresh and reports by itself.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "the sentences are tests, though a macro names them so, and each owns its store"
+)]
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex};
@@ -14,6 +20,14 @@ macro_rules! conformance {
     ($($sentence:ident),* $(,)?) => {
         mod memory {
             $(#[test] fn $sentence() { super::$sentence(super::Bench::new(super::MemStore::new())); })*
+        }
+
+        #[cfg(feature = "rocksdb")]
+        mod rocks {
+            $(#[test] fn $sentence() {
+                let dir = tempfile::tempdir().unwrap();
+                super::$sentence(super::Bench::new(super::rocks_store(dir.path())));
+            })*
         }
     };
 }
@@ -40,6 +54,15 @@ conformance!(
     reopening_keeps_rows_and_reports,
     closing_reports_everything_first_and_refuses_afterwards,
 );
+
+#[cfg(feature = "rocksdb")]
+fn rocks_store(dir: &std::path::Path) -> peeklock_storage::RocksStore {
+    use peeklock_storage::{
+        RocksStore,
+        rocks::{Options, Reserve},
+    };
+    RocksStore::open(dir, Options { reserve: Reserve::NONE, ..Options::default() }).unwrap()
+}
 
 const SHARD: ShardId = ShardId(1);
 
@@ -237,7 +260,9 @@ fn a_scan_continues_behind_its_last_row(bench: Bench<impl Store>) {
 
 fn the_last_key_of_a_range_is_found(bench: Bench<impl Store>) {
     bench.write(|batch| {
-        [1, 5, 9].iter().for_each(|number| batch.put(Table::Log, row(*number), "body"));
+        for number in [1, 5, 9] {
+            batch.put(Table::Log, row(number), "body");
+        }
         batch.put(Table::Log, Key::new().with_u32(2), "next entity");
     });
     let last = |range: Range<Key>| bench.store.last(Table::Log, &range).unwrap();
@@ -297,7 +322,9 @@ fn empty_values_and_long_ones_come_back_unchanged(bench: Bench<impl Store>) {
     };
     for table in Table::ALL {
         bench.write(|batch| {
-            lengths.iter().for_each(|len| batch.put(table, row(*len as u64), body(*len)));
+            for len in lengths {
+                batch.put(table, row(len as u64), body(len));
+            }
         });
         for len in lengths {
             assert_eq!(bench.get(table, &row(len as u64)), Some(body(len)));
