@@ -1,1 +1,3 @@
+//! The broker's shell: everything that touches the world, around the pure core.
 
+pub mod auth;

@@ -1,0 +1,135 @@
+//! What a token or a rule is about: a path in the namespace, and everything below it.
+
+use std::fmt;
+
+use peeklock_core::entity::path::EntityPath;
+use percent_encoding::percent_decode_str;
+
+use super::Resource;
+
+/// A path in lower case without slashes at its ends; empty for the namespace as a whole.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct ResourcePath(String);
+
+impl ResourcePath {
+    /// The path that an action is checked against.
+    pub(super) fn of(resource: Resource<'_>) -> Self {
+        Self(resource.to_string().to_lowercase())
+    }
+
+    /// Where a rule that belongs to an entity is valid.
+    pub(super) fn of_entity(path: &EntityPath) -> Self {
+        Self::of(Resource::Entity(path))
+    }
+
+    /// Whether `other` is this path or lies below it. Below means behind a slash: `order` does not
+    /// cover `orders`.
+    pub fn covers(&self, other: &ResourcePath) -> bool {
+        if self.0.is_empty() {
+            return true;
+        }
+        other.0.strip_prefix(&self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+impl fmt::Display for ResourcePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An audience taken apart.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Audience {
+    /// In lower case, without a port.
+    pub host: String,
+    pub path: ResourcePath,
+}
+
+impl Audience {
+    /// Reads a URI as clients write it: any scheme or none, a host with or without a port, a path that
+    /// may be percent-encoded. None if there is no host, or the path is no UTF-8.
+    pub(super) fn parse(uri: &str) -> Option<Self> {
+        let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let host = without_port(authority);
+        if host.is_empty() {
+            return None;
+        }
+        let path = percent_decode_str(path).decode_utf8().ok()?;
+        let path = ResourcePath(path.trim_matches('/').to_lowercase());
+        Some(Self { host: host.to_lowercase(), path })
+    }
+
+    /// Reads the `sr` of a token, which is form-encoded around the URI: a space may be `+`.
+    pub(super) fn parse_form(sr: &str) -> Option<Self> {
+        let spaced = sr.replace('+', " ");
+        let uri = percent_decode_str(&spaced).decode_utf8().ok()?;
+        Self::parse(&uri)
+    }
+}
+
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        // The colons inside [::1] are not that of a port.
+        Some((host, port)) if !port.contains(']') => host,
+        _ => authority,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(uri: &str, expected: Option<(&str, &str)>) {
+        let parsed = Audience::parse(uri).map(|audience| (audience.host, audience.path.0));
+        let expected = expected.map(|(host, path)| (host.to_owned(), path.to_owned()));
+        assert_eq!(parsed, expected, "{uri}");
+    }
+
+    #[test]
+    fn audiences_as_clients_write_them() {
+        check("sb://host/Orders", Some(("host", "orders")));
+        check("amqps://Host.Example:5671/orders/", Some(("host.example", "orders")));
+        check("amqp://localhost:5672/a/b/$management", Some(("localhost", "a/b/$management")));
+        check("http://host/my%20queue", Some(("host", "my queue")));
+        check("https://host", Some(("host", "")));
+        check("host/orders", Some(("host", "orders")));
+        check("host", Some(("host", "")));
+        check("sb://[::1]:5672/orders", Some(("[::1]", "orders")));
+        check("sb://[::1]/orders", Some(("[::1]", "orders")));
+        check("", None);
+        check("sb:///orders", None);
+        check("sb://host/%ff", None);
+    }
+
+    #[test]
+    fn the_resource_of_a_token_is_form_encoded() {
+        let parsed = Audience::parse_form("sb%3A%2F%2Fhost%2fmy+queue").unwrap();
+        assert_eq!(parsed, Audience::parse("sb://host/my queue").unwrap());
+        let nested = Audience::parse_form("sb%3a%2f%2fhost%2fmy%2520queue").unwrap();
+        assert_eq!(nested, parsed);
+    }
+
+    #[track_caller]
+    fn check_covers(outer: &str, inner: &str, expected: bool) {
+        let path = |text: &str| ResourcePath(text.to_owned());
+        assert_eq!(path(outer).covers(&path(inner)), expected, "{outer:?} over {inner:?}");
+    }
+
+    #[test]
+    fn covering_stops_at_segments() {
+        check_covers("", "orders", true);
+        check_covers("", "", true);
+        check_covers("orders", "orders", true);
+        check_covers("orders", "orders/$management", true);
+        check_covers("orders", "orders/$deadletterqueue/$management", true);
+        check_covers("orders", "orders2", false);
+        check_covers("orders", "order", false);
+        check_covers("orders", "", false);
+        check_covers("orders/$management", "orders", false);
+        check_covers("eu/orders", "eu", false);
+        check_covers("eu", "eu/orders", true);
+    }
+}

@@ -1,0 +1,73 @@
+//! What one connection has been granted so far.
+
+use std::collections::BTreeMap;
+
+use peeklock_core::time::Timestamp;
+
+use super::{Granted, ResourcePath, Rights};
+
+/// Audiences of one connection. A token each for 500 entities and their management nodes; beyond it
+/// a token for the namespace is the better one.
+const AUDIENCES_MAX: usize = 1000;
+
+/// Rights on an audience until a moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Grant {
+    /// What the rights are about, and all below it.
+    pub audience: ResourcePath,
+    /// The rights.
+    pub rights: Rights,
+    /// The first moment at which they are gone; the end of the token and a grace.
+    pub valid_until: Timestamp,
+}
+
+/// The grants of one connection. Empty at first: nothing is allowed.
+#[derive(Debug, Default)]
+pub struct Claims {
+    /// By its user and password: as long as it lives.
+    connection: Vec<Grant>,
+    /// By tokens, the newest for each audience.
+    tokens: BTreeMap<ResourcePath, Grant>,
+}
+
+/// The connection holds as many tokens as it may.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("This connection has tokens for {AUDIENCES_MAX} audiences, which is all it may have.")]
+pub struct TooManyClaims;
+
+impl Claims {
+    /// Adds what SASL has granted.
+    pub fn grant_connection(&mut self, granted: Granted) {
+        self.connection.extend(granted.into_grants());
+    }
+
+    /// Adds what a token grants. It takes the place of an older one for the same audience, also when
+    /// it grants less: the caller then looks at the links that are open.
+    pub fn grant(&mut self, grant: Grant, now: Timestamp) -> Result<(), TooManyClaims> {
+        self.forget_expired(now);
+        if AUDIENCES_MAX <= self.tokens.len() && !self.tokens.contains_key(&grant.audience) {
+            return Err(TooManyClaims);
+        }
+        self.tokens.insert(grant.audience.clone(), grant);
+        Ok(())
+    }
+
+    /// Whether nothing was granted, or nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.connection.is_empty() && self.tokens.is_empty()
+    }
+
+    /// When the next grant ends, also if that is past and it has not been forgotten yet.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        self.tokens.values().map(|grant| grant.valid_until).min()
+    }
+
+    /// Drops the grants that have ended.
+    pub fn forget_expired(&mut self, now: Timestamp) {
+        self.tokens.retain(|_, grant| now < grant.valid_until);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Grant> {
+        self.connection.iter().chain(self.tokens.values())
+    }
+}
