@@ -1,0 +1,397 @@
+//! The step from raw to settled: every bound, every default, each with its reason.
+
+use std::fmt::Display;
+use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use peeklock_core::entity::path::EntityPath;
+use peeklock_core::entity::settings::{BrokerSettings, QueueSettings};
+use peeklock_core::time::Span;
+use toml::Spanned;
+use tracing_subscriber::EnvFilter;
+
+use super::raw::{
+    Given, RawAccessRule, RawCount, RawLimits, RawLog, RawQueue, RawSettings, RawSize,
+};
+use super::settings::{
+    Limits, ListenAddress, LogFormat, LogSettings, QueueDeclaration, Settings, StorageSettings,
+};
+use super::units::{parse_size, parse_span, show_size, show_span};
+use super::{Problem, given};
+use crate::auth::{AccessRule, Authority, Rights, Secret};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Loopback: a broker that nobody configured must not be reachable by others.
+const LISTEN: &str = "127.0.0.1:5672";
+/// In the working directory, where whoever started the broker finds it.
+const DATA: &str = "peeklock-data";
+/// The range of Service Bus. Shorter locks would expire on their way over a slow network.
+const LOCK_DURATION: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_mins(5);
+/// The range of AMQP's signed integer, in which administration clients write it.
+const MAX_DELIVERY_COUNT: RangeInclusive<u32> = 1..=0x7fff_ffff;
+/// 1 MiB is what the service takes by default, 100 MiB what Premium can be set to.
+const MAX_MESSAGE_SIZE: RangeInclusive<u64> = KIB..=QueueSettings::MESSAGE_BYTES_CEILING;
+/// From room for one message to more than a disk has.
+const MAX_SIZE: RangeInclusive<u64> = MIB..=1024 * 1024 * GIB;
+/// Service Bus allows 5000. Above a million, ports and file handles end first.
+const CONNECTIONS: (RangeInclusive<u32>, u32) = (1..=1_000_000, 5000);
+/// JavaScript, .NET and Java open one AMQP session for each link; 8191 is what .NET asks for.
+const SESSIONS: (RangeInclusive<u16>, u16) = (1..=65_535, 8191);
+/// Each costs memory before it was proven useful; 5000 receivers is the quota of one entity.
+const LINKS: (RangeInclusive<u32>, u32) = (1..=65_535, 5000);
+/// AMQP asks for 512 at least. 256 KiB is the service's Standard tier; more only makes buffers grow.
+const FRAME: (RangeInclusive<u64>, u64) = (512..=16 * MIB, 256 * KIB);
+/// azure-amqp refuses a broker that announces less than 5 s, and we announce half. 4 min is the
+/// service's.
+const IDLE: (RangeInclusive<Duration>, Duration) =
+    (Duration::from_secs(10)..=Duration::from_hours(1), Duration::from_mins(4));
+/// A peer that takes longer than this to say `open` is not a client.
+const HANDSHAKE: (RangeInclusive<Duration>, Duration) =
+    (Duration::from_secs(1)..=Duration::from_mins(5), Duration::from_secs(30));
+/// The service drops connections that authorised nothing after about 20 s.
+const AUTHORIZATION: (RangeInclusive<Duration>, Duration) =
+    (Duration::from_secs(1)..=Duration::from_mins(10), Duration::from_secs(20));
+/// Shorter than the 10 s that container runtimes wait before they kill.
+const STOP: (RangeInclusive<Duration>, Duration) =
+    (Duration::from_millis(100)..=Duration::from_mins(5), Duration::from_secs(8));
+/// Clocks of client and broker differ by some seconds; the reach of a stolen token hardly grows.
+const TOKEN_GRACE: Duration = Duration::from_secs(5);
+/// Below 8 MiB pages of a deep backlog would push each other out.
+const CACHE: RangeInclusive<u64> = 8 * MIB..=1024 * GIB;
+/// What compactions, a full log and the memtables may need at once, so that messages can be taken out.
+const FREE_SPACE: (RangeInclusive<u64>, u64) = (0..=1024 * GIB, 2 * GIB);
+
+type Check<T> = Result<T, Problem>;
+
+pub(super) fn build(raw: RawSettings, queue_names: &[String]) -> Check<Settings> {
+    let dev = raw.dev.is_some_and(Spanned::into_inner);
+    let mut warnings = Vec::new();
+    let listeners = listeners(raw.listen)?;
+    if dev && listeners.iter().any(|address| !address.is_loopback()) {
+        warnings.push(
+            "the well-known key of development mode is valid for everybody who reaches this machine"
+                .to_owned(),
+        );
+    }
+    let rules = rules(raw.rule.unwrap_or_default())?;
+    if rules.is_empty() && !dev {
+        warnings.push(
+            "no rule is configured, so every client will be refused; add a [[rule]] or use --dev"
+                .to_owned(),
+        );
+    }
+    let hosts = hosts(raw.hosts)?;
+    let storage = StorageSettings {
+        free_space_reserve: size(
+            "storage.free_space_reserve",
+            raw.storage.free_space_reserve,
+            &FREE_SPACE.0,
+            FREE_SPACE.1,
+        )?,
+        accept_data_loss: raw.storage.accept_data_loss.is_some_and(Spanned::into_inner),
+    };
+    Ok(Settings {
+        dev,
+        ephemeral: raw.ephemeral.is_some_and(Spanned::into_inner),
+        data_dir: data_dir(raw.data)?,
+        storage,
+        core: core(raw.storage.cache)?,
+        listeners,
+        queues: queues(raw.queue.unwrap_or_default(), queue_names)?,
+        authority: Arc::new(Authority::new(rules, hosts, dev)),
+        limits: limits(raw.limits)?,
+        log: log(raw.log)?,
+        warnings,
+    })
+}
+
+fn listeners(raw: Option<Vec<Spanned<String>>>) -> Check<Vec<ListenAddress>> {
+    let raw = raw.unwrap_or_else(|| vec![given(LISTEN.to_owned())]);
+    if raw.is_empty() {
+        return refuse("listen", 0..0, "at least one address is needed");
+    }
+    let mut listeners = Vec::new();
+    for (index, text) in raw.iter().enumerate() {
+        let key = format!("listen[{index}]");
+        let address: ListenAddress = parsed(&key, text)?;
+        // Port 0 means a free one, each time anew.
+        if address.port() != 0 && listeners.contains(&address) {
+            return refuse(&key, text.span(), format!("{address} is listed twice"));
+        }
+        listeners.push(address);
+    }
+    Ok(listeners)
+}
+
+fn data_dir(raw: Given<String>) -> Check<PathBuf> {
+    match raw {
+        Some(text) if text.get_ref().is_empty() => refuse("data", text.span(), "is empty"),
+        Some(text) => Ok(PathBuf::from(text.into_inner())),
+        None => Ok(PathBuf::from(DATA)),
+    }
+}
+
+fn hosts(raw: Option<Vec<Spanned<String>>>) -> Check<Option<Vec<String>>> {
+    let Some(raw) = raw else { return Ok(None) };
+    for (index, host) in raw.iter().enumerate() {
+        let text = host.get_ref();
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if text.is_empty() || !text.chars().all(fits) {
+            let reason = format!("{text:?} is not a host name (no scheme, no port)");
+            return refuse(&format!("hosts[{index}]"), host.span(), reason);
+        }
+    }
+    Ok(Some(raw.into_iter().map(Spanned::into_inner).collect()))
+}
+
+fn core(cache: Given<RawSize>) -> Check<BrokerSettings> {
+    let mut settings = BrokerSettings::default();
+    let default = u64::try_from(settings.cache_bytes_max).unwrap_or(u64::MAX);
+    let span = cache.as_ref().map_or(0..0, Spanned::span);
+    let bytes = size("storage.cache", cache, &CACHE, default)?;
+    let Ok(bytes) = usize::try_from(bytes) else {
+        return refuse("storage.cache", span, "is more than this machine can address");
+    };
+    settings.cache_bytes_max = bytes;
+    // One queue with a backlog must not push out all others.
+    settings.window_bytes_max = bytes / 8;
+    Ok(settings)
+}
+
+fn queues(raw: Vec<RawQueue>, names: &[String]) -> Check<Vec<QueueDeclaration>> {
+    let mut queues: Vec<QueueDeclaration> = Vec::new();
+    for (index, raw) in raw.into_iter().enumerate() {
+        let key = |field: &str| format!("queue[{index}].{field}");
+        let span = raw.name.span();
+        let path = queue_path(&key("name"), raw.name.get_ref(), span.clone())?;
+        if queues.iter().any(|other| other.path == path) {
+            return refuse(&key("name"), span, format!("the queue {path} is declared twice"));
+        }
+        let default = QueueSettings::default();
+        let whole_span = raw.max_size.as_ref().map_or(span, Spanned::span);
+        let lock_duration = time(
+            &key("lock_duration"),
+            raw.lock_duration,
+            &LOCK_DURATION,
+            default.lock_duration.as_duration(),
+        )?;
+        let settings = QueueSettings {
+            lock_duration: Span(u64::try_from(lock_duration.as_millis()).unwrap_or(u64::MAX)),
+            attempts_max: count(
+                &key("max_delivery_count"),
+                raw.max_delivery_count,
+                &MAX_DELIVERY_COUNT,
+                default.attempts_max,
+            )?,
+            message_bytes_max: size(
+                &key("max_message_size"),
+                raw.max_message_size,
+                &MAX_MESSAGE_SIZE,
+                default.message_bytes_max,
+            )?,
+            entity_bytes_max: size(
+                &key("max_size"),
+                raw.max_size,
+                &MAX_SIZE,
+                default.entity_bytes_max,
+            )?,
+        };
+        if settings.entity_bytes_max < settings.message_bytes_max {
+            let reason = format!(
+                "{} is less than one message may have (max_message_size is {})",
+                show_size(settings.entity_bytes_max),
+                show_size(settings.message_bytes_max)
+            );
+            return refuse(&key("max_size"), whole_span, reason);
+        }
+        queues.push(QueueDeclaration { path, settings, only_if_missing: false });
+    }
+    for name in names {
+        let path = queue_path("--queue", name, 0..0)?;
+        if queues.iter().all(|other| other.path != path) {
+            let settings = QueueSettings::default();
+            queues.push(QueueDeclaration { path, settings, only_if_missing: true });
+        }
+    }
+    Ok(queues)
+}
+
+fn queue_path(key: &str, name: &str, span: Range<usize>) -> Check<EntityPath> {
+    EntityPath::for_new_entity(name).map_err(|error| Problem {
+        key: key.to_owned(),
+        span,
+        reason: format!(
+            "{name:?} cannot name a queue: {error}; letters, digits, '.', '-', '_' and '/' can, with \
+             a letter or digit at both ends"
+        ),
+    })
+}
+
+fn rules(raw: Vec<RawAccessRule>) -> Check<Vec<AccessRule>> {
+    let mut rules: Vec<AccessRule> = Vec::new();
+    for (index, raw) in raw.into_iter().enumerate() {
+        let key = |field: &str| format!("rule[{index}].{field}");
+        let (name_span, name) = (raw.name.span(), raw.name.into_inner());
+        if name.is_empty() || name.contains(char::is_control) {
+            return refuse(&key("name"), name_span, "must be some text without control characters");
+        }
+        let primary_key = secret(&key("primary_key"), raw.primary_key)?;
+        let secondary_key =
+            raw.secondary_key.map(|raw| secret(&key("secondary_key"), raw)).transpose()?;
+        let rights = rights(&key("rights"), &raw.rights)?;
+        let entity = match &raw.entity {
+            Some(text) => Some(queue_path(&key("entity"), text.get_ref(), text.span())?),
+            None => None,
+        };
+        let rule = AccessRule::new(name, primary_key, secondary_key, rights, entity.as_ref());
+        if rules.iter().any(|other| other.same_place(&rule)) {
+            let reason = "a rule of this name exists for the same entity already";
+            return refuse(&key("name"), name_span, reason);
+        }
+        rules.push(rule);
+    }
+    Ok(rules)
+}
+
+fn secret(key: &str, raw: Spanned<Secret>) -> Check<Secret> {
+    if raw.get_ref().is_empty() {
+        return refuse(key, raw.span(), "an empty key would let everybody in");
+    }
+    Ok(raw.into_inner())
+}
+
+fn rights(key: &str, raw: &Spanned<Vec<Spanned<String>>>) -> Check<Rights> {
+    let mut rights = Rights::NONE;
+    for right in raw.get_ref() {
+        rights = match right.get_ref().to_ascii_lowercase().as_str() {
+            "send" => Rights { send: true, ..rights },
+            "listen" => Rights { listen: true, ..rights },
+            "manage" => Rights::MANAGE,
+            _ => {
+                let reason = "a right is \"send\", \"listen\" or \"manage\"";
+                return refuse(key, right.span(), reason);
+            }
+        };
+    }
+    if rights == Rights::NONE {
+        return refuse(key, raw.span(), "a rule without rights is of no use");
+    }
+    Ok(rights)
+}
+
+fn limits(raw: RawLimits) -> Check<Limits> {
+    let connections = count("limits.connections", raw.connections, &CONNECTIONS.0, CONNECTIONS.1)?;
+    let links = count("limits.links_per_connection", raw.links_per_connection, &LINKS.0, LINKS.1)?;
+    let frame = size("limits.max_frame_size", raw.max_frame_size, &FRAME.0, FRAME.1)?;
+    let span = |key, raw, (bounds, default): &(RangeInclusive<Duration>, Duration)| {
+        time(key, raw, bounds, *default)
+    };
+    Ok(Limits {
+        connections_max: usize::try_from(connections).unwrap_or(usize::MAX),
+        sessions_per_connection: count(
+            "limits.sessions_per_connection",
+            raw.sessions_per_connection,
+            &SESSIONS.0,
+            SESSIONS.1,
+        )?,
+        links_per_connection: usize::try_from(links).unwrap_or(usize::MAX),
+        max_frame_size: u32::try_from(frame).unwrap_or(u32::MAX),
+        idle_timeout: span("limits.idle_timeout", raw.idle_timeout, &IDLE)?,
+        handshake_timeout: span("limits.handshake_timeout", raw.handshake_timeout, &HANDSHAKE)?,
+        authorize_within: span(
+            "limits.authorization_timeout",
+            raw.authorization_timeout,
+            &AUTHORIZATION,
+        )?,
+        token_grace: TOKEN_GRACE,
+        stop_within: span("limits.stop_timeout", raw.stop_timeout, &STOP)?,
+    })
+}
+
+fn log(raw: RawLog) -> Check<LogSettings> {
+    let mut settings = LogSettings::default();
+    if let Some(level) = raw.level {
+        if level.get_ref().is_empty() || EnvFilter::try_new(level.get_ref()).is_err() {
+            let reason = format!(
+                "{:?} is not a level (error, warn, info, debug, trace) nor a list of directives as \
+                 \"info,peeklock::net=debug\"",
+                level.get_ref()
+            );
+            return refuse("log.level", level.span(), reason);
+        }
+        settings.level = level.into_inner();
+    }
+    if let Some(format) = raw.format {
+        settings.format = match format.get_ref().as_str() {
+            "human" => LogFormat::Human,
+            "json" => LogFormat::Json,
+            _ => return refuse("log.format", format.span(), "is \"human\" or \"json\""),
+        };
+    }
+    Ok(settings)
+}
+
+fn time(
+    key: &str,
+    raw: Given<String>,
+    bounds: &RangeInclusive<Duration>,
+    default: Duration,
+) -> Check<Duration> {
+    let Some(raw) = raw else { return Ok(default) };
+    match parse_span(raw.get_ref()) {
+        Ok(span) => within(key, &raw, span, bounds, show_span),
+        Err(reason) => refuse(key, raw.span(), reason),
+    }
+}
+
+fn size(key: &str, raw: Given<RawSize>, bounds: &RangeInclusive<u64>, default: u64) -> Check<u64> {
+    let Some(raw) = raw else { return Ok(default) };
+    let size = match raw.get_ref() {
+        RawSize::Bytes(bytes) => u64::try_from(*bytes).map_err(|_| "is negative".to_owned()),
+        RawSize::Text(text) => parse_size(text),
+    };
+    match size {
+        Ok(size) => within(key, &raw, size, bounds, show_size),
+        Err(reason) => refuse(key, raw.span(), reason),
+    }
+}
+
+fn count<T>(key: &str, raw: Given<RawCount>, bounds: &RangeInclusive<T>, default: T) -> Check<T>
+where
+    T: TryFrom<i64> + PartialOrd + Copy + Display,
+{
+    let Some(raw) = raw else { return Ok(default) };
+    if let Ok(count) = T::try_from(*raw.get_ref()) {
+        return within(key, &raw, count, bounds, |count| count.to_string());
+    }
+    let reason =
+        format!("{} is not between {} and {}", raw.get_ref(), bounds.start(), bounds.end());
+    refuse(key, raw.span(), reason)
+}
+
+fn within<R, T: PartialOrd + Copy>(
+    key: &str,
+    raw: &Spanned<R>,
+    value: T,
+    bounds: &RangeInclusive<T>,
+    show: impl Fn(T) -> String,
+) -> Check<T> {
+    if bounds.contains(&value) {
+        return Ok(value);
+    }
+    let (least, most) = (show(*bounds.start()), show(*bounds.end()));
+    refuse(key, raw.span(), format!("{} is not between {least} and {most}", show(value)))
+}
+
+fn parsed<T: std::str::FromStr<Err = String>>(key: &str, raw: &Spanned<String>) -> Check<T> {
+    raw.get_ref().parse().or_else(|reason: String| refuse(key, raw.span(), reason))
+}
+
+fn refuse<T>(key: &str, span: Range<usize>, reason: impl Into<String>) -> Check<T> {
+    Err(Problem { key: key.to_owned(), span, reason: reason.into() })
+}

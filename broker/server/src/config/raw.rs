@@ -1,0 +1,116 @@
+//! What a source of configuration says: text with its place, nothing checked, everything optional.
+//!
+//! The same shape is filled from the file, from each environment variable and from the command line;
+//! a later source overlays an earlier one value by value, lists as a whole. [`super::settings`] holds
+//! what is true in the end.
+
+use serde::{Deserialize, Deserializer, de};
+use toml::Spanned;
+
+use crate::auth::Secret;
+
+/// A value, and the bytes of the source it was read from.
+pub(super) type Given<T> = Option<Spanned<T>>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSettings {
+    pub data: Given<String>,
+    pub ephemeral: Given<bool>,
+    pub dev: Given<bool>,
+    pub listen: Option<Vec<Spanned<String>>>,
+    pub hosts: Option<Vec<Spanned<String>>>,
+    pub queue: Option<Vec<RawQueue>>,
+    pub rule: Option<Vec<RawAccessRule>>,
+    #[serde(default)]
+    pub limits: RawLimits,
+    #[serde(default)]
+    pub storage: RawStorage,
+    #[serde(default)]
+    pub log: RawLog,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawQueue {
+    pub name: Spanned<String>,
+    pub lock_duration: Given<String>,
+    pub max_delivery_count: Given<RawCount>,
+    pub max_message_size: Given<RawSize>,
+    pub max_size: Given<RawSize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAccessRule {
+    pub name: Spanned<String>,
+    pub primary_key: Spanned<Secret>,
+    pub secondary_key: Given<Secret>,
+    pub rights: Spanned<Vec<Spanned<String>>>,
+    pub entity: Given<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLimits {
+    pub connections: Given<RawCount>,
+    pub sessions_per_connection: Given<RawCount>,
+    pub links_per_connection: Given<RawCount>,
+    pub max_frame_size: Given<RawSize>,
+    pub idle_timeout: Given<String>,
+    pub handshake_timeout: Given<String>,
+    pub authorization_timeout: Given<String>,
+    pub stop_timeout: Given<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawStorage {
+    pub cache: Given<RawSize>,
+    pub free_space_reserve: Given<RawSize>,
+    pub accept_data_loss: Given<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLog {
+    pub level: Given<String>,
+    pub format: Given<String>,
+}
+
+/// A count as TOML writes it; negative ones are refused with the bounds, not by type.
+pub(super) type RawCount = i64;
+
+/// A number of bytes: `1048576` or `"1 MiB"`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a number of bytes, as 1048576 or \"1 MiB\"")]
+pub(super) enum RawSize {
+    Bytes(i64),
+    Text(String),
+}
+
+/// Takes what `over` says before what `base` says.
+macro_rules! overlay {
+    ($base:expr, $over:expr; $($field:ident),+) => { $($base.$field = $over.$field.or($base.$field.take());)+ };
+}
+
+impl RawSettings {
+    /// Overlays a later source: what it says wins, what it leaves out stays.
+    pub(super) fn overlay(&mut self, over: Self) {
+        overlay!(self, over; data, ephemeral, dev, listen, hosts, queue, rule);
+        overlay!(self.limits, over.limits; connections, sessions_per_connection, links_per_connection,
+            max_frame_size, idle_timeout, handshake_timeout, authorization_timeout, stop_timeout);
+        overlay!(self.storage, over.storage; cache, free_space_reserve, accept_data_loss);
+        overlay!(self.log, over.log; level, format);
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    /// Complains of a wrong type without quoting the value, which may be a key all the same.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match toml::Value::deserialize(deserializer) {
+            Ok(toml::Value::String(text)) => Ok(Self::new(text)),
+            Ok(_) | Err(_) => Err(de::Error::custom("a key must be a string in quotes")),
+        }
+    }
+}

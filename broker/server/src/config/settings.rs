@@ -1,0 +1,159 @@
+//! What is true once the configuration was read: checked, complete, and all that travels.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use peeklock_core::entity::path::EntityPath;
+use peeklock_core::entity::settings::{BrokerSettings, QueueSettings};
+
+use crate::auth::Authority;
+
+/// Everything the broker was told. Each part of the broker gets its own slice.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Development: the well-known rule and key of the Service Bus emulator are valid.
+    pub dev: bool,
+    /// Messages are kept in memory only and are gone with the process: for tests.
+    pub ephemeral: bool,
+    /// Where the store is, unless `ephemeral`.
+    pub data_dir: PathBuf,
+    /// How carefully rows are kept.
+    pub storage: StorageSettings,
+    /// Memory of the core, and its bounds.
+    pub core: BrokerSettings,
+    /// Addresses to listen at, in the order given; at least one.
+    pub listeners: Vec<ListenAddress>,
+    /// Queues that exist because the configuration says so.
+    pub queues: Vec<QueueDeclaration>,
+    /// Who may do what.
+    pub authority: Arc<Authority>,
+    /// What one peer, and all of them, may take.
+    pub limits: Limits,
+    /// What is logged, and how.
+    pub log: LogSettings,
+    /// What a person should know about this configuration; to be logged once logging works.
+    pub warnings: Vec<String>,
+}
+
+/// How carefully rows are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageSettings {
+    /// Sends are refused while the disk has less free space than this.
+    pub free_space_reserve: u64,
+    /// Start although the log of the store is damaged, giving up what stands behind the damage.
+    pub accept_data_loss: bool,
+}
+
+/// `HOST:PORT` to listen at; the host is a name or an address, brackets of IPv6 taken off.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListenAddress {
+    host: String,
+    port: u16,
+}
+
+impl ListenAddress {
+    /// The host, without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port; 0 takes a free one.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether only this machine can reach it, as far as its text tells.
+    pub fn is_loopback(&self) -> bool {
+        self.host.eq_ignore_ascii_case("localhost")
+            || self.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not HOST:PORT, as 127.0.0.1:5672 or [::1]:5672");
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let port = port.parse().map_err(|_| wrong())?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = bare.unwrap_or(host);
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let fits = match bare {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && host.chars().all(is_name),
+        };
+        if fits { Ok(Self { host: host.to_owned(), port }) } else { Err(wrong()) }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// A queue that the configuration declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueDeclaration {
+    /// Its path; unique among the declarations.
+    pub path: EntityPath,
+    /// What it should be like.
+    pub settings: QueueSettings,
+    /// Declared by name alone: created with these settings when missing, left as it is when there.
+    pub only_if_missing: bool,
+}
+
+/// What one peer, and all of them, may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time; the next one is closed at once.
+    pub connections_max: usize,
+    /// AMQP sessions of a connection.
+    pub sessions_per_connection: u16,
+    /// Links of a connection, all its sessions together.
+    pub links_per_connection: usize,
+    /// The largest frame a peer may send.
+    pub max_frame_size: u32,
+    /// A peer silent for so long is gone; half of it is what the peer is told.
+    pub idle_timeout: Duration,
+    /// From accept to `open`, at the most.
+    pub handshake_timeout: Duration,
+    /// A connection that was granted nothing for so long is closed.
+    pub authorize_within: Duration,
+    /// How long links go on after the end of their token: clocks differ by some seconds.
+    pub token_grace: Duration,
+    /// From the signal to stop until connections are cut.
+    pub stop_within: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// A level, or directives as in `info,peeklock::net=debug`; checked.
+    pub level: String,
+    /// For people or for programs.
+    pub format: LogFormat,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Human }
+    }
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// One line of text.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
