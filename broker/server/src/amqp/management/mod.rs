@@ -1,0 +1,169 @@
+//! `$management` of an entity: requests in, a command for the core or an answer at once.
+//!
+//! [`OPERATIONS`] lists what there is and which right each operation needs. What is not listed is not
+//! implemented, and nothing is done before the right was checked.
+
+mod peek_message;
+mod renew_lock;
+mod request;
+mod response;
+#[cfg(test)]
+mod tests;
+mod update_disposition;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use peeklock_core::command::Command;
+use peeklock_core::effect::{Browsed, Reply};
+use peeklock_core::entity::path::EntityPath;
+use peeklock_core::error::Error;
+use peeklock_core::id::{EntityId, Origin};
+use peeklock_core::time::Timestamp;
+use peeklock_protocol::message::{Message, Properties};
+use tracing::warn;
+
+use self::request::Request;
+use super::cbs::reply_properties;
+use super::condition::Refusal;
+use crate::auth::{Action, Claims, Resource, authorize};
+
+/// Who asks, about what.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Comes back with the core's reply.
+    pub origin: Origin,
+    /// The entity, as the core knows it.
+    pub entity: EntityId,
+    /// The entity, as rights know it.
+    pub path: &'a EntityPath,
+    /// What the peer may do.
+    pub claims: &'a Claims,
+    /// When.
+    pub now: Timestamp,
+    /// What the peer calls the broker.
+    pub host: &'a str,
+}
+
+/// What comes of a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// The response.
+    Now(Message),
+    /// The core has to be asked; [`Pending`] makes the response of its reply.
+    Ask {
+        /// For the core.
+        command: Command,
+        /// What is known of the response by now.
+        pending: Pending,
+    },
+}
+
+/// A request that waits for the core's reply.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    properties: Properties,
+    operation: &'static Operation,
+    timeout: Option<Duration>,
+}
+
+/// One operation: its name on the wire, the right it needs, what to ask the core.
+#[derive(Debug)]
+struct Operation {
+    name: &'static str,
+    right: Action,
+    command: fn(Request<'_>, &Context<'_>) -> Result<Command, Refusal>,
+}
+
+/// All operations there are.
+static OPERATIONS: [Operation; 3] = [
+    Operation {
+        name: "com.microsoft:renew-lock",
+        right: Action::Listen,
+        command: renew_lock::command,
+    },
+    Operation {
+        name: "com.microsoft:peek-message",
+        right: Action::Listen,
+        command: peek_message::command,
+    },
+    Operation {
+        name: "com.microsoft:update-disposition",
+        right: Action::Listen,
+        command: update_disposition::command,
+    },
+];
+
+/// Reads a request and decides what comes of it.
+pub fn handle(message: &Message, context: &Context<'_>) -> Answer {
+    let request = Request::new(message);
+    let properties = reply_properties(message);
+    match prepare(request, context) {
+        Ok((operation, command)) => {
+            let timeout = request.server_timeout();
+            Answer::Ask { command, pending: Pending { properties, operation, timeout } }
+        }
+        Err(refusal) => Answer::Now(response::refused(properties, &refusal, context.host)),
+    }
+}
+
+fn prepare(
+    request: Request<'_>,
+    context: &Context<'_>,
+) -> Result<(&'static Operation, Command), Refusal> {
+    let name = request.operation()?;
+    let operation = OPERATIONS
+        .iter()
+        .find(|operation| operation.name.eq_ignore_ascii_case(name))
+        .ok_or_else(|| Refusal::not_implemented("The operation is not supported."))?;
+    let resource = Resource::Management(context.path);
+    authorize(context.claims, operation.right, resource, context.now)
+        .map_err(|denied| Refusal::denied(&denied))?;
+    Ok((operation, (operation.command)(request, context)?))
+}
+
+impl Pending {
+    /// How long the client is ready to wait, if it says so. An answer that has not come by then is
+    /// [`Pending::timed_out`].
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// The operation's name, for logs.
+    pub fn operation(&self) -> &'static str {
+        self.operation.name
+    }
+
+    /// The response to what the core says. `encode` makes the complete encoded message of one that was
+    /// looked at.
+    pub fn response(
+        self,
+        result: Result<Reply, Error>,
+        host: &str,
+        encode: impl Fn(&Browsed) -> Bytes,
+    ) -> Message {
+        match result {
+            Ok(Reply::Renewed { until }) => renew_lock::response(self.properties, &until),
+            Ok(Reply::Browsed { messages }) => {
+                peek_message::response(self.properties, messages.iter().map(encode))
+            }
+            Ok(Reply::Settled) => update_disposition::response(self.properties),
+            Ok(
+                reply @ (Reply::QueueEnsured { .. }
+                | Reply::SenderOpened { .. }
+                | Reply::ReceiverOpened { .. }
+                | Reply::ManagementOpened { .. }
+                | Reply::Accepted),
+            ) => {
+                warn!(operation = self.operation.name, ?reply, "a reply that fits no request");
+                response::refused(self.properties, &Refusal::internal(), host)
+            }
+            Err(error) => response::refused(self.properties, &Refusal::of(&error), host),
+        }
+    }
+
+    /// The response when the core took longer than [`Pending::timeout`].
+    pub fn timed_out(self, host: &str) -> Message {
+        response::refused(self.properties, &Refusal::timeout(), host)
+    }
+}

@@ -1,0 +1,358 @@
+use peeklock_core::command::Settlement;
+use peeklock_core::id::{LockToken, SequenceNumber};
+use peeklock_protocol::message::{Body, MessageId};
+use peeklock_protocol::value::{Array, Map, Str, Symbol, Value};
+
+use super::*;
+use crate::auth::{AccessRule, Authority, Claims, Rights, Secret, sasl};
+
+const NOW: Timestamp = Timestamp(1_700_000_000_000);
+const ORIGIN: Origin = Origin { connection: 1, link: 2, delivery: 3 };
+const ENTITY: EntityId = EntityId(4);
+const NONE: Rights = Rights::NONE;
+const SEND: Rights = Rights { send: true, ..NONE };
+const LISTEN: Rights = Rights { listen: true, ..NONE };
+
+fn path(text: &str) -> EntityPath {
+    EntityPath::parse(text).unwrap().path
+}
+
+/// Claims with rights at an entity, as a rule of that entity grants them.
+fn claims(rights: Rights, entity: &str) -> Claims {
+    let mut claims = Claims::default();
+    if rights != NONE {
+        let rule = AccessRule::new("r".into(), Secret::new("k"), None, rights, Some(&path(entity)));
+        let authority = Authority::new(vec![rule], None, false);
+        claims.grant_connection(sasl(&authority, "PLAIN", Some(b"\0r\0k")).unwrap().unwrap());
+    }
+    claims
+}
+
+fn request(operation: &str, body: Map) -> Message {
+    let properties =
+        Properties { message_id: Some(MessageId::Uuid([9; 16])), ..Properties::default() };
+    Message::value(Value::Map(body))
+        .with_properties(properties)
+        .with_application_properties(Map::new().with("operation", operation))
+}
+
+fn handled(message: &Message, claims: &Claims) -> Answer {
+    let path = path("orders");
+    let context =
+        Context { origin: ORIGIN, entity: ENTITY, path: &path, claims, now: NOW, host: "broker" };
+    // As it comes from the wire, so that what is tested is what can arrive.
+    handle(&Message::decode(&message.to_bytes()).unwrap(), &context)
+}
+
+#[track_caller]
+fn asked(operation: &str, body: Map) -> (Command, Pending) {
+    match handled(&request(operation, body), &claims(LISTEN, "orders")) {
+        Answer::Ask { command, pending } => (command, pending),
+        Answer::Now(response) => panic!("refused: {response:?}"),
+    }
+}
+
+#[track_caller]
+fn check_response(response: &Message, status: i32, condition: Option<&'static str>) {
+    let response = Message::decode(&response.to_bytes()).unwrap();
+    let property = |key| response.application_property(key);
+    assert_eq!(property("statusCode"), Some(&Value::Int(status)), "{response:?}");
+    assert!(matches!(property("statusDescription"), Some(Value::String(_))));
+    let expected = condition.map(|condition| Value::Symbol(Symbol::from_static(condition)));
+    assert_eq!(property("errorCondition"), expected.as_ref());
+    let correlation = response.properties.as_ref().unwrap().correlation_id.as_ref();
+    assert_eq!(correlation, Some(&MessageId::Uuid([9; 16])));
+    assert!(matches!(response.body, Body::Value(Value::Map(_))));
+}
+
+#[track_caller]
+fn check_refused(operation: &str, body: Map, status: i32, condition: &'static str) {
+    match handled(&request(operation, body), &claims(LISTEN, "orders")) {
+        Answer::Now(response) => check_response(&response, status, Some(condition)),
+        Answer::Ask { command, .. } => panic!("asked: {command:?}"),
+    }
+}
+
+fn tokens(count: u8) -> Map {
+    Map::new().with("lock-tokens", Array::uuids((0..count).map(|number| [number; 16])))
+}
+
+/// Every operation with a sound body. One that is not listed here fails the test below.
+fn sound_body(operation: &str) -> Map {
+    match operation {
+        "com.microsoft:renew-lock" => tokens(1),
+        "com.microsoft:peek-message" => Map::new(),
+        "com.microsoft:update-disposition" => tokens(1).with("disposition-status", "completed"),
+        other => panic!("no sound body is known for {other}"),
+    }
+}
+
+/// Which right an operation needs, written down a second time on purpose.
+fn needed(operation: &str) -> Rights {
+    match operation {
+        "com.microsoft:renew-lock"
+        | "com.microsoft:peek-message"
+        | "com.microsoft:update-disposition" => LISTEN,
+        other => panic!("nobody has said which right {other} needs"),
+    }
+}
+
+#[test]
+fn every_operation_with_every_set_of_claims() {
+    let mut exercised = 0;
+    for operation in &OPERATIONS {
+        for rights in [NONE, SEND, LISTEN, Rights { listen: true, ..SEND }, Rights::MANAGE] {
+            for (entity, covered) in
+                [("orders", true), ("Orders", true), ("orders2", false), ("orders/sub", false)]
+            {
+                let message = request(operation.name, sound_body(operation.name));
+                let answer = handled(&message, &claims(rights, entity));
+                let needed = needed(operation.name);
+                let sufficient = (!needed.send || rights.allow(Action::Send))
+                    && (!needed.listen || rights.allow(Action::Listen))
+                    && (!needed.manage || rights.allow(Action::Manage));
+                let expected = covered && sufficient;
+                match answer {
+                    Answer::Ask { .. } => {
+                        assert!(expected, "{} by {rights:?} at {entity}", operation.name);
+                    }
+                    Answer::Now(response) => {
+                        assert!(!expected, "{} by {rights:?} at {entity}", operation.name);
+                        check_response(&response, 401, Some("amqp:unauthorized-access"));
+                    }
+                }
+                exercised += 1;
+            }
+        }
+    }
+    assert_eq!(exercised, OPERATIONS.len() * 20);
+}
+
+/// The operations of Service Bus that the broker does not have yet, and what never was one.
+#[test]
+fn what_is_not_listed_is_not_implemented_for_anybody() {
+    for operation in [
+        "com.microsoft:schedule-message",
+        "com.microsoft:cancel-scheduled-message",
+        "com.microsoft:renew-session-lock",
+        "com.microsoft:set-session-state",
+        "com.microsoft:get-session-state",
+        "com.microsoft:receive-by-sequence-number",
+        "com.microsoft:get-message-sessions",
+        "com.microsoft:add-rule",
+        "com.microsoft:remove-rule",
+        "com.microsoft:enumerate-rules",
+        "com.microsoft:batch-delete-messages",
+        "com.microsoft:defer-message",
+        "READ",
+        "",
+    ] {
+        check_refused(operation, tokens(1), 501, "amqp:not-implemented");
+    }
+}
+
+#[test]
+fn a_request_without_operation_is_refused() {
+    let message = Message::decode(&Message::default().to_bytes()).unwrap();
+    let Answer::Now(response) = handled(&message, &claims(LISTEN, "orders")) else {
+        panic!("taken")
+    };
+    assert_eq!(response.application_property("statusCode"), Some(&Value::Int(400)));
+}
+
+#[test]
+fn a_right_for_the_management_node_alone_is_enough() {
+    let token = "SharedAccessSignature sr=sb%3A%2F%2Flocalhost%2Forders&\
+        sig=AcsLFPvYmMHJ1V8fv8kh19uR7GtcEi7a8p1%2FDwjsbrk%3D&se=1893456000&\
+        skn=RootManageSharedAccessKey";
+    let authority = Authority::new(Vec::new(), None, true);
+    let grant = authority.verify(token, "sb://localhost/orders/$management", NOW).unwrap();
+    let mut claims = Claims::default();
+    claims.grant(grant, NOW).unwrap();
+    let answer = handled(&request("com.microsoft:peek-message", Map::new()), &claims);
+    assert!(matches!(answer, Answer::Ask { .. }), "{answer:?}");
+}
+
+#[test]
+fn the_time_a_client_waits_is_read_in_any_width() {
+    for (key, value) in [
+        ("com.microsoft:server-timeout", Value::Uint(1500)),
+        ("com.microsoft:server-timeout", Value::Long(1500)),
+        ("com.microsoft:server-timeout", Value::Ulong(1500)),
+        ("server-timeout", Value::Ulong(1500)),
+        ("server-timeout", Value::Ushort(1500)),
+    ] {
+        let mut message = request("com.microsoft:peek-message", Map::new());
+        message.application_properties.as_mut().unwrap().insert(key, value);
+        let Answer::Ask { pending, .. } = handled(&message, &claims(LISTEN, "orders")) else {
+            panic!("refused");
+        };
+        assert_eq!(pending.timeout(), Some(Duration::from_millis(1500)));
+        check_response(&pending.timed_out("broker"), 408, Some("com.microsoft:timeout"));
+    }
+    for value in [Value::Null, Value::Long(-1), "1500".into()] {
+        let mut message = request("com.microsoft:peek-message", Map::new());
+        message.application_properties.as_mut().unwrap().insert("server-timeout", value);
+        let Answer::Ask { pending, .. } = handled(&message, &claims(LISTEN, "orders")) else {
+            panic!("refused");
+        };
+        assert_eq!(pending.timeout(), None);
+    }
+}
+
+#[test]
+fn renewing_locks() {
+    let (command, pending) = asked("com.microsoft:renew-lock", tokens(2));
+    let Command::RenewLocks { origin: ORIGIN, entity: ENTITY, tokens: found } = command else {
+        panic!("{command:?}");
+    };
+    assert_eq!(found, [LockToken([0; 16]), LockToken([1; 16])]);
+    let until = vec![Timestamp(5), Timestamp(6)];
+    let response = pending.clone().response(Ok(Reply::Renewed { until }), "broker", |_| panic!());
+    check_response(&response, 200, None);
+    let expirations = response.body.as_value().unwrap().get("expirations").unwrap();
+    let array = expirations.as_array().unwrap();
+    assert_eq!(array.items(), [Value::Timestamp(5), Value::Timestamp(6)]);
+
+    let lost = pending.response(Err(Error::MessageLockLost), "broker", |_| panic!());
+    check_response(&lost, 410, Some("com.microsoft:message-lock-lost"));
+}
+
+#[test]
+fn lock_tokens_are_uuids() {
+    for operation in ["com.microsoft:renew-lock", "com.microsoft:update-disposition"] {
+        let with = |tokens: Value| {
+            Map::new().with("disposition-status", "completed").with("lock-tokens", tokens)
+        };
+        let refused = |body| check_refused(operation, body, 400, "com.microsoft:argument-error");
+        refused(Map::new().with("disposition-status", "completed"));
+        refused(with(Value::Null));
+        refused(with(Value::List(Vec::new())));
+        refused(with(Array::uuids([]).into()));
+        refused(with(Array::longs([5]).into()));
+        refused(with("text".into()));
+        let (_, pending) = asked(operation, with(Value::List(vec![Value::Uuid([1; 16])])));
+        assert_eq!(pending.operation(), operation);
+    }
+}
+
+#[test]
+fn peeking() {
+    #[track_caller]
+    fn check(body: Map, expected_from: u64, expected_count: u32) {
+        let (command, _) = asked("com.microsoft:peek-message", body);
+        let Command::Browse { origin: ORIGIN, entity: ENTITY, from, count_max, bytes_max } =
+            command
+        else {
+            panic!("{command:?}");
+        };
+        assert_eq!((from, count_max), (SequenceNumber(expected_from), expected_count));
+        assert_ne!(bytes_max, 0);
+    }
+    let body = |from: Value, count: Value| {
+        Map::new().with("from-sequence-number", from).with("message-count", count)
+    };
+    check(body(Value::Long(7), Value::Int(10)), 7, 10);
+    check(body(Value::Int(7), Value::Ulong(10)), 7, 10);
+    check(body(Value::Long(-5), Value::Int(1)), 0, 1);
+    check(body(Value::Long(0), Value::Int(i32::MAX)), 0, 250);
+    check(body(Value::Long(0), Value::Long(i64::MAX)), 0, 250);
+    check(body(Value::Null, Value::Null), 0, 1);
+    check(body(Value::Null, Value::Null).with("session-id", Value::Null), 0, 1);
+    let refused = |body: Map, status, condition| {
+        check_refused("com.microsoft:peek-message", body, status, condition);
+    };
+    refused(body(0_i64.into(), 0_i32.into()), 400, "com.microsoft:argument-error");
+    refused(body(0_i64.into(), (-1_i32).into()), 400, "com.microsoft:argument-error");
+    refused(body("x".into(), 1_i32.into()), 400, "com.microsoft:argument-error");
+    refused(body(Value::Ulong(u64::MAX), 1_i32.into()), 400, "com.microsoft:argument-error");
+    refused(Map::new().with("session-id", "s"), 501, "amqp:not-implemented");
+}
+
+#[test]
+fn what_peeking_finds() {
+    let (_, pending) = asked("com.microsoft:peek-message", Map::new());
+    let nothing = Ok(Reply::Browsed { messages: Vec::new() });
+    let response = pending.clone().response(nothing, "broker", |_| panic!("nothing to encode"));
+    check_response(&response, 204, None);
+
+    let found = [Bytes::from_static(b"one"), Bytes::from_static(b"two")];
+    let response = peek_message::response(pending.properties, found.into_iter());
+    check_response(&response, 200, None);
+    let Some(Value::List(messages)) = response.body.as_value().unwrap().get("messages") else {
+        panic!("{response:?}");
+    };
+    let messages: Vec<_> = messages.iter().map(|message| message.get("message").unwrap()).collect();
+    assert_eq!(messages, [&Value::from(Bytes::from("one")), &Value::from(Bytes::from("two"))]);
+}
+
+#[test]
+fn settling_by_token() {
+    #[track_caller]
+    fn check(body: Map, expected: &Settlement) {
+        let (command, pending) = asked("com.microsoft:update-disposition", body);
+        let Command::UpdateDisposition { origin: ORIGIN, entity: ENTITY, tokens, settlement } =
+            command
+        else {
+            panic!("{command:?}");
+        };
+        assert_eq!((tokens.len(), &settlement), (1, expected));
+        let response = pending.response(Ok(Reply::Settled), "broker", |_| panic!());
+        check_response(&response, 200, None);
+    }
+    let status = |status: &str| tokens(1).with("disposition-status", status);
+    let properties = Map::new().with("a", 1_i32).with(Symbol::from_static("b"), Value::Null);
+    let changes = vec![(Str::from("a"), Value::Int(1)), (Str::from("b"), Value::Null)];
+    check(status("completed"), &Settlement::Complete);
+    check(status("abandoned"), &Settlement::Abandon { changes: Vec::new() });
+    check(
+        status("abandoned").with("properties-to-modify", properties.clone()),
+        &Settlement::Abandon { changes: changes.clone() },
+    );
+    for spelling in ["defered", "deferred"] {
+        check(
+            status(spelling).with("properties-to-modify", properties.clone()),
+            &Settlement::Defer { changes: changes.clone() },
+        );
+    }
+    check(
+        status("suspended"),
+        &Settlement::DeadLetter { reason: None, description: None, changes: Vec::new() },
+    );
+    let long = "é".repeat(5000);
+    check(
+        status("suspended")
+            .with("deadletter-reason", "why")
+            .with("deadletter-description", long.as_str())
+            .with("properties-to-modify", properties),
+        &Settlement::DeadLetter {
+            reason: Some("why".into()),
+            description: Some("é".repeat(4096).into()),
+            changes,
+        },
+    );
+}
+
+#[test]
+fn settlements_that_make_no_sense_are_refused() {
+    let refused = |body| {
+        let operation = "com.microsoft:update-disposition";
+        check_refused(operation, body, 400, "com.microsoft:argument-error");
+    };
+    let abandoned = || tokens(1).with("disposition-status", "abandoned");
+    refused(tokens(1));
+    refused(tokens(1).with("disposition-status", "renewed"));
+    refused(tokens(1).with("disposition-status", 5_i32));
+    refused(Map::new().with("disposition-status", "completed"));
+    refused(abandoned().with("properties-to-modify", "x"));
+    refused(abandoned().with("properties-to-modify", Map::new().with(5_i32, 5_i32)));
+    refused(abandoned().with("properties-to-modify", Map::new().with("k", Map::new())));
+    refused(tokens(1).with("disposition-status", "suspended").with("deadletter-reason", 5_i32));
+}
+
+#[test]
+fn a_reply_to_another_question_is_our_fault() {
+    let (_, pending) = asked("com.microsoft:peek-message", Map::new());
+    let response = pending.response(Ok(Reply::Accepted), "broker", |_| panic!());
+    check_response(&response, 500, Some("amqp:internal-error"));
+}
