@@ -2,4 +2,7 @@
 
 pub mod amqp;
 pub mod auth;
+pub mod cli;
 pub mod config;
+pub mod healthcheck;
+pub mod telemetry;

@@ -1,0 +1,169 @@
+//! The command line. Values are checked where those of the file are: in [`crate::config`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Overrides;
+
+/// Exit codes, beside 0. Usage errors of the command line are 2 as well.
+pub mod exit {
+    /// A health check found the broker unwell.
+    pub const UNHEALTHY: u8 = 1;
+    /// The configuration is wrong.
+    pub const CONFIGURATION: u8 = 2;
+    /// The broker could not start.
+    pub const START: u8 = 3;
+    /// The broker did not stop cleanly.
+    pub const STOP: u8 = 4;
+}
+
+/// A message broker that speaks the Azure Service Bus dialect of AMQP 1.0.
+#[derive(Debug, Parser)]
+#[command(name = "peeklock", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the binary can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the broker
+    Serve(ServeArguments),
+    /// Ask a running broker whether it answers; the exit code says so
+    Healthcheck(HealthcheckArguments),
+}
+
+/// Options of `peeklock serve`.
+#[derive(Debug, Args)]
+pub struct ServeArguments {
+    /// Configuration file, see deploy/peeklock.example.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Directory for messages [default: peeklock-data]
+    #[arg(long, value_name = "DIR", conflicts_with = "ephemeral")]
+    data: Option<PathBuf>,
+    /// Address to listen at, may be repeated [default: 127.0.0.1:5672]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Vec<String>,
+    /// Create this queue when it is missing, may be repeated
+    #[arg(long, value_name = "NAME")]
+    queue: Vec<String>,
+    /// Accept the rule and key that clients of the Service Bus emulator have: for development
+    #[arg(long)]
+    dev: bool,
+    /// Keep messages in memory only: they are gone when the broker stops
+    #[arg(long)]
+    ephemeral: bool,
+    /// Start although the store is damaged, and lose what cannot be read
+    #[arg(long)]
+    accept_data_loss: bool,
+    /// error, warn, info, debug, trace, or directives for parts of the broker [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// human or json [default: human]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+/// Options of `peeklock healthcheck`.
+#[derive(Debug, Args)]
+pub struct HealthcheckArguments {
+    /// Where the broker listens
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5672")]
+    pub address: String,
+    /// Seconds to wait for the answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300))]
+    timeout: u64,
+}
+
+impl HealthcheckArguments {
+    /// How long the whole check may take.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}
+
+impl ServeArguments {
+    /// What they say for the configuration.
+    pub fn overrides(self) -> Overrides {
+        let Self { config, data, listen, queue, dev, ephemeral, .. } = self;
+        Overrides {
+            config,
+            data,
+            listen,
+            queues: queue,
+            dev,
+            ephemeral,
+            accept_data_loss: self.accept_data_loss,
+            log_level: self.log_level,
+            log_format: self.log_format,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[track_caller]
+    fn serve(arguments: &[&str]) -> Overrides {
+        let all = ["peeklock", "serve"].iter().chain(arguments);
+        match Cli::try_parse_from(all).unwrap().command {
+            Command::Serve(arguments) => arguments.overrides(),
+            other @ Command::Healthcheck(_) => panic!("parsed as {other:?}"),
+        }
+    }
+
+    #[test]
+    fn options_that_others_rely_on() {
+        let overrides = serve(&[
+            "--data",
+            "/d",
+            "--listen",
+            "a:1",
+            "--listen",
+            "b:2",
+            "--config",
+            "f.toml",
+            "--dev",
+            "--queue",
+            "one",
+            "--queue",
+            "two",
+            "--log-level",
+            "debug",
+        ]);
+        assert_eq!(overrides.data, Some(PathBuf::from("/d")));
+        assert_eq!(overrides.listen, ["a:1", "b:2"]);
+        assert_eq!(overrides.config, Some(PathBuf::from("f.toml")));
+        assert!(overrides.dev && !overrides.ephemeral);
+        assert_eq!(overrides.queues, ["one", "two"]);
+        assert_eq!(overrides.log_level.as_deref(), Some("debug"));
+        assert!(serve(&["--ephemeral"]).ephemeral);
+    }
+
+    #[test]
+    fn memory_and_a_directory_exclude_each_other() {
+        let both = ["peeklock", "serve", "--ephemeral", "--data", "d"];
+        assert_eq!(Cli::try_parse_from(both).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn the_health_check_knows_where_to_look() {
+        let parsed = Cli::try_parse_from(["peeklock", "healthcheck"]).unwrap();
+        let Command::Healthcheck(arguments) = parsed.command else { panic!("no health check") };
+        assert_eq!(arguments.address, "127.0.0.1:5672");
+        assert_eq!(arguments.timeout(), Duration::from_secs(5));
+    }
+}
