@@ -1,6 +1,7 @@
 # What a machine needs to build and test Peeklock, written once. Sourced by deploy/run and tests/run.
 # shellcheck shell=bash
 
+# shellcheck disable=SC2034  # used by who sources this
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # RocksDB takes half an hour of processor time to build, so its result is kept outside the checkout.

@@ -90,8 +90,10 @@ class Broker:
         command += ["--data", os.path.join(self.folder, "data")]
         command += ["--config", os.path.join(self.folder, "interop.toml")]
         command += ["--listen", f"127.0.0.1:{self.port}"]
+        # The broker takes settings from variables of its own name; none of them is meant for it here.
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("PEEKLOCK_")}
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=clean)
         ready = queue.Queue()
         threading.Thread(target=self.read_output, args=(ready,), daemon=True).start()
         try:
@@ -105,7 +107,7 @@ class Broker:
     def read_output(self, ready):
         """Reports the ready line, or None at the end; keeps reading so that the pipe never fills."""
         for line in self.process.stdout:
-            if line.startswith(b"peeklock ready"):
+            if line.startswith(b"peeklock") and b"ready" in line:
                 ready.put(line)
         ready.put(None)
 
