@@ -152,6 +152,21 @@ fn sends_stop_below_the_reserve_and_removals_go_on() {
     assert_eq!(numbers(&store), []);
 }
 
+/// Removals free space only once they are in table files, and an idle store has no reason to write
+/// any: a drained broker would refuse sends for ever.
+#[test]
+fn rows_in_memory_are_flushed_while_sends_are_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let reserve = Reserve { bytes: u64::MAX, percent: 0 };
+    let store = RocksStore::open(dir.path(), Options { reserve, ..options() }).unwrap();
+    let done = reports(&store);
+    write(&store, &done, 1, put(1, "one".into()));
+    while files(dir.path(), "sst").is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(numbers(&store), [1]);
+}
+
 #[test]
 fn a_full_queue_refuses_and_recovers() {
     let dir = tempfile::tempdir().unwrap();

@@ -24,7 +24,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{ColumnFamily, DB, DBRecoveryMode, ErrorKind, FlushOptions, ReadOptions};
+use rocksdb::{ColumnFamily, DB, ErrorKind, ReadOptions};
 
 use crate::batch::{Batch, CommitPosition, Refusal, ShardId, StoreError};
 use crate::key::{Key, Table};
@@ -34,12 +34,16 @@ pub use options::Options;
 pub use space::Reserve;
 pub use wal_check::TornTail;
 
+use options::LogReading;
 use space::SpaceGate;
-use writer::{Phase, Writer, column_family};
+use writer::{Phase, Writer, column_family, flush};
 
 /// Locked as long as the store is open. The engine has a lock of its own, but takes it too late: our
 /// check of the log must not look at, let alone cut, a log that somebody is writing.
 const LOCK_FILE: &str = "peeklock.lock";
+
+/// How the system puts it that a disk is full; the engine hands on its words and not its number.
+const NO_SPACE: &str = "No space left on device";
 
 /// See the module.
 pub struct RocksStore {
@@ -114,15 +118,19 @@ impl RocksStore {
     }
 
     fn open_database(&self) -> Result<DB, StoreError> {
-        let open = |recovery| {
-            let db = options::database(&self.options, recovery);
+        let open = |reading| {
+            let db = options::database(&self.options, reading)?;
             DB::open_cf_descriptors(&db, &self.dir, options::tables(&self.options))
         };
-        let mut opened = open(DBRecoveryMode::PointInTime);
+        let mut opened = open(LogReading::Ordinary);
+        if opened.as_ref().is_err_and(|error| error.as_ref().contains(NO_SPACE)) {
+            // Only an open store can be drained, and draining is what makes room again.
+            opened = open(LogReading::WithoutSpace);
+        }
         if opened.is_err() && self.options.accept_data_loss {
             // A table may already hold rows from behind the damage. A point in time would need them
             // gone; skipping the bad records alone does not.
-            opened = open(DBRecoveryMode::SkipAnyCorruptedRecord);
+            opened = open(LogReading::Salvage);
         }
         opened.map_err(|error| {
             let what = error.into_string();
@@ -285,7 +293,7 @@ impl Store for RocksStore {
         // What is in a table file needs no log to be read back. A failed store has to read its log
         // anyway, as nobody knows what is in it.
         let flushed = match &db {
-            Some(db) if !has_failed => flush(db),
+            Some(db) if !has_failed => flush(db, true),
             Some(_) | None => Ok(()),
         };
         drop(db);
@@ -338,14 +346,6 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse { dir: dir.to_owned() }),
         Err(TryLockError::Error(error)) => Err(io_error("lock", &path, &error)),
     }
-}
-
-fn flush(db: &DB) -> Result<(), rocksdb::Error> {
-    let tables: Vec<&ColumnFamily> =
-        Table::ALL.into_iter().filter_map(|table| column_family(db, table)).collect();
-    let mut options = FlushOptions::default();
-    options.set_wait(true);
-    db.flush_cfs_opt(&tables, &options)
 }
 
 fn bounds(range: &Range<Key>) -> ReadOptions {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions};
+use rocksdb::{ColumnFamily, DB, FlushOptions, WriteBatch, WriteOptions};
 
 use super::space::SpaceGate;
 use crate::batch::{Batch, CommitPosition, Epoch, Op, Refusal, ShardId, StoreError};
@@ -30,6 +30,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const LOOK_AFTER_BYTES: usize = 64 << 20;
 /// How often it is asked for while sends are stopped and there may be no writes.
 const LOOK_WHEN_CLOSED: Duration = Duration::from_millis(500);
+
+/// How often rows in memory are put into table files while sends are stopped.
+const FLUSH_WHEN_CLOSED: Duration = Duration::from_secs(2);
 
 /// The queue in front of the thread, and what the thread works with.
 pub(super) struct Writer {
@@ -61,6 +64,14 @@ pub(super) enum Phase {
     Closed,
     /// Takes nothing more; the thread has ended.
     Failed(String),
+}
+
+/// When the thread last saw to the free space, and how much was written since.
+struct SpaceWatch {
+    looked: Instant,
+    since_look: usize,
+    flushed: Instant,
+    since_flush: usize,
 }
 
 struct Submitted {
@@ -172,9 +183,13 @@ impl Writer {
     fn run(&self) {
         let mut waiting = VecDeque::new();
         let mut group = Vec::with_capacity(GROUP_BATCHES_MAX);
-        let mut looked = Instant::now();
-        let mut since_look = 0;
-        while self.take(&mut waiting) {
+        let mut watch = SpaceWatch {
+            looked: Instant::now(),
+            since_look: 0,
+            flushed: Instant::now(),
+            since_flush: 0,
+        };
+        while self.take(&mut waiting, &mut watch) {
             let bytes = form_group(&mut waiting, &mut group);
             if let Err(what) = self.write(&group, bytes) {
                 group.extend(waiting);
@@ -186,16 +201,16 @@ impl Writer {
                 self.reports.tell(shard, Done { through, result: Ok(()) });
             }
             group.clear();
-            since_look += bytes;
-            if LOOK_AFTER_BYTES <= since_look || LOOK_EVERY <= looked.elapsed() {
-                self.look();
-                (looked, since_look) = (Instant::now(), 0);
+            watch.since_look += bytes;
+            watch.since_flush += bytes;
+            if LOOK_AFTER_BYTES <= watch.since_look || LOOK_EVERY <= watch.looked.elapsed() {
+                self.look(&mut watch);
             }
         }
     }
 
     /// Takes all that waits. Blocks while there is nothing; `false` when there never will be.
-    fn take(&self, waiting: &mut VecDeque<Submitted>) -> bool {
+    fn take(&self, waiting: &mut VecDeque<Submitted>, watch: &mut SpaceWatch) -> bool {
         let mut queue = self.queue();
         loop {
             waiting.append(&mut queue.waiting);
@@ -215,7 +230,7 @@ impl Writer {
                 queue = guard;
                 if timeout.timed_out() {
                     drop(queue);
-                    self.look();
+                    self.look(watch);
                     queue = self.queue();
                 }
             }
@@ -223,10 +238,22 @@ impl Writer {
         }
     }
 
-    /// A file system that does not answer closes the gate; the next look tries again, and health
-    /// reports the error meanwhile.
-    fn look(&self) {
+    /// Asks for the free space, and while there is too little, sees to it that removals give some back:
+    /// they do so only once they are in table files, which an idle store would never write.
+    fn look(&self, watch: &mut SpaceWatch) {
+        // Without an answer the gate is closed and the next look tries again; health has the error.
         let _closed_on_error = self.gate.look();
+        (watch.looked, watch.since_look) = (Instant::now(), 0);
+        let is_due = 0 < watch.since_flush && FLUSH_WHEN_CLOSED <= watch.flushed.elapsed();
+        if self.gate.is_open() || !is_due {
+            return;
+        }
+        (watch.flushed, watch.since_flush) = (Instant::now(), 0);
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(db) = db.as_ref() {
+            // A flush that fails makes the next write fail, which is reported as every other.
+            let _fails_the_next_write = flush(db, false);
+        }
     }
 
     fn write(&self, group: &[Submitted], bytes: usize) -> Result<(), String> {
@@ -286,6 +313,15 @@ impl Queue {
 
 pub(super) fn column_family(db: &DB, table: Table) -> Option<&ColumnFamily> {
     db.cf_handle(table.name())
+}
+
+/// Puts rows in memory into table files, and waits for that or not.
+pub(super) fn flush(db: &DB, is_waiting: bool) -> Result<(), rocksdb::Error> {
+    let tables: Vec<&ColumnFamily> =
+        Table::ALL.into_iter().filter_map(|table| column_family(db, table)).collect();
+    let mut options = FlushOptions::default();
+    options.set_wait(is_waiting);
+    db.flush_cfs_opt(&tables, &options)
 }
 
 fn form_group(waiting: &mut VecDeque<Submitted>, group: &mut Vec<Submitted>) -> usize {
