@@ -145,3 +145,25 @@ pub const TARGETS: &[Target] = &[
     ("message_sections", message_sections),
     ("envelope", envelope),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Whatever a fuzzer once found interesting, and what was recorded from real peers.
+    #[test]
+    fn the_corpora_replay() {
+        for (name, target) in TARGETS {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+            let mut replayed = 0;
+            for file in fs::read_dir(folder).unwrap() {
+                target(&fs::read(file.unwrap().path()).unwrap());
+                replayed += 1;
+            }
+            assert!(replayed >= 4, "the corpus of {name} holds {replayed} files");
+        }
+    }
+}

@@ -12,7 +12,6 @@ fn read(octets: &[u8]) -> Result<DeliveryState, DecodeError> {
 }
 
 #[track_caller]
-#[expect(clippy::needless_pass_by_value, reason = "cases read better with values")]
 fn check_both(state: DeliveryState, octets: &[u8]) {
     let mut out = BytesMut::new();
     state.write(&mut out);

@@ -18,6 +18,7 @@ fn check(octets: &[u8], expected: Result<Value, DecodeError>) {
 
 /// The first encoding is the one we write.
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "cases read better with values")]
 fn check_all(value: Value, encodings: &[&[u8]]) {
     assert_eq!(value.to_bytes()[..], *encodings[0], "wrote {:02x?}", value.to_bytes());
     for encoding in encodings {
