@@ -3,7 +3,7 @@
 //! Logs go to standard error, for people or as JSON. Standard output carries nothing but the ready
 //! line, so that a script can wait for it.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
@@ -25,7 +25,10 @@ pub enum TelemetryError {
 /// Sets up the log of this process. Called once, first thing after the settings are known.
 pub fn start(settings: &LogSettings) -> Result<(), TelemetryError> {
     let filter = EnvFilter::try_new(&settings.level)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     match settings.format {
         LogFormat::Human => builder.finish().try_init()?,
         LogFormat::Json => builder.json().flatten_event(true).finish().try_init()?,
