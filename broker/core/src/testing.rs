@@ -14,7 +14,7 @@ use crate::effect::{Browsed, Delivery, Effect, EffectKind, Reply};
 use crate::entity::path::EntityPath;
 use crate::entity::settings::{BrokerSettings, QueueSettings};
 use crate::error::Error;
-use crate::id::{EntityId, LockToken, Origin, ReceiverId, SeededIds, SequenceNumber};
+use crate::id::{EntityId, LockToken, Origin, ReadId, ReceiverId, SeededIds, SequenceNumber};
 use crate::message::IncomingMessage;
 use crate::time::{Span, Timestamp};
 
@@ -50,6 +50,11 @@ pub(crate) struct World {
     pub(crate) released: Vec<EffectKind>,
     /// Whether reads fail.
     pub(crate) reads_fail: bool,
+    /// Whether reads wait for [`World::answer_read`].
+    pub(crate) reads_wait: bool,
+    /// Whether those that wait see the rows as they were when they were asked for.
+    pub(crate) reads_see_early: bool,
+    reads: Vec<(ReadId, ReadRequest, Option<ReadRows>)>,
     next_delivery: u32,
 }
 
@@ -74,6 +79,9 @@ impl World {
             waiting: VecDeque::new(),
             released: Vec::new(),
             reads_fail: false,
+            reads_wait: false,
+            reads_see_early: false,
+            reads: Vec::new(),
             next_delivery: 0,
         }
     }
@@ -95,7 +103,7 @@ impl World {
 
     /// Hands in a command and checks that everything still fits together.
     pub(crate) fn handle(&mut self, command: Command) {
-        let shown = format!("{command:?}");
+        let shown = name(&command);
         self.broker.handle(self.now, command);
         if let Err(problem) = self.broker.check() {
             panic!("{problem} after {shown}");
@@ -128,7 +136,7 @@ impl World {
 
     /// Goes on until nothing is on the way any more.
     pub(crate) fn settle_down(&mut self) {
-        while self.turn() || self.sync_one() {}
+        while self.turn() || self.sync_one() || self.answer_read(0) {}
         assert!(self.waiting.is_empty(), "nothing waits for what never comes");
     }
 
@@ -136,6 +144,7 @@ impl World {
     pub(crate) fn crash(&mut self) {
         self.pending.clear();
         self.waiting.clear();
+        self.reads.clear();
         self.seed += 1_000_003;
         let rows = self.state_rows();
         let ids = Box::new(SeededIds::new(self.seed));
@@ -176,12 +185,11 @@ impl World {
             }
             match effect.kind {
                 EffectKind::Read { read, request } => {
-                    let result = if self.reads_fail {
-                        Err(StoreError::Unsupported("reading, says the test"))
-                    } else {
-                        Ok(self.read(&request))
-                    };
-                    self.handle(Command::ReadDone { read, result });
+                    let early = self.reads_see_early.then(|| self.read(&request));
+                    self.reads.push((read, request, early));
+                    if !self.reads_wait {
+                        self.answer_read(self.reads.len() - 1);
+                    }
                 }
                 kind @ (EffectKind::Reply { .. }
                 | EffectKind::Deliver { .. }
@@ -190,6 +198,21 @@ impl World {
             }
         }
         self.waiting = held;
+    }
+
+    /// Answers one of the reads that wait, if there are so many.
+    pub(crate) fn answer_read(&mut self, index: usize) -> bool {
+        if self.reads.len() <= index {
+            return false;
+        }
+        let (read, request, early) = self.reads.remove(index);
+        let result = if self.reads_fail {
+            Err(StoreError::Unsupported("reading, says the test"))
+        } else {
+            Ok(early.unwrap_or_else(|| self.read(&request)))
+        };
+        self.handle(Command::ReadDone { read, result });
+        true
     }
 
     fn read(&self, request: &ReadRequest) -> ReadRows {
@@ -344,4 +367,36 @@ pub(crate) fn text(delivery: &Delivery) -> &str {
 
 pub(crate) fn texts(deliveries: &[Delivery]) -> Vec<&str> {
     deliveries.iter().map(text).collect()
+}
+
+/// A command, briefly.
+fn name(command: &Command) -> String {
+    if let Command::Send { entity, messages, .. } = command {
+        format!("Send {} to {entity}", messages.len())
+    } else if let Command::ReadDone { read, result } = command {
+        format!("ReadDone {read:?}, {}", result.is_ok())
+    } else {
+        format!("{command:?}")
+    }
+}
+
+/// Numbers for choices in tests, by seed (xorshift).
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).unwrap() % bound
+    }
+
+    pub(crate) fn percent(&mut self, chance: usize) -> bool {
+        self.below(100) < chance
+    }
 }

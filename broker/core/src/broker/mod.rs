@@ -11,6 +11,8 @@ mod read;
 mod send;
 mod settle;
 pub mod stats;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

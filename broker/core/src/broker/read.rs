@@ -192,7 +192,7 @@ impl Broker {
         bytes_max: usize,
     ) {
         let count_max = count_max.min(self.settings.browse_count_max) as usize;
-        let bytes_max = bytes_max.min(self.settings.cache_bytes_max / 8);
+        let bytes_max = bytes_max.min(self.settings.browse_bytes_max);
         let collected = self
             .queue(entity)
             .map(|queue| Collected::from_memory(queue, from, count_max, bytes_max));

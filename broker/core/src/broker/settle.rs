@@ -96,7 +96,7 @@ impl Broker {
                 }
             }
         }
-        if wish.tokens.len() > 1 && self.settings.cache_bytes_max as u64 / 8 < bytes {
+        if wish.tokens.len() > 1 && self.settings.settle_bytes_max < bytes {
             let error = Error::ServerBusy("Please settle fewer messages at a time.");
             return self.answer_settle(wish.origin, Err(error));
         }

@@ -80,6 +80,10 @@ pub struct BrokerSettings {
     pub expiries_max: usize,
     /// Messages one browse returns, whatever was asked for.
     pub browse_count_max: u32,
+    /// Octets of messages one browse returns, but for the first. It is one message to the client.
+    pub browse_bytes_max: usize,
+    /// Octets of bodies read for one request to settle several locks, but for the first.
+    pub settle_bytes_max: u64,
 }
 
 impl Default for BrokerSettings {
@@ -94,6 +98,8 @@ impl Default for BrokerSettings {
             tokens_max: 4096,
             expiries_max: 1000,
             browse_count_max: 1000,
+            browse_bytes_max: 4 * 1024 * 1024,
+            settle_bytes_max: 16 * 1024 * 1024,
         }
     }
 }

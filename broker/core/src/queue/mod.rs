@@ -77,7 +77,7 @@ pub(crate) struct Queue {
     pub(crate) window: Window,
     /// Octets that `entries` takes.
     memory: usize,
-    /// Octets of the messages in memory that are ready.
+    /// Octets of the messages in the ready order.
     ready_bytes: u64,
     /// When the broker has planned to look at this queue's deadlines.
     pub(crate) wake_at: Option<Timestamp>,
@@ -293,12 +293,11 @@ impl Queue {
     fn insert(&mut self, sequence: SequenceNumber, entry: Entry, in_order: bool) {
         self.memory += entry.memory();
         match entry.standing {
-            Standing::Ready => {
+            Standing::Ready if in_order => {
                 self.ready_bytes += entry.size;
-                if in_order {
-                    self.ready.insert(sequence);
-                }
+                self.ready.insert(sequence);
             }
+            Standing::Ready => self.window.tail_count += 1,
             Standing::Doomed => {
                 self.doomed.insert(sequence);
             }
@@ -382,12 +381,20 @@ impl Queue {
     pub(crate) fn check(&self) -> Result<(), String> {
         let path = &self.definition.path;
         let mut found = (0, 0, 0, 0);
+        let mut tail_count = 0;
+        let mut ready_bytes = 0;
         for (sequence, entry) in &self.entries {
             found.0 += entry.memory();
             match entry.standing {
                 Standing::Ready
-                    if self.window.zone(*sequence, self.next_sequence) == Zone::Tail => {}
-                Standing::Ready => found.1 += 1,
+                    if self.window.zone(*sequence, self.next_sequence) == Zone::Tail =>
+                {
+                    tail_count += 1;
+                }
+                Standing::Ready => {
+                    found.1 += 1;
+                    ready_bytes += entry.size;
+                }
                 Standing::Doomed => found.2 += 1,
                 Standing::Locked(token) => {
                     found.3 += 1;
@@ -410,6 +417,10 @@ impl Queue {
             return Err(format!(
                 "{path}: memory, ready, doomed, locked: {found:?}, not {expected:?}"
             ));
+        }
+        let bytes_and_tail = (self.ready_bytes, self.window.tail_count);
+        if bytes_and_tail != (ready_bytes, tail_count) {
+            return Err(format!("{path}: ready octets and tail {bytes_and_tail:?} are wrong"));
         }
         let resident = self.entries.len() as u64;
         if self.count < resident || (self.window.on_disk().is_none() && self.count != resident) {

@@ -130,14 +130,13 @@ impl Queue {
         let idle = self.window.page.is_none() && self.window.retry_at.is_none();
         let low = self.ready.len() < settings.page_rows_max
             && self.ready_bytes < settings.page_bytes_max as u64
-            && self.entries.len() < settings.window_count_max;
+            && self.entries.len() - self.window.tail_count < settings.window_count_max;
         if !idle || !low || !self.receivers.any_waiting() {
             return None;
         }
         let scans =
             rows::page_scans(self.id(), &on_disk, settings.page_rows_max, settings.page_bytes_max);
-        let joins_tail = self.on_disk_count() <= settings.page_rows_max as u64
-            && on_disk.end == self.next_sequence;
+        let joins_tail = self.on_disk_count() <= settings.page_rows_max as u64;
         self.window.page =
             Some(PageRead { read, range: on_disk, arrivals: Vec::new(), joins_tail, void: false });
         Some(ReadRequest { scans, gets: Vec::new() })

@@ -1,5 +1,7 @@
 //! What a queue does, seen through commands and effects.
 
+mod paging;
+
 use crate::broker::Broker;
 use crate::command::{Command, ReceiveMode, Settlement};
 use crate::effect::{EffectKind, Reply};

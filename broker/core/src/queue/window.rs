@@ -21,6 +21,8 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     on_disk: Option<Range<SequenceNumber>>,
+    /// How many messages are in the tail.
+    pub(super) tail_count: usize,
     /// The page that is being read.
     pub(super) page: Option<PageRead>,
     /// The bodies that are being read.
@@ -68,7 +70,7 @@ pub(crate) struct Room {
 
 impl Window {
     pub(super) fn new(on_disk: Option<Range<SequenceNumber>>) -> Self {
-        Window { on_disk, page: None, bodies: None, retry_at: None }
+        Window { on_disk, tail_count: 0, page: None, bodies: None, retry_at: None }
     }
 
     pub(super) const fn on_disk(&self) -> Option<&Range<SequenceNumber>> {
@@ -121,9 +123,8 @@ impl Queue {
     /// The stretch on disk ends before the new message, with or without a tail.
     fn arrive_behind_disk(&mut self, sequence: SequenceNumber, entry: Entry, room: Room) {
         let tail_start = self.window.on_disk.as_ref().map_or(sequence, |range| range.end);
-        let tail_count = self.entries.range(tail_start..).take(room.settings.page_rows_max).count();
         let keep = self.window.joins_tail()
-            && tail_count < room.settings.page_rows_max
+            && self.window.tail_count < room.settings.page_rows_max
             && self.has_room(room);
         if keep {
             self.insert(sequence, entry, false);
@@ -139,11 +140,10 @@ impl Queue {
     }
 
     fn drop_tail(&mut self, start: SequenceNumber) {
-        while let Some((sequence, _)) = self.entries.last_key_value()
-            && start <= *sequence
-        {
-            let sequence = *sequence;
-            self.detach(sequence);
+        if self.window.tail_count > 0 {
+            let tail = self.entries.split_off(&start);
+            self.memory -= tail.values().map(Entry::memory).sum::<usize>();
+            self.window.tail_count = 0;
         }
     }
 
@@ -210,9 +210,10 @@ impl Queue {
             return;
         }
         self.window.on_disk = None;
-        let tail: Vec<_> = self.entries.range(end..).map(|(sequence, _)| *sequence).collect();
-        for sequence in tail {
-            self.ready.insert(sequence);
+        self.window.tail_count = 0;
+        for (sequence, entry) in self.entries.range(end..) {
+            self.ready_bytes += entry.size;
+            self.ready.insert(*sequence);
         }
     }
 }
