@@ -87,22 +87,17 @@ impl<'a> Reader<'a> {
     /// Reads past what follows the constructor `code`.
     #[inline]
     pub(crate) fn skip_content(&mut self, code: u8) -> Result<(), DecodeError> {
-        if let Some(width) = fixed_width(code) {
-            self.take(width)?;
-            return Ok(());
-        }
-        match code {
-            code::BINARY_8 | code::STRING_8 | code::SYMBOL_8 => {
+        match layout(code) {
+            Layout::Fixed(width) => self.take(usize::from(width)).map(|_| ()),
+            Layout::Sized8 => {
                 let len = self.u8()?;
-                self.take(usize::from(len))?;
-                Ok(())
+                self.take(usize::from(len)).map(|_| ())
             }
-            code::BINARY_32 | code::STRING_32 | code::SYMBOL_32 => {
+            Layout::Sized32 => {
                 let len = self.u32()?;
-                self.take_u32(len)?;
-                Ok(())
+                self.take_u32(len).map(|_| ())
             }
-            _ => self.skip_container(code),
+            Layout::Other => self.skip_container(code),
         }
     }
 
@@ -149,7 +144,8 @@ impl<'a> Reader<'a> {
                 r.skip_elements(count)
             });
         }
-        if let Some(width) = fixed_width(code) {
+        if let Layout::Fixed(width) = layout(code) {
+            let width = usize::from(width);
             let len = usize::try_from(count).ok().and_then(|count| count.checked_mul(width));
             self.take(len.ok_or(DecodeError::UnexpectedEnd)?)?;
             return Ok(());
@@ -188,18 +184,46 @@ pub(crate) fn consumed<'a>(before: &'a [u8], after: &[u8]) -> &'a [u8] {
     before.get(..len).unwrap_or(before)
 }
 
-/// How many octets follow a constructor of a fixed-width type.
-#[inline]
-pub(crate) fn fixed_width(code: u8) -> Option<usize> {
+/// What follows a constructor, as far as skipping goes.
+#[derive(Clone, Copy)]
+enum Layout {
+    Fixed(u8),
+    Sized8,
+    Sized32,
+    /// A container, or no constructor at all.
+    Other,
+}
+
+const fn layout_of(code: u8) -> Layout {
     match code {
-        code::NULL..=code::LIST_0 => Some(0),
-        code::UBYTE..=code::BOOLEAN => Some(1),
-        code::USHORT | code::SHORT => Some(2),
-        code::UINT..=code::DECIMAL_32 => Some(4),
-        code::ULONG..=code::DECIMAL_64 => Some(8),
-        code::DECIMAL_128 | code::UUID => Some(16),
-        _ => None,
+        code::NULL..=code::LIST_0 => Layout::Fixed(0),
+        code::UBYTE..=code::BOOLEAN => Layout::Fixed(1),
+        code::USHORT | code::SHORT => Layout::Fixed(2),
+        code::UINT..=code::DECIMAL_32 => Layout::Fixed(4),
+        code::ULONG..=code::DECIMAL_64 => Layout::Fixed(8),
+        code::DECIMAL_128 | code::UUID => Layout::Fixed(16),
+        code::BINARY_8 | code::STRING_8 | code::SYMBOL_8 => Layout::Sized8,
+        code::BINARY_32 | code::STRING_32 | code::SYMBOL_32 => Layout::Sized32,
+        _ => Layout::Other,
     }
+}
+
+/// [`layout_of`] for every octet: each item of each section is looked up here.
+static LAYOUTS: [Layout; 256] = {
+    let mut table = [Layout::Other; 256];
+    let mut code = 0_u8;
+    loop {
+        table[code as usize] = layout_of(code);
+        if code == u8::MAX {
+            break table;
+        }
+        code += 1;
+    }
+};
+
+#[inline]
+fn layout(code: u8) -> Layout {
+    LAYOUTS.get(usize::from(code)).copied().unwrap_or(Layout::Other)
 }
 
 /// Writes a list field by field, in the short form when it fits.

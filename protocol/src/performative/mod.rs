@@ -52,19 +52,13 @@ impl Performative {
     /// payload of a transfer.
     #[inline]
     pub fn decode(body: &Bytes) -> Result<(Self, Bytes), DecodeError> {
-        let mut r = Reader::new(body);
-        let performative = Self::read(&mut r)?;
-        Ok((performative, r.share(r.rest())))
-    }
-
-    #[inline]
-    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let r = &mut Reader::new(body);
         let wanted = "performative";
         let descriptor = read_descriptor(r, wanted)?;
         let Some(descriptor) = descriptor else {
             return Err(DecodeError::UnknownDescriptor { wanted });
         };
-        Ok(match descriptor {
+        let performative = match descriptor {
             0x14 => Self::Transfer(Transfer::read_list(r)?),
             0x15 => Self::Disposition(Disposition::read_list(r)?),
             0x13 => Self::Flow(Flow::read_list(r)?),
@@ -75,7 +69,10 @@ impl Performative {
             0x17 => Self::End(End::read_list(r)?),
             0x18 => Self::Close(Close::read_list(r)?),
             code => return Err(DecodeError::UnexpectedDescriptor { wanted, code }),
-        })
+        };
+        // Empty but for transfers; then the buffer need not be held.
+        let payload = if r.is_empty() { Bytes::new() } else { r.share(r.rest()) };
+        Ok((performative, payload))
     }
 
     /// Appends descriptor and list, with every field and null for what is not set: pyamqp before
