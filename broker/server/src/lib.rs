@@ -2,8 +2,13 @@
 
 pub mod amqp;
 pub mod auth;
-pub mod bench;
 pub mod cli;
+mod clock;
 pub mod config;
+mod driver;
+mod durability;
 pub mod healthcheck;
+mod mailbox;
+mod net;
+pub mod serve;
 pub mod telemetry;

@@ -1,1 +1,57 @@
-fn main() {}
+//! Parse, build, run, exit code.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use peeklock::cli::{Cli, Command, HealthcheckArguments, ServeArguments, exit};
+use peeklock::serve::{ServeError, serve};
+use peeklock::{config, healthcheck, telemetry};
+use tracing::warn;
+
+/// RocksDB allocates through it as well.
+#[cfg(feature = "rocksdb")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(arguments) => run_broker(arguments),
+        Command::Healthcheck(arguments) => check_health(&arguments),
+    }
+}
+
+fn run_broker(arguments: ServeArguments) -> ExitCode {
+    let settings = match config::load(&arguments.overrides(), std::env::vars_os()) {
+        Ok(settings) => settings,
+        Err(error) => return fail(exit::CONFIGURATION, &error),
+    };
+    if let Err(error) = telemetry::start(&settings.log) {
+        return fail(exit::START, &error);
+    }
+    for warning in &settings.warnings {
+        warn!("{warning}");
+    }
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(exit::START, &error),
+    };
+    match runtime.block_on(serve(settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ ServeError::Start(_)) => fail(exit::START, &error),
+        Err(error @ ServeError::Stop(_)) => fail(exit::STOP, &error),
+    }
+}
+
+fn check_health(arguments: &HealthcheckArguments) -> ExitCode {
+    match healthcheck::check(&arguments.address, arguments.timeout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(exit::UNHEALTHY, &error),
+    }
+}
+
+fn fail(code: u8, error: &dyn std::error::Error) -> ExitCode {
+    // Nowhere is left to complain to when standard error is gone; the code still tells.
+    let _ = writeln!(io::stderr(), "peeklock: {error}");
+    ExitCode::from(code)
+}

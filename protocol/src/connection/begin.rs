@@ -23,10 +23,7 @@ impl Connection {
     pub fn end(&mut self, session: SessionId, error: Option<ErrorInfo>) -> Result<(), Stale> {
         match self.sessions.get(session.0).map(|session| session.state) {
             Some(SessionState::Beginning | SessionState::Mapped) => {
-                let links = self.end_session(session, error, true);
-                if let Some(session) = self.session_mut(session) {
-                    session.ended_links = links;
-                }
+                self.end_session(session, error, true);
                 Ok(())
             }
             Some(SessionState::Ending { .. }) | None => Err(Stale),
@@ -111,8 +108,7 @@ impl Connection {
     pub(super) fn handle_end(&mut self, id: SessionId, error: Option<ErrorInfo>) {
         let Some(session) = self.session_mut(id) else { return };
         let (state, channel) = (session.state, session.channel);
-        let mut links = std::mem::take(&mut session.ended_links);
-        links.append(&mut self.drop_links(id));
+        let links = self.drop_links(id);
         match state {
             SessionState::Beginning | SessionState::Mapped => {
                 self.write(channel, &Performative::End(End { error: None }));

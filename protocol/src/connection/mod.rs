@@ -14,8 +14,6 @@
 
 mod attach;
 mod begin;
-#[cfg(any(test, feature = "fuzzing"))]
-mod check;
 mod config;
 mod detach;
 mod dispatch;
@@ -23,8 +21,6 @@ mod disposition;
 mod event;
 mod fault;
 mod flow;
-#[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
 mod header;
 mod idle;
 mod open;

@@ -1,6 +1,26 @@
 //! The broker's side of one AMQP connection: translates between the words of AMQP and those of the
 //! core, and nowhere else in the project are they mixed.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `endpoint.rs` | the connection as a whole: turns, SASL, claims, letters |
+//! | `attach.rs` | which node a link names, and whether the peer may have it |
+//! | `incoming.rs` | messages from the peer to an entity |
+//! | `outgoing.rs` | deliveries to the peer: demand, drain, settlement |
+//! | `encode.rs` | a stored message as it goes out |
+//! | `request.rs` | the request links `$cbs` and `$management`, and the way of their responses |
+//! | `cbs.rs`, `management/` | what such requests mean |
+//! | `condition.rs` | the one table from what went wrong to what the peer is told |
 
+mod attach;
 pub mod cbs;
 pub mod condition;
+mod encode;
+mod endpoint;
+mod incoming;
+mod link;
 pub mod management;
+mod outgoing;
+mod request;
+
+pub(crate) use endpoint::{Endpoint, EndpointSettings};

@@ -1,0 +1,262 @@
+//! Attaches: which node a link names, whether the peer may have it, and the answer once the core
+//! has looked the entity up.
+//!
+//! An attach waits for the core; the engine holds it pending meanwhile and drops it when the peer
+//! leaves first.
+
+use std::collections::VecDeque;
+
+use peeklock_core::{Command, EntityId, EntityPath, Error, ReceiveMode};
+use peeklock_protocol::condition::{self, ErrorInfo};
+use peeklock_protocol::connection::{AttachReply, LinkId};
+use peeklock_protocol::delivery::DeliveryId;
+use peeklock_protocol::performative::{Attach, Role, SenderSettleMode};
+use peeklock_protocol::terminus::Target;
+use peeklock_protocol::value::{Map, Symbol, Value};
+use tracing::{debug, info};
+
+use super::condition::Refusal;
+use super::endpoint::Endpoint;
+use super::link::{IncomingLink, Link, Node, OutgoingLink, RequestLink, ResponseLink};
+use crate::auth::{self, Action, Resource};
+use crate::clock;
+
+/// Credit given to a link to a request node: requests are small and answered at once.
+pub(super) const REQUEST_CREDIT: u32 = 100;
+
+/// A request is a token or a list of lock tokens; 1 MiB leaves room for any SDK's largest.
+const REQUEST_SIZE_MAX: u64 = 1024 * 1024;
+
+const SESSION_FILTER: &str = "com.microsoft:session-filter";
+const SESSION_RECEIVER_ON_PLAIN_ENTITY: &str = "A sessionful message receiver cannot be created on an entity that does not require sessions. \
+     Ensure RequiresSession is set to true when creating a Queue or Subscription to enable \
+     sessionful behavior.";
+
+/// Attach replies have no delivery; a link has one attach, so any constant will do.
+const ATTACH: DeliveryId = peeklock_protocol::serial::SerialNumber(0);
+
+/// What the address of a link names.
+enum Named {
+    Cbs,
+    Management(EntityPath),
+    Entity(EntityPath),
+}
+
+impl Endpoint {
+    pub(super) fn attach(&mut self, id: LinkId, attach: &Attach) {
+        let outcome = match attach.role {
+            Role::Sender => self.attach_incoming(id, attach),
+            Role::Receiver => self.attach_outgoing(id, attach),
+        };
+        if let Err(error) = outcome {
+            self.reject(id, error);
+        }
+    }
+
+    fn attach_incoming(&mut self, id: LinkId, attach: &Attach) -> Result<(), ErrorInfo> {
+        let target = attach.target.as_ref().ok_or_else(|| invalid("The target is missing."))?;
+        if let Target::Coordinator(_) = target.view() {
+            let text = "Transactions are not supported by this version of the broker.";
+            return Err(ErrorInfo::new(condition::NOT_IMPLEMENTED, text));
+        }
+        match named(target.view().address())? {
+            Named::Cbs => self.open_requests(id, Node::Cbs),
+            Named::Management(path) => {
+                self.authorize_any(&path)?;
+                self.commands.push(Command::OpenManagement {
+                    origin: self.origin(id, ATTACH),
+                    path: path.clone(),
+                });
+                let session = self.engine.session_of(id).ok_or_else(gone)?;
+                let link = RequestLink { node: Node::Management(path), session, entity: None };
+                self.links.insert(id, Link::Requests(link));
+            }
+            Named::Entity(path) => {
+                self.authorize(Action::Send, &path)?;
+                let origin = self.origin(id, ATTACH);
+                self.commands.push(Command::OpenSender { origin, path: path.clone() });
+                let link = IncomingLink { path, entity: None, pending: VecDeque::new() };
+                self.links.insert(id, Link::Incoming(link));
+            }
+        }
+        Ok(())
+    }
+
+    fn attach_outgoing(&mut self, id: LinkId, attach: &Attach) -> Result<(), ErrorInfo> {
+        let source = attach.source.as_ref().ok_or_else(|| invalid("The source is missing."))?;
+        match named(source.view().address())? {
+            Named::Cbs => self.open_responses(id, attach, Node::Cbs, true),
+            Named::Management(path) => {
+                self.authorize_any(&path)?;
+                self.commands.push(Command::OpenManagement {
+                    origin: self.origin(id, ATTACH),
+                    path: path.clone(),
+                });
+                self.open_responses(id, attach, Node::Management(path), false);
+            }
+            Named::Entity(path) => {
+                self.authorize(Action::Listen, &path)?;
+                let filters = source.view().filter.as_ref();
+                if filters.is_some_and(|filters| filters.get(SESSION_FILTER).is_some()) {
+                    let text = SESSION_RECEIVER_ON_PLAIN_ENTITY;
+                    return Err(ErrorInfo::new(condition::NOT_ALLOWED, text));
+                }
+                let mode = match attach.snd_settle_mode {
+                    Some(SenderSettleMode::Settled) => ReceiveMode::ReceiveAndDelete,
+                    _ => ReceiveMode::PeekLock,
+                };
+                let receiver = self.receiver(id);
+                let origin = self.origin(id, ATTACH);
+                self.commands.push(Command::OpenReceiver {
+                    origin,
+                    receiver,
+                    path: path.clone(),
+                    mode,
+                });
+                let link = OutgoingLink {
+                    path,
+                    entity: None,
+                    receiver,
+                    limit: 0,
+                    draining: false,
+                    pending: VecDeque::new(),
+                };
+                self.links.insert(id, Link::Outgoing(link));
+            }
+        }
+        Ok(())
+    }
+
+    fn open_requests(&mut self, id: LinkId, node: Node) {
+        let Some(session) = self.engine.session_of(id) else { return };
+        self.links.insert(id, Link::Requests(RequestLink { node, session, entity: None }));
+        self.accept_requests(id);
+    }
+
+    fn accept_requests(&mut self, id: LinkId) {
+        let reply =
+            AttachReply { max_message_size: Some(REQUEST_SIZE_MAX), ..AttachReply::default() };
+        // A peer that left meanwhile gets no answer.
+        let _ = self.engine.accept_attach(id, reply);
+        let _ = self.engine.set_credit(id, REQUEST_CREDIT);
+    }
+
+    fn open_responses(&mut self, id: LinkId, attach: &Attach, node: Node, open: bool) {
+        let Some(session) = self.engine.session_of(id) else { return };
+        let address = attach.target.as_ref().and_then(|target| target.view().address());
+        let link = ResponseLink {
+            node,
+            session,
+            name: attach.name.as_str().to_owned(),
+            address: address.map(str::to_owned),
+            open,
+            backlog: VecDeque::new(),
+        };
+        self.links.insert(id, Link::Responses(link));
+        if open {
+            let _ = self.engine.accept_attach(id, AttachReply::default());
+        }
+    }
+
+    /// The core knows the entity a sender link names.
+    pub(super) fn sender_opened(&mut self, id: LinkId, entity: EntityId, max_message_size: u64) {
+        let Some(Link::Incoming(link)) = self.links.get_mut(&id) else { return };
+        link.entity = Some(entity);
+        debug!(link = id.to_u64(), entity = %link.path, "sender attached");
+        // Python, .NET and Java size their batches by this property.
+        let batch_max = Value::Ulong(max_message_size);
+        let key = Symbol::from("com.microsoft:max-message-batch-size");
+        let properties = Map::default().with(key, batch_max);
+        let reply = AttachReply {
+            max_message_size: Some(max_message_size),
+            properties: Some(properties),
+            ..AttachReply::default()
+        };
+        let _ = self.engine.accept_attach(id, reply);
+        self.top_up(id);
+    }
+
+    pub(super) fn receiver_opened(&mut self, id: LinkId, entity: EntityId) {
+        let Some(Link::Outgoing(link)) = self.links.get_mut(&id) else { return };
+        link.entity = Some(entity);
+        debug!(link = id.to_u64(), entity = %link.path, "receiver attached");
+        let _ = self.engine.accept_attach(id, AttachReply::default());
+        self.update_demand(id);
+    }
+
+    pub(super) fn management_opened(&mut self, id: LinkId, entity: EntityId) {
+        match self.links.get_mut(&id) {
+            Some(Link::Requests(link)) => {
+                link.entity = Some(entity);
+                self.accept_requests(id);
+            }
+            Some(Link::Responses(link)) => {
+                link.open = true;
+                let _ = self.engine.accept_attach(id, AttachReply::default());
+                self.flush_responses(id);
+            }
+            Some(Link::Incoming(_) | Link::Outgoing(_)) | None => {}
+        }
+    }
+
+    /// The core refused what a link names.
+    pub(super) fn attach_refused(&mut self, id: LinkId, error: &Error) {
+        let error = Refusal::of(error).error_info(&self.host);
+        self.reject(id, error);
+    }
+
+    fn reject(&mut self, id: LinkId, error: ErrorInfo) {
+        info!(
+            link = id.to_u64(),
+            condition = error.condition.as_str(),
+            description = error.description.as_deref().unwrap_or_default(),
+            "attach refused"
+        );
+        // A receiver the core has not opened yet is closed by the command behind it.
+        self.lose(id);
+        let _ = self.engine.reject_attach(id, error);
+    }
+
+    fn authorize<'a>(
+        &self,
+        action: Action,
+        path: impl Into<Resource<'a>>,
+    ) -> Result<(), ErrorInfo> {
+        auth::authorize(&self.claims, action, path, clock::now())
+            .map_err(|denied| Refusal::denied(&denied).error_info(&self.host))
+    }
+
+    /// A management node is open to whoever has any right on its entity; each operation asks for
+    /// the right it needs.
+    fn authorize_any(&self, path: &EntityPath) -> Result<(), ErrorInfo> {
+        let node = Resource::Management(path);
+        self.authorize(Action::Send, node).or_else(|_| self.authorize(Action::Listen, node))
+    }
+}
+
+fn named(address: Option<&str>) -> Result<Named, ErrorInfo> {
+    let Some(address) = address else {
+        let text = "A link without an address is not supported.";
+        return Err(ErrorInfo::new(condition::NOT_ALLOWED, text));
+    };
+    if is_cbs(address) {
+        return Ok(Named::Cbs);
+    }
+    let parsed = EntityPath::parse(address).map_err(|error| invalid(&error.to_string()))?;
+    Ok(if parsed.management { Named::Management(parsed.path) } else { Named::Entity(parsed.path) })
+}
+
+/// `$cbs` comes bare from every SDK, and with a host from clients that use URIs throughout.
+fn is_cbs(address: &str) -> bool {
+    let last = address.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let bare = address.trim_start_matches('/').len() == last.len();
+    last.eq_ignore_ascii_case("$cbs") && (bare || address.contains("://"))
+}
+
+fn invalid(text: &str) -> ErrorInfo {
+    ErrorInfo::new(condition::INVALID_FIELD, text)
+}
+
+fn gone() -> ErrorInfo {
+    invalid("The AMQP session has ended.")
+}

@@ -1,0 +1,350 @@
+//! One connection as the broker sees it: the engine, the peer's claims, its links, and the commands
+//! that a turn comes to.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use peeklock_core::{Command, EffectKind, Origin, ReceiverId, Timestamp};
+use peeklock_protocol::Connection;
+use peeklock_protocol::condition::{self, ErrorInfo};
+use peeklock_protocol::connection::{Config, Event, LinkId};
+use peeklock_protocol::delivery::DeliveryId;
+use peeklock_protocol::output::Output;
+use peeklock_protocol::performative::Open;
+use peeklock_protocol::sasl::SaslCode;
+use peeklock_protocol::value::Symbol;
+use tracing::{debug, info, warn};
+
+use super::link::Link;
+use super::request::PendingRequest;
+use crate::auth::{self, Action, Authority, Claims, Resource};
+use crate::clock;
+use crate::mailbox::Letter;
+
+/// Bytes of messages sent by the peer and not yet on disk above which its socket is not read. The
+/// credit of a link counts messages and cannot bound bytes.
+const PENDING_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Added to the end of a token before looking, so that a clock that counts milliseconds has passed it.
+const CLAIMS_SLACK: Duration = Duration::from_millis(1);
+
+/// What all connections of a broker share.
+pub(crate) struct EndpointSettings {
+    pub(crate) engine: Arc<Config>,
+    pub(crate) authority: Arc<Authority>,
+    /// A connection that has been granted nothing by then is closed (the service: about 20 s).
+    pub(crate) authorize_within: Duration,
+}
+
+/// See the module.
+pub(crate) struct Endpoint {
+    pub(super) id: u64,
+    pub(super) engine: Connection,
+    pub(super) settings: Arc<EndpointSettings>,
+    pub(super) claims: Claims,
+    pub(super) links: HashMap<LinkId, Link>,
+    pub(super) requests: HashMap<(LinkId, DeliveryId), PendingRequest>,
+    pub(super) commands: Vec<Command>,
+    /// Links with credit that the session window or the output does not let through.
+    pub(super) blocked: BTreeSet<LinkId>,
+    pub(super) pending_bytes: usize,
+    /// Heads of outgoing messages are built here, so that one allocation serves many.
+    pub(super) scratch: BytesMut,
+    /// The host the peer believes to talk to; appears in texts about entities.
+    pub(super) host: String,
+    over_limit: bool,
+    /// When a peer without claims is closed.
+    authorize_by: Instant,
+    /// When the next thing that depends on claims is due.
+    claims_due: Option<Instant>,
+    /// When the first of the open requests must be answered, with or without a result.
+    pub(super) requests_due: Option<Instant>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(id: u64, settings: Arc<EndpointSettings>, over_limit: bool) -> Self {
+        let now = Instant::now();
+        Self {
+            id,
+            engine: Connection::server(Arc::clone(&settings.engine), now),
+            claims: Claims::default(),
+            links: HashMap::new(),
+            requests: HashMap::new(),
+            commands: Vec::new(),
+            blocked: BTreeSet::new(),
+            pending_bytes: 0,
+            scratch: BytesMut::new(),
+            host: String::from("localhost"),
+            over_limit,
+            authorize_by: now + settings.authorize_within,
+            claims_due: Some(now + settings.authorize_within),
+            requests_due: None,
+            settings,
+        }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn wants_input(&self) -> bool {
+        self.pending_bytes < PENDING_BYTES_MAX
+    }
+
+    pub(crate) fn read_hint(&self) -> usize {
+        self.engine.read_hint()
+    }
+
+    /// What is to be written. Merges the acknowledgements and credit of the turn first.
+    pub(crate) fn output(&mut self, now: Instant) -> &mut Output {
+        self.engine.prepare_output(now);
+        self.engine.output()
+    }
+
+    /// Everything is said: the socket may go once the output is written.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.engine.is_closed()
+    }
+
+    /// When [`Endpoint::end_turn`] must be called at the latest.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        [self.engine.poll_timeout(), self.claims_due, self.requests_due].into_iter().flatten().min()
+    }
+
+    pub(crate) fn handle_input(&mut self, buffer: &mut BytesMut, now: Instant) {
+        if let Err(fatal) = self.engine.handle_input(buffer, now) {
+            info!(error = %fatal, "the peer broke the protocol, its connection is closed");
+            buffer.clear();
+        }
+        self.drain_events(now);
+    }
+
+    pub(crate) fn handle_eof(&mut self) {
+        self.engine.handle_eof();
+        self.drain_events(Instant::now());
+    }
+
+    pub(crate) fn handle_letter(&mut self, letter: Letter) {
+        match letter {
+            Letter::Effect(EffectKind::Reply { to, result }) => self.handle_reply(to, result),
+            Letter::Effect(EffectKind::Deliver { receiver, delivery }) => {
+                self.deliver(receiver, &delivery);
+            }
+            Letter::Effect(EffectKind::Drained { receiver }) => self.drained(receiver),
+            Letter::Effect(EffectKind::ReceiverClosed { receiver, error }) => {
+                self.receiver_closed(receiver, &error);
+            }
+            // Reads are the driver's business; it sends none to a connection.
+            Letter::Effect(EffectKind::Read { .. }) => {}
+            Letter::StoreLost => {
+                let text = "The broker could not store data and starts over. Please reconnect.";
+                self.close(condition::CONNECTION_FORCED, text);
+            }
+        }
+    }
+
+    /// Ends a turn: time passes, blocked links are tried again, events are drained.
+    pub(crate) fn end_turn(&mut self, now: Instant) {
+        if self.engine.poll_timeout().is_some_and(|due| due <= now) {
+            self.engine.handle_timeout(now);
+            self.drain_events(now);
+        }
+        if self.claims_due.is_some_and(|due| due <= now) {
+            self.check_claims(now);
+        }
+        if self.requests_due.is_some_and(|due| due <= now) {
+            self.give_up_requests(now);
+        }
+        if !self.blocked.is_empty() {
+            for link in std::mem::take(&mut self.blocked) {
+                self.update_demand(link);
+            }
+        }
+    }
+
+    pub(crate) fn take_commands(&mut self) -> Vec<Command> {
+        std::mem::take(&mut self.commands)
+    }
+
+    /// The broker stops: the peer is told to come back later.
+    pub(crate) fn stop(&mut self) {
+        self.close(condition::CONNECTION_FORCED, "The broker is stopping. Please reconnect.");
+    }
+
+    /// The last commands of a connection: its receivers ask for nothing more.
+    pub(crate) fn leave(mut self) -> Vec<Command> {
+        for link in self.links.values() {
+            if let Link::Outgoing(link) = link
+                && link.entity.is_some()
+            {
+                self.commands.push(Command::CloseReceiver { receiver: link.receiver });
+            }
+        }
+        self.commands
+    }
+
+    pub(super) fn origin(&self, link: LinkId, delivery: DeliveryId) -> Origin {
+        Origin { connection: self.id, link: link.to_u64(), delivery: delivery.0 }
+    }
+
+    pub(super) fn receiver(&self, link: LinkId) -> ReceiverId {
+        ReceiverId { connection: self.id, link: link.to_u64() }
+    }
+
+    fn drain_events(&mut self, now: Instant) {
+        while let Some(event) = self.engine.poll_event() {
+            self.handle_event(event, now);
+        }
+    }
+
+    fn handle_event(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::SaslInit { mechanism, initial_response, .. } => {
+                self.authenticate(&mechanism, initial_response.as_deref());
+            }
+            // No mechanism of ours has a second step.
+            Event::SaslResponse(_) => self.engine.sasl_outcome(SaslCode::Auth),
+            Event::Open(open) => self.open(&open),
+            Event::End { links, .. } => links.into_iter().for_each(|link| self.lose(link)),
+            Event::Attach { link, attach } => self.attach(link, &attach),
+            Event::Detach { link, error, .. } => {
+                if let Some(error) = error {
+                    debug!(
+                        link = link.to_u64(),
+                        condition = error.condition.as_str(),
+                        "link detached"
+                    );
+                }
+                self.lose(link);
+            }
+            Event::Credit { link, .. } => self.credit_changed(link),
+            Event::SessionWindow(_) => {
+                for link in std::mem::take(&mut self.blocked) {
+                    self.update_demand(link);
+                }
+            }
+            Event::Delivery(delivery) => self.receive(delivery, now),
+            Event::Oversize { link, id, settled } => self.refuse_oversize(link, id, settled),
+            Event::Settled { link, id, tag, state, settled } => {
+                self.settle(link, id, &tag, state, settled);
+            }
+            Event::Closed { error } => {
+                if let Some(error) = error {
+                    debug!(condition = error.condition.as_str(), "the peer closed with an error");
+                }
+            }
+            // The sender gave up: nothing came of it but a used credit.
+            Event::Aborted { link } => self.top_up(link),
+            // A session is the engine's business; the rest only an engine in the client role meets.
+            Event::Begin(_)
+            | Event::SaslOutcome(_)
+            | Event::AttachReply { .. }
+            | Event::SettledBySender { .. }
+            | Event::Drained { .. } => {}
+        }
+    }
+
+    fn authenticate(&mut self, mechanism: &Symbol, response: Option<&[u8]>) {
+        match auth::sasl(&self.settings.authority, mechanism.as_str(), response) {
+            Ok(granted) => {
+                if let Some(granted) = granted {
+                    self.claims.grant_connection(granted);
+                }
+                self.engine.sasl_outcome(SaslCode::Ok);
+            }
+            Err(denied) => {
+                info!(mechanism = mechanism.as_str(), %denied, "authentication failed");
+                self.engine.sasl_outcome(SaslCode::Auth);
+            }
+        }
+    }
+
+    fn open(&mut self, open: &Open) {
+        if let Some(host) = &open.hostname {
+            host.split(':').next().unwrap_or_default().clone_into(&mut self.host);
+        }
+        debug!(container = open.container_id.as_str(), "opened");
+        if self.over_limit {
+            let text = "The maximum number of connections to this broker is reached.";
+            self.close(condition::RESOURCE_LIMIT_EXCEEDED, text);
+        }
+    }
+
+    fn close(&mut self, condition: &'static str, text: &str) {
+        self.engine.close(Some(ErrorInfo::new(condition, text)));
+    }
+
+    /// A link is gone, whoever ended it.
+    pub(super) fn lose(&mut self, id: LinkId) {
+        self.blocked.remove(&id);
+        match self.links.remove(&id) {
+            Some(Link::Outgoing(link)) => {
+                // Also when the core has not answered the attach: it handles commands in order.
+                self.commands.push(Command::CloseReceiver { receiver: link.receiver });
+            }
+            Some(Link::Incoming(link)) => {
+                let bytes: usize = link.pending.iter().map(|send| send.bytes).sum();
+                self.pending_bytes -= bytes;
+            }
+            Some(Link::Requests(_)) => self.requests.retain(|(link, _), _| *link != id),
+            Some(Link::Responses(_)) | None => {}
+        }
+    }
+
+    /// Cuts links whose token has run out, and connections that never showed one.
+    fn check_claims(&mut self, now: Instant) {
+        let wall = clock::now();
+        if self.claims.is_empty() && self.authorize_by <= now {
+            info!("the peer proved no right in time, its connection is closed");
+            let text = "The connection was not authorized within the allowed time.";
+            self.close(condition::UNAUTHORIZED_ACCESS, text);
+            self.claims_due = None;
+            return;
+        }
+        let expired: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(_, link)| !self.still_allowed(link, wall))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in expired {
+            warn!(link = id.to_u64(), "the token of a link expired, the link is detached");
+            let error = ErrorInfo::new(condition::UNAUTHORIZED_ACCESS, "The token has expired.");
+            self.detach(id, error);
+        }
+        let had_claims = !self.claims.is_empty();
+        self.claims.forget_expired(wall);
+        if had_claims && self.claims.is_empty() {
+            self.authorize_by = now + self.settings.authorize_within;
+        }
+        let next = self.claims.next_expiry();
+        let expiry = next.map(|expiry| now + clock::until(expiry) + CLAIMS_SLACK);
+        self.claims_due = Some(expiry.unwrap_or(self.authorize_by));
+    }
+
+    fn still_allowed(&self, link: &Link, now: Timestamp) -> bool {
+        let allowed =
+            |action, what: Resource<'_>| auth::authorize(&self.claims, action, what, now).is_ok();
+        match link {
+            Link::Incoming(link) => allowed(Action::Send, (&link.path).into()),
+            Link::Outgoing(link) => allowed(Action::Listen, (&link.path).into()),
+            Link::Requests(_) | Link::Responses(_) => link.path().is_none_or(|path| {
+                let node = Resource::Management(path);
+                allowed(Action::Send, node) || allowed(Action::Listen, node)
+            }),
+        }
+    }
+
+    /// Claims have changed: a token may grant less than the one it replaced.
+    pub(super) fn claims_changed(&mut self, now: Instant) {
+        self.claims_due = Some(now);
+    }
+
+    pub(super) fn detach(&mut self, id: LinkId, error: ErrorInfo) {
+        // A link that went away in the same turn needs no detach.
+        let _ = self.engine.detach(id, true, Some(error));
+        self.lose(id);
+    }
+}

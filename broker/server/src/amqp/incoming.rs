@@ -1,0 +1,136 @@
+//! Messages from the peer to an entity: checked and copied here, so that the shard's one task need
+//! not; answered when they are on disk.
+
+use bytes::Bytes;
+use peeklock_core::{Command, Error, IncomingMessage};
+use peeklock_protocol::condition::{self, ErrorInfo};
+use peeklock_protocol::connection::LinkId;
+use peeklock_protocol::delivery::{Delivery, DeliveryId};
+use peeklock_protocol::message::envelope;
+use peeklock_protocol::{DecodeError, DeliveryState};
+use smallvec::{SmallVec, smallvec};
+use std::time::Instant;
+use tracing::debug;
+
+use super::condition::Refusal;
+use super::endpoint::Endpoint;
+use super::link::{Link, PendingSend};
+
+/// Messages a sender may have on the way. Enough to cover a slow disk (5 ms a sync needs about a
+/// thousand in flight for full speed); bytes are bounded per connection.
+const SEND_CREDIT: u32 = 1000;
+
+/// The service's message format of a batch: each data section is a message.
+const BATCH_FORMAT: u32 = 0x8001_3700;
+
+/// Messages in one batch; at the 5 bytes an SDK counts for each, a 1 MiB batch cannot hold more
+/// useful ones than this.
+const BATCH_MESSAGES_MAX: usize = 20_000;
+
+impl Endpoint {
+    /// A message arrived, for an entity or for a request node.
+    pub(super) fn receive(&mut self, delivery: Delivery, now: Instant) {
+        match self.links.get(&delivery.link) {
+            Some(Link::Incoming(_)) => self.receive_message(delivery),
+            Some(Link::Requests(_)) => self.receive_request(&delivery, now),
+            Some(Link::Outgoing(_) | Link::Responses(_)) | None => {}
+        }
+    }
+
+    fn receive_message(&mut self, delivery: Delivery) {
+        let Delivery { link: id, id: delivery_id, message_format, settled, state, payload, .. } =
+            delivery;
+        if let Some(DeliveryState::Transactional { .. }) = state {
+            let error = ErrorInfo::new(condition::TRANSACTION_UNKNOWN_ID, "No such transaction.");
+            self.refuse_message(id, delivery_id, settled, error);
+            return;
+        }
+        let messages = match messages(&payload, message_format) {
+            Ok(messages) => messages,
+            Err(error) => {
+                let error = Refusal::undecodable(&error).error_info(&self.host);
+                self.refuse_message(id, delivery_id, settled, error);
+                return;
+            }
+        };
+        let origin = self.origin(id, delivery_id);
+        let Some(Link::Incoming(link)) = self.links.get_mut(&id) else { return };
+        // The engine delivers nothing on a link that is not attached.
+        let Some(entity) = link.entity else { return };
+        let bytes = payload.len();
+        link.pending.push_back(PendingSend { delivery: delivery_id, settled, bytes });
+        self.pending_bytes += bytes;
+        self.commands.push(Command::Send { origin, entity, messages });
+    }
+
+    fn refuse_message(
+        &mut self,
+        id: LinkId,
+        delivery: DeliveryId,
+        settled: bool,
+        error: ErrorInfo,
+    ) {
+        debug!(link = id.to_u64(), condition = error.condition.as_str(), "message refused");
+        if !settled {
+            let state = DeliveryState::Rejected(Some(error));
+            // The link may have gone in the same turn.
+            let _ = self.engine.settle_incoming(id, delivery, state, true);
+        }
+        self.top_up(id);
+    }
+
+    pub(super) fn refuse_oversize(&mut self, id: LinkId, delivery: DeliveryId, settled: bool) {
+        let text = "The message is larger than the maximum the link was attached with.";
+        let error = ErrorInfo::new(condition::LINK_MESSAGE_SIZE_EXCEEDED, text);
+        self.refuse_message(id, delivery, settled, error);
+    }
+
+    /// The core's answer to a send: it is on disk, or refused.
+    pub(super) fn send_answered(
+        &mut self,
+        id: LinkId,
+        delivery: DeliveryId,
+        result: Result<(), Error>,
+    ) {
+        let Some(Link::Incoming(link)) = self.links.get_mut(&id) else { return };
+        let Some(position) = link.pending.iter().position(|send| send.delivery == delivery) else {
+            return;
+        };
+        let Some(send) = link.pending.remove(position) else { return };
+        self.pending_bytes -= send.bytes;
+        let state = match result {
+            Ok(()) => DeliveryState::Accepted,
+            Err(error) => {
+                debug!(link = id.to_u64(), entity = %link.path, %error, "message refused");
+                DeliveryState::Rejected(Some(Refusal::of(&error).error_info(&self.host)))
+            }
+        };
+        if !send.settled {
+            let _ = self.engine.settle_incoming(id, delivery, state, true);
+        }
+        self.top_up(id);
+    }
+
+    /// Renews a sender's credit once half of it is used. Messages not yet on disk count as used.
+    pub(super) fn top_up(&mut self, id: LinkId) {
+        let Some(Link::Incoming(link)) = self.links.get(&id) else { return };
+        let pending = u32::try_from(link.pending.len()).unwrap_or(u32::MAX);
+        let wanted = SEND_CREDIT.saturating_sub(pending);
+        let left = self.engine.credit(id);
+        if left <= SEND_CREDIT / 2 && left < wanted {
+            let _ = self.engine.set_credit(id, wanted);
+        }
+    }
+}
+
+/// The message of a transfer, or the messages of a batch.
+fn messages(payload: &Bytes, format: u32) -> Result<SmallVec<[IncomingMessage; 1]>, DecodeError> {
+    if format == BATCH_FORMAT {
+        envelope::split(payload, BATCH_MESSAGES_MAX)?
+            .iter()
+            .map(|message| IncomingMessage::from_wire(message))
+            .collect()
+    } else {
+        Ok(smallvec![IncomingMessage::from_wire(payload)?])
+    }
+}

@@ -1,0 +1,117 @@
+//! What the broker keeps for each link of a connection.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use peeklock_core::{EntityId, EntityPath, ReceiverId};
+use peeklock_protocol::connection::SessionId;
+use peeklock_protocol::delivery::DeliveryId;
+
+/// A link, named as seen from the broker.
+#[derive(Debug)]
+pub(super) enum Link {
+    /// The peer sends to an entity.
+    Incoming(IncomingLink),
+    /// The peer receives from an entity.
+    Outgoing(OutgoingLink),
+    /// The peer sends requests to `$cbs` or a `$management` node.
+    Requests(RequestLink),
+    /// The peer receives the responses.
+    Responses(ResponseLink),
+}
+
+impl Link {
+    /// The entity a link needs a right for; none for `$cbs`.
+    pub(super) fn path(&self) -> Option<&EntityPath> {
+        match self {
+            Self::Incoming(link) => Some(&link.path),
+            Self::Outgoing(link) => Some(&link.path),
+            Self::Requests(RequestLink { node, .. })
+            | Self::Responses(ResponseLink { node, .. }) => node.path(),
+        }
+    }
+}
+
+/// A message that the core has not answered yet.
+#[derive(Debug)]
+pub(super) struct PendingSend {
+    pub(super) delivery: DeliveryId,
+    /// Sent settled: the peer wants no answer.
+    pub(super) settled: bool,
+    pub(super) bytes: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct IncomingLink {
+    pub(super) path: EntityPath,
+    /// None until the core has answered the attach.
+    pub(super) entity: Option<EntityId>,
+    /// In the order of arrival; answers come nearly in that order.
+    pub(super) pending: VecDeque<PendingSend>,
+}
+
+/// The kind of settlement asked for: the answer must be of the same type, or Java takes it for a
+/// failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Complete,
+    DeadLetter,
+    Release,
+    Modify,
+}
+
+/// A settlement that the core has not answered yet.
+#[derive(Debug)]
+pub(super) struct PendingSettle {
+    pub(super) delivery: DeliveryId,
+    pub(super) asked: Asked,
+}
+
+#[derive(Debug)]
+pub(super) struct OutgoingLink {
+    pub(super) path: EntityPath,
+    pub(super) entity: Option<EntityId>,
+    pub(super) receiver: ReceiverId,
+    /// The demand last announced to the core, as a total of deliveries.
+    pub(super) limit: u64,
+    /// A drain was passed to the core and is not answered yet.
+    pub(super) draining: bool,
+    pub(super) pending: VecDeque<PendingSettle>,
+}
+
+/// Where requests go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Node {
+    Cbs,
+    Management(EntityPath),
+}
+
+impl Node {
+    pub(super) fn path(&self) -> Option<&EntityPath> {
+        match self {
+            Self::Cbs => None,
+            Self::Management(path) => Some(path),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct RequestLink {
+    pub(super) node: Node,
+    pub(super) session: SessionId,
+    /// None for `$cbs`, and until the core has answered the attach.
+    pub(super) entity: Option<EntityId>,
+}
+
+#[derive(Debug)]
+pub(super) struct ResponseLink {
+    pub(super) node: Node,
+    pub(super) session: SessionId,
+    pub(super) name: String,
+    /// The address the peer gave its own end, which `reply-to` may repeat.
+    pub(super) address: Option<String>,
+    /// False until the core has answered the attach.
+    pub(super) open: bool,
+    /// Responses that wait for credit.
+    pub(super) backlog: VecDeque<Bytes>,
+}

@@ -1,0 +1,244 @@
+//! Deliveries to the peer: demand and drain, and what the peer makes of a message.
+//!
+//! Demand is told to the core as a total: so many deliveries may this link ever have been given.
+//! What is on its way meanwhile then needs no account.
+
+use peeklock_core::{Command, Delivery, Error, LockToken, ReceiverId, Settlement};
+use peeklock_protocol::DeliveryState;
+use peeklock_protocol::condition::{self, ErrorInfo};
+use peeklock_protocol::connection::LinkId;
+use peeklock_protocol::delivery::{DeliveryId, OutgoingDelivery};
+use peeklock_protocol::value::{Map, Str, Value};
+use tracing::debug;
+
+use super::condition::Refusal;
+use super::encode;
+use super::endpoint::Endpoint;
+use super::link::{Asked, Link, PendingSettle};
+
+/// What SDKs name as the condition of a rejection; the broker never sends it.
+const DEAD_LETTER: &str = "com.microsoft:dead-letter";
+const DEAD_LETTER_REASON: &str = "DeadLetterReason";
+const DEAD_LETTER_DESCRIPTION: &str = "DeadLetterErrorDescription";
+
+impl Endpoint {
+    pub(super) fn credit_changed(&mut self, id: LinkId) {
+        match self.links.get(&id) {
+            Some(Link::Outgoing(_)) => self.update_demand(id),
+            Some(Link::Responses(_)) => self.flush_responses(id),
+            Some(Link::Incoming(_) | Link::Requests(_)) | None => {}
+        }
+    }
+
+    /// Tells the core how much the link can take now.
+    pub(super) fn update_demand(&mut self, id: LinkId) {
+        let Some(Link::Outgoing(link)) = self.links.get_mut(&id) else { return };
+        if link.entity.is_none() {
+            return;
+        }
+        let credit = self.engine.link_credit(id);
+        let sendable = self.engine.sendable(id);
+        let limit = self.engine.delivered_count(id) + u64::from(sendable);
+        let receiver = link.receiver;
+        if sendable < credit {
+            self.blocked.insert(id);
+        } else if self.engine.is_draining(id) {
+            link.limit = limit;
+            link.draining = true;
+            self.commands.push(Command::Drain { receiver, limit });
+            return;
+        }
+        if limit != link.limit {
+            link.limit = limit;
+            self.commands.push(Command::Demand { receiver, limit });
+        }
+    }
+
+    pub(super) fn drained(&mut self, receiver: ReceiverId) {
+        let id = LinkId::from_u64(receiver.link);
+        let Some(Link::Outgoing(link)) = self.links.get_mut(&id) else { return };
+        link.draining = false;
+        if self.engine.is_draining(id) {
+            let _ = self.engine.drained(id);
+            link.limit = self.engine.delivered_count(id);
+        }
+    }
+
+    pub(super) fn receiver_closed(&mut self, receiver: ReceiverId, error: &Error) {
+        let id = LinkId::from_u64(receiver.link);
+        let error = Refusal::of(error).error_info(&self.host);
+        self.detach(id, error);
+    }
+
+    pub(super) fn deliver(&mut self, receiver: ReceiverId, delivery: &Delivery) {
+        let id = LinkId::from_u64(receiver.link);
+        if !matches!(self.links.get(&id), Some(Link::Outgoing(_))) {
+            self.give_back(delivery);
+            return;
+        }
+        let parts = encode::delivery(delivery, &mut self.scratch);
+        let tag = delivery.lock.as_ref().map_or([0; 16], |lock| lock.token.0);
+        let outgoing = OutgoingDelivery {
+            tag: &tag,
+            message_format: 0,
+            settled: delivery.lock.is_none(),
+            state: None,
+            parts: &parts,
+        };
+        if self.engine.send(id, outgoing).is_err() {
+            // The peer took its credit back or left while the message was on its way.
+            self.give_back(delivery);
+        }
+    }
+
+    /// A locked message that cannot be sent goes back unharmed.
+    fn give_back(&mut self, delivery: &Delivery) {
+        let Some(lock) = &delivery.lock else { return };
+        self.commands.push(Command::Settle {
+            origin: None,
+            entity: delivery.entity,
+            token: lock.token,
+            settlement: Settlement::Release,
+        });
+    }
+
+    /// The peer says what became of a delivery.
+    pub(super) fn settle(
+        &mut self,
+        id: LinkId,
+        delivery: DeliveryId,
+        tag: &[u8],
+        state: Option<DeliveryState>,
+        settled: bool,
+    ) {
+        let origin = self.origin(id, delivery);
+        let Some(Link::Outgoing(link)) = self.links.get_mut(&id) else { return };
+        let Some(entity) = link.entity else { return };
+        // Deliveries of receive-and-delete links are settled already; late dispositions for them
+        // never get here. The tag is 16 bytes because we chose it.
+        let Ok(token) = <[u8; 16]>::try_from(tag) else { return };
+        let (asked, settlement) = match settlement(state, settled) {
+            Ok(Some(wish)) => wish,
+            Ok(None) => return,
+            Err(error) => {
+                if !settled {
+                    let state = DeliveryState::Rejected(Some(error));
+                    let _ = self.engine.settle_outgoing(id, delivery, Some(state), true);
+                }
+                return;
+            }
+        };
+        let origin = if settled {
+            None
+        } else {
+            link.pending.push_back(PendingSettle { delivery, asked });
+            Some(origin)
+        };
+        let token = LockToken(token);
+        self.commands.push(Command::Settle { origin, entity, token, settlement });
+    }
+
+    /// The core's answer to a settlement that the peer waits for.
+    pub(super) fn settle_answered(
+        &mut self,
+        id: LinkId,
+        delivery: DeliveryId,
+        result: Result<(), Error>,
+    ) {
+        let Some(Link::Outgoing(link)) = self.links.get_mut(&id) else { return };
+        let Some(position) = link.pending.iter().position(|one| one.delivery == delivery) else {
+            return;
+        };
+        let Some(pending) = link.pending.remove(position) else { return };
+        let state = match result {
+            Ok(()) => success(pending.asked),
+            Err(error) => {
+                debug!(link = id.to_u64(), entity = %link.path, %error, "settlement refused");
+                DeliveryState::Rejected(Some(Refusal::of(&error).error_info(&self.host)))
+            }
+        };
+        let _ = self.engine.settle_outgoing(id, delivery, Some(state), true);
+    }
+}
+
+/// The answer that says yes: always of the type that was asked for, and never with an error in it,
+/// because an error in a rejected state means failure to every SDK.
+fn success(asked: Asked) -> DeliveryState {
+    match asked {
+        Asked::Complete => DeliveryState::Accepted,
+        Asked::DeadLetter => DeliveryState::Rejected(None),
+        Asked::Release => DeliveryState::Released,
+        Asked::Modify => DeliveryState::Modified {
+            delivery_failed: None,
+            undeliverable_here: None,
+            message_annotations: None,
+        },
+    }
+}
+
+/// What a delivery state asks for in Service Bus words; `None` when it asks for nothing.
+fn settlement(
+    state: Option<DeliveryState>,
+    settled: bool,
+) -> Result<Option<(Asked, Settlement)>, ErrorInfo> {
+    let wish = match state {
+        Some(DeliveryState::Accepted) => (Asked::Complete, Settlement::Complete),
+        Some(DeliveryState::Rejected(error)) => (Asked::DeadLetter, dead_letter(error)),
+        Some(DeliveryState::Modified { undeliverable_here, message_annotations, .. }) => {
+            // The map holds application properties to change, whatever its name says.
+            let changes = message_annotations.as_ref().map(changes).unwrap_or_default();
+            let settlement = if undeliverable_here == Some(true) {
+                Settlement::Defer { changes }
+            } else {
+                Settlement::Abandon { changes }
+            };
+            (Asked::Modify, settlement)
+        }
+        Some(DeliveryState::Received { .. }) | None if !settled => return Ok(None),
+        Some(DeliveryState::Transactional { .. }) => {
+            let text = "No such transaction.";
+            return Err(ErrorInfo::new(condition::TRANSACTION_UNKNOWN_ID, text));
+        }
+        Some(DeliveryState::Declared { .. } | DeliveryState::Unknown(_)) if !settled => {
+            let text = "This outcome is not known to the broker.";
+            return Err(ErrorInfo::new(condition::NOT_IMPLEMENTED, text));
+        }
+        // Settled without a final outcome: the peer has forgotten it, so it goes to the next.
+        Some(
+            DeliveryState::Released
+            | DeliveryState::Received { .. }
+            | DeliveryState::Declared { .. }
+            | DeliveryState::Unknown(_),
+        )
+        | None => (Asked::Release, Settlement::Release),
+    };
+    Ok(Some(wish))
+}
+
+/// SDKs put reason and description into the error's info map, beside properties to change; generic
+/// clients have only the condition and the description.
+fn dead_letter(error: Option<ErrorInfo>) -> Settlement {
+    let Some(error) = error else {
+        return Settlement::DeadLetter { reason: None, description: None, changes: Vec::new() };
+    };
+    let from_sdk = error.condition.as_str() == DEAD_LETTER;
+    let mut reason = (!from_sdk).then(|| Str::from(error.condition.as_str()));
+    let mut description = if from_sdk { None } else { error.description };
+    let mut rest = error.info.as_ref().map(changes).unwrap_or_default();
+    rest.retain(|(key, value)| {
+        let text = value.as_str().map(Str::from);
+        match key.as_str() {
+            DEAD_LETTER_REASON => reason = text.or(reason.take()),
+            DEAD_LETTER_DESCRIPTION => description = text.or(description.take()),
+            _ => return true,
+        }
+        false
+    });
+    Settlement::DeadLetter { reason, description, changes: rest }
+}
+
+fn changes(map: &Map) -> Vec<(Str, Value)> {
+    map.iter()
+        .filter_map(|(key, value)| key.as_str().map(|key| (Str::from(key), value.clone())))
+        .collect()
+}

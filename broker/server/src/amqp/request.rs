@@ -1,0 +1,218 @@
+//! The request links `$cbs` and `$management`: requests in, and the way of each response back.
+//!
+//! `reply-to` alone does not name a link: Python leaves it out on `$cbs`, Java uses the same one on
+//! every connection.
+
+use std::time::Instant;
+
+use peeklock_core::{Error, Origin, Reply};
+use peeklock_protocol::condition::{self, ErrorInfo};
+use peeklock_protocol::connection::{LinkId, SessionId};
+use peeklock_protocol::delivery::{Delivery, DeliveryId, OutgoingDelivery};
+use peeklock_protocol::message::Message;
+use peeklock_protocol::{DeliveryState, SerialNumber};
+use tracing::{debug, warn};
+
+use super::cbs;
+use super::encode;
+use super::endpoint::Endpoint;
+use super::link::{Link, Node};
+use super::management::{self, Answer};
+use crate::clock;
+
+/// Responses that may wait for credit on one link; a peer that asks and never reads loses it.
+const BACKLOG_MAX: usize = 100;
+
+/// A management request that the core has not answered yet.
+#[derive(Debug)]
+pub(super) struct PendingRequest {
+    node: Node,
+    session: SessionId,
+    reply_to: Option<String>,
+    pending: management::Pending,
+    /// When the client stops waiting, if it said so.
+    due: Option<Instant>,
+}
+
+impl Endpoint {
+    pub(super) fn receive_request(&mut self, delivery: &Delivery, now: Instant) {
+        let id = delivery.link;
+        let Some(Link::Requests(link)) = self.links.get(&id) else { return };
+        let (node, session, entity) = (link.node.clone(), link.session, link.entity);
+        let request = match Message::decode(&delivery.payload) {
+            Ok(request) => request,
+            Err(error) => {
+                debug!(link = id.to_u64(), %error, "a request could not be read");
+                let error = ErrorInfo::new(condition::DECODE_ERROR, error.to_string());
+                self.settle_request(delivery, DeliveryState::Rejected(Some(error)));
+                return;
+            }
+        };
+        self.settle_request(delivery, DeliveryState::Accepted);
+        let properties = request.properties.as_ref();
+        let reply_to = properties.and_then(|all| all.reply_to.as_ref()).map(ToString::to_string);
+        match &node {
+            Node::Cbs => {
+                let authority = &self.settings.authority;
+                let response = cbs::answer(&request, authority, clock::now(), &mut self.claims);
+                self.claims_changed(now);
+                self.respond(&node, session, reply_to.as_deref(), &response);
+            }
+            Node::Management(path) => {
+                let Some(entity) = entity else { return };
+                let context = management::Context {
+                    origin: self.origin(id, delivery.id),
+                    entity,
+                    path,
+                    claims: &self.claims,
+                    now: clock::now(),
+                    host: &self.host,
+                };
+                match management::handle(&request, &context) {
+                    Answer::Now(response) => {
+                        self.respond(&node, session, reply_to.as_deref(), &response);
+                    }
+                    Answer::Ask { command, pending } => {
+                        let due = pending.timeout().and_then(|timeout| now.checked_add(timeout));
+                        self.requests_due = [self.requests_due, due].into_iter().flatten().min();
+                        let waiting = PendingRequest { node, session, reply_to, pending, due };
+                        self.requests.insert((id, delivery.id), waiting);
+                        self.commands.push(command);
+                    }
+                }
+            }
+        }
+    }
+
+    fn settle_request(&mut self, delivery: &Delivery, state: DeliveryState) {
+        if !delivery.settled {
+            // The link may have gone in the same turn.
+            let _ = self.engine.settle_incoming(delivery.link, delivery.id, state, true);
+        }
+        let _ = self.engine.set_credit(delivery.link, super::attach::REQUEST_CREDIT);
+    }
+
+    /// Every answer of the core lands here and goes on to the kind of link that asked.
+    pub(super) fn handle_reply(&mut self, to: Origin, result: Result<Reply, Error>) {
+        let id = LinkId::from_u64(to.link);
+        let delivery: DeliveryId = SerialNumber(to.delivery);
+        match self.links.get(&id) {
+            Some(Link::Incoming(link)) if link.entity.is_some() => {
+                self.send_answered(id, delivery, result.map(|_| ()));
+            }
+            Some(Link::Outgoing(link)) if link.entity.is_some() => {
+                self.settle_answered(id, delivery, result.map(|_| ()));
+            }
+            Some(Link::Requests(link)) if link.entity.is_some() => {
+                self.management_answered(id, delivery, result);
+            }
+            Some(_) => self.attach_answered(id, result),
+            None => {}
+        }
+    }
+
+    fn attach_answered(&mut self, id: LinkId, result: Result<Reply, Error>) {
+        match result {
+            Ok(Reply::SenderOpened { entity, message_bytes_max }) => {
+                self.sender_opened(id, entity, message_bytes_max);
+            }
+            Ok(Reply::ReceiverOpened { entity, .. }) => self.receiver_opened(id, entity),
+            Ok(Reply::ManagementOpened { entity }) => self.management_opened(id, entity),
+            Ok(reply) => warn!(?reply, "an answer that fits no request of the link"),
+            Err(error) => self.attach_refused(id, &error),
+        }
+    }
+
+    fn management_answered(
+        &mut self,
+        id: LinkId,
+        delivery: DeliveryId,
+        result: Result<Reply, Error>,
+    ) {
+        let Some(waiting) = self.requests.remove(&(id, delivery)) else { return };
+        let PendingRequest { node, session, reply_to, pending, .. } = waiting;
+        let response = pending.response(result, &self.host, encode::browsed);
+        self.respond(&node, session, reply_to.as_deref(), &response);
+    }
+
+    /// Tells clients whose time is over, before they find out by themselves.
+    pub(super) fn give_up_requests(&mut self, now: Instant) {
+        let over = |request: &mut PendingRequest| request.due.is_some_and(|due| due <= now);
+        let given_up: Vec<_> =
+            self.requests.extract_if(|_, request| over(request)).map(|(_, one)| one).collect();
+        self.requests_due = self.requests.values().filter_map(|request| request.due).min();
+        for PendingRequest { node, session, reply_to, pending, .. } in given_up {
+            let response = pending.timed_out(&self.host);
+            self.respond(&node, session, reply_to.as_deref(), &response);
+        }
+    }
+
+    fn respond(
+        &mut self,
+        node: &Node,
+        session: SessionId,
+        reply_to: Option<&str>,
+        response: &Message,
+    ) {
+        let Some(id) = self.route(node, session, reply_to) else {
+            debug!(?node, "a response has no link to go to");
+            return;
+        };
+        let Some(Link::Responses(link)) = self.links.get_mut(&id) else { return };
+        if BACKLOG_MAX <= link.backlog.len() {
+            let text = "Too many responses wait for credit.";
+            self.detach(id, ErrorInfo::new(condition::RESOURCE_LIMIT_EXCEEDED, text));
+            return;
+        }
+        link.backlog.push_back(response.to_bytes());
+        self.flush_responses(id);
+    }
+
+    /// The link a response goes to: by the address the peer gave its end, by the link's name, or
+    /// the only one to the node; first in the AMQP session of the request, then in the connection.
+    fn route(&self, node: &Node, session: SessionId, reply_to: Option<&str>) -> Option<LinkId> {
+        let candidates = || {
+            self.links.iter().filter_map(|(id, link)| match link {
+                Link::Responses(link) if link.node == *node => Some((*id, link)),
+                _ => None,
+            })
+        };
+        for same_session in [true, false] {
+            let here = || candidates().filter(|(_, link)| !same_session || link.session == session);
+            if let Some(reply_to) = reply_to {
+                let by_address = here().find(|(_, link)| link.address.as_deref() == Some(reply_to));
+                let by_name = || here().find(|(_, link)| link.name == reply_to);
+                if let Some((id, _)) = by_address.or_else(by_name) {
+                    return Some(id);
+                }
+            }
+            let mut all = here();
+            if let (Some((id, _)), None) = (all.next(), all.next()) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    pub(super) fn flush_responses(&mut self, id: LinkId) {
+        let Some(Link::Responses(link)) = self.links.get_mut(&id) else { return };
+        while link.open && 0 < self.engine.sendable(id) {
+            let Some(response) = link.backlog.pop_front() else { break };
+            let parts = [response];
+            let sequence = self.engine.delivered_count(id).to_be_bytes();
+            let delivery = OutgoingDelivery {
+                tag: &sequence,
+                message_format: 0,
+                settled: true,
+                state: None,
+                parts: &parts,
+            };
+            if self.engine.send(id, delivery).is_err() {
+                return;
+            }
+        }
+        if link.open && link.backlog.is_empty() && self.engine.is_draining(id) {
+            let _ = self.engine.drained(id);
+        }
+    }
+}

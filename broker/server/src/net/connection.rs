@@ -1,0 +1,223 @@
+//! One task a connection: bytes between the socket and the endpoint, commands to the driver,
+//! letters from it. It knows nothing of what the bytes mean.
+//!
+//! A turn: wait for the socket, the mailbox or a deadline; read until the socket is dry; let the
+//! endpoint work; send its commands as one input; write once.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::Sleep;
+use tracing::{debug, info};
+
+use crate::amqp::Endpoint;
+use crate::driver::{Input, ShardHandle, Stopped};
+use crate::mailbox::{Letter, Mailbox};
+
+/// Bytes read in one turn before what they ask for is worked on; more would let one peer hold the
+/// worker, less would make batches small.
+const READ_PER_TURN: usize = 256 * 1024;
+
+/// The read buffer of a connection that is mostly quiet, and of one that has filled it.
+const READ_BUFFER_MIN: usize = 2 * 1024;
+const READ_BUFFER_MAX: usize = 64 * 1024;
+
+/// Slices handed to one vectored write (Linux takes at most 1024).
+const WRITE_SLICES_MAX: usize = 64;
+
+/// How long a stopping broker waits for a peer to take its last bytes.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Serves a connection to its end.
+pub(crate) async fn run(
+    stream: TcpStream,
+    endpoint: Endpoint,
+    shard: ShardHandle,
+    stop: watch::Receiver<bool>,
+) {
+    let connection = endpoint.id();
+    let mailbox = Mailbox::default();
+    let joined = Input::Joined { connection, mailbox: mailbox.clone() };
+    if shard.send(joined).await.is_err() {
+        return;
+    }
+    debug!("connected");
+    let mut task = Task {
+        stream,
+        endpoint,
+        shard: shard.clone(),
+        mailbox,
+        stop,
+        buffer: BytesMut::new(),
+        buffer_size: READ_BUFFER_MIN,
+        letters: Vec::new(),
+    };
+    match task.serve().await {
+        Ok(()) => debug!("disconnected"),
+        Err(End::Socket(error)) => debug!(%error, "the connection was lost"),
+        Err(End::Stopped) => info!("the broker stops, the connection is cut"),
+    }
+    let commands = task.endpoint.leave();
+    // Both fail only when the driver is gone, and with it everything there is to tell it.
+    let _ = shard.send(Input::Commands(commands)).await;
+    let _ = shard.send(Input::Left { connection }).await;
+}
+
+enum End {
+    Socket(io::Error),
+    Stopped,
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        Self::Socket(error)
+    }
+}
+
+impl From<Stopped> for End {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+struct Task {
+    stream: TcpStream,
+    endpoint: Endpoint,
+    shard: ShardHandle,
+    mailbox: Mailbox,
+    stop: watch::Receiver<bool>,
+    buffer: BytesMut,
+    buffer_size: usize,
+    letters: Vec<Letter>,
+}
+
+impl Task {
+    async fn serve(&mut self) -> Result<(), End> {
+        let alarm = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(alarm);
+        let mut armed: Option<Instant> = None;
+        let mut stopping = false;
+        loop {
+            let blocked = !self.write(Instant::now())?;
+            if self.endpoint.is_finished() && !blocked {
+                return Ok(());
+            }
+            arm(alarm.as_mut(), &mut armed, self.endpoint.deadline());
+            let interest = self.interest(blocked);
+            let mut readable = false;
+            tokio::select! {
+                ready = wait(&self.stream, interest) => readable = ready?,
+                () = self.mailbox.arrived() => {}
+                () = &mut alarm, if armed.is_some() => armed = None,
+                _ = self.stop.wait_for(|stop| *stop), if !stopping => {
+                    stopping = true;
+                    self.endpoint.stop();
+                    alarm.as_mut().reset(tokio::time::Instant::now() + LINGER);
+                    armed = None;
+                }
+            }
+            let now = Instant::now();
+            if readable && !self.read(now)? {
+                self.endpoint.handle_eof();
+                self.forward().await?;
+                return Ok(());
+            }
+            self.mailbox.take(&mut self.letters);
+            for letter in self.letters.drain(..) {
+                self.endpoint.handle_letter(letter);
+            }
+            self.endpoint.end_turn(now);
+            self.forward().await?;
+        }
+    }
+
+    /// What to wait for on the socket: reading pauses while the peer has too much in flight.
+    fn interest(&self, blocked: bool) -> Option<Interest> {
+        match (self.endpoint.wants_input(), blocked) {
+            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
+            (true, false) => Some(Interest::READABLE),
+            (false, true) => Some(Interest::WRITABLE),
+            (false, false) => None,
+        }
+    }
+
+    /// Reads until the socket is dry or the turn is full; false at the end of the stream.
+    fn read(&mut self, now: Instant) -> Result<bool, End> {
+        let mut taken = 0;
+        while taken < READ_PER_TURN && self.endpoint.wants_input() {
+            let wanted = self.endpoint.read_hint().clamp(self.buffer_size, READ_PER_TURN);
+            self.buffer.reserve(wanted);
+            match self.stream.try_read_buf(&mut self.buffer) {
+                Ok(0) => return Ok(false),
+                Ok(count) => {
+                    taken += count;
+                    let filled = self.buffer.len() == self.buffer.capacity();
+                    self.endpoint.handle_input(&mut self.buffer, now);
+                    if !filled {
+                        break;
+                    }
+                    self.buffer_size = (self.buffer_size * 2).min(READ_BUFFER_MAX);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if self.buffer.is_empty() && taken < READ_BUFFER_MIN {
+            // A quiet connection keeps no buffer: thousands of them wait for hours.
+            self.buffer = BytesMut::new();
+            self.buffer_size = READ_BUFFER_MIN;
+        }
+        Ok(true)
+    }
+
+    /// Writes what there is; false when the socket takes no more.
+    fn write(&mut self, now: Instant) -> Result<bool, End> {
+        let output = self.endpoint.output(now);
+        while !output.is_empty() {
+            let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
+            let count = output.slices(&mut slices);
+            let written =
+                slices.get(..count).map_or(Ok(0), |ready| self.stream.try_write_vectored(ready));
+            match written {
+                Ok(0) => return Err(io::Error::from(ErrorKind::WriteZero).into()),
+                Ok(count) => output.advance(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+
+    async fn forward(&mut self) -> Result<(), End> {
+        let commands = self.endpoint.take_commands();
+        if !commands.is_empty() {
+            self.shard.send(Input::Commands(commands)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits for the socket; true when it may be read. With nothing to wait for it waits for ever, and
+/// another branch of the turn goes on.
+async fn wait(stream: &TcpStream, interest: Option<Interest>) -> io::Result<bool> {
+    match interest {
+        Some(interest) => Ok(stream.ready(interest).await?.is_readable()),
+        None => std::future::pending().await,
+    }
+}
+
+/// Sets the alarm when the deadline comes before the one it is set for; an alarm that rings too
+/// early finds nothing due and is set again.
+fn arm(alarm: Pin<&mut Sleep>, armed: &mut Option<Instant>, deadline: Option<Instant>) {
+    let Some(deadline) = deadline else { return };
+    if armed.is_some_and(|set| set <= deadline) {
+        return;
+    }
+    alarm.reset(tokio::time::Instant::from_std(deadline));
+    *armed = Some(deadline);
+}
