@@ -46,15 +46,11 @@ pub(crate) trait Composite: Sized {
     #[inline]
     fn read_list(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let head = r.list_head()?;
-        r.within(head.len, |r| {
-            let mut fields = Fields { r, left: head.count };
-            let found = Self::read_fields(&mut fields)?;
-            // A later version may append fields; they are none of our business.
-            for _ in 0..fields.left {
-                r.skip_value()?;
-            }
-            Ok(found)
-        })
+        let after = r.enter(head.len)?;
+        let mut fields = Fields { r, left: head.count };
+        let found = Self::read_fields(&mut fields)?;
+        fields.finish(after)?;
+        Ok(found)
     }
 
     /// Reads descriptor and list.
@@ -83,7 +79,17 @@ pub(crate) struct Fields<'r, 'a> {
     left: u32,
 }
 
-impl Fields<'_, '_> {
+impl<'a> Fields<'_, 'a> {
+    /// Reads past fields that a later version may have appended; they are none of our business.
+    /// The reader goes on with what is `after` the list.
+    #[inline]
+    fn finish(self, after: &'a [u8]) -> Result<(), DecodeError> {
+        for _ in 0..self.left {
+            self.r.skip_value()?;
+        }
+        self.r.leave(after)
+    }
+
     #[inline]
     pub(crate) fn next<T: Wire>(&mut self) -> Result<Option<T>, DecodeError> {
         let Some(left) = self.left.checked_sub(1) else { return Ok(None) };

@@ -50,6 +50,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Fails unless everything has been read.
+    #[inline]
     pub fn expect_end(&self) -> Result<(), DecodeError> {
         if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::TrailingBytes) }
     }
@@ -115,12 +116,26 @@ impl<'a> Reader<'a> {
         len: usize,
         read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
+        let after = self.enter(len)?;
+        let found = read(self)?;
+        self.leave(after)?;
+        Ok(found)
+    }
+
+    /// Narrows the reader to the next `len` octets, and returns what is behind them.
+    #[inline]
+    pub(crate) fn enter(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
         let (inside, after) = self.rest.split_at_checked(len).ok_or(DecodeError::UnexpectedEnd)?;
         self.rest = inside;
-        let found = read(self)?;
+        Ok(after)
+    }
+
+    /// Goes on with what [`Reader::enter`] returned; what is before it must have been used up.
+    #[inline]
+    pub(crate) fn leave(&mut self, after: &'a [u8]) -> Result<(), DecodeError> {
         self.expect_end()?;
         self.rest = after;
-        Ok(found)
+        Ok(())
     }
 
     /// Runs `read` one level of nesting deeper.
