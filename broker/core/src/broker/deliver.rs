@@ -90,7 +90,9 @@ impl Broker {
 }
 
 fn next_match(queue: &mut Queue) -> Option<Match> {
-    let Offer::Message(sequence) = queue.offer() else { return None };
+    // Most often nobody waits, and then it need not be known what is next.
     let (slot, receiver) = queue.receivers.next()?;
-    Some(Match { sequence, slot, receiver: receiver.id, mode: receiver.mode })
+    let (receiver, mode) = (receiver.id, receiver.mode);
+    let Offer::Message(sequence) = queue.offer() else { return None };
+    Some(Match { sequence, slot, receiver, mode })
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use peeklock_storage::{CommitPosition, Key, Table};
 
 use super::window::PageRead;
-use super::{Body, Entry, Queue, Standing, Traces};
+use super::{Body, Entry, Offer, Queue, Standing, Traces};
 use crate::command::{ReadRequest, ReadRows};
 use crate::entity::settings::BrokerSettings;
 use crate::id::{EntityId, ReadId, SequenceNumber};
@@ -152,10 +152,12 @@ impl Queue {
         if self.window.bodies.is_some() || self.window.retry_at.is_some() {
             return None;
         }
-        let ready_count = match self.offer() {
-            super::Offer::BodyMissing if self.receivers.any_waiting() => settings.page_rows_max,
-            super::Offer::BodyMissing | super::Offer::Message(_) | super::Offer::Nothing => 0,
-        };
+        let next_is_missing =
+            self.receivers.any_waiting() && matches!(self.offer(), Offer::BodyMissing);
+        if self.doomed.is_empty() && !next_is_missing {
+            return None;
+        }
+        let ready_count = if next_is_missing { settings.page_rows_max } else { 0 };
         let wanted = self.doomed.iter().copied().chain(self.ready.iter().take(ready_count));
         let (mut plan, mut request) = (BodyPlan::default(), ReadRequest::default());
         let mut bytes = 0;
