@@ -38,7 +38,7 @@ fn main() {
 }
 
 fn report(what: &str, start: Duration) {
-    let nanoseconds = (cpu_time() - start).as_nanos() / u128::from(COUNT);
+    let nanoseconds = cpu_time().saturating_sub(start).as_nanos() / u128::from(COUNT);
     println!("{what:>40}: {nanoseconds:>5} ns a message");
 }
 

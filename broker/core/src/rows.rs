@@ -52,7 +52,7 @@ pub(crate) fn properties_key(entity: EntityId, sequence: SequenceNumber) -> Key 
     row_key(entity, KIND_PROPERTIES, sequence)
 }
 
-fn mark_key(entity: EntityId, sequence: SequenceNumber) -> Key {
+pub(crate) fn mark_key(entity: EntityId, sequence: SequenceNumber) -> Key {
     row_key(entity, KIND_MARK, sequence)
 }
 

@@ -98,8 +98,9 @@ impl Broker {
 
     /// Asks for what the receivers of a queue are waiting for.
     pub(super) fn plan_reads(&mut self, entity: EntityId) {
+        let sees = self.open_position();
         let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
-        let plan = queue.plan_bodies(ReadId(self.next_read), &self.settings);
+        let plan = queue.plan_bodies(ReadId(self.next_read), sees, &self.settings);
         if let Some((plan, request)) = plan {
             self.start_read(request, Purpose::Bodies(entity, plan));
         }
@@ -157,18 +158,18 @@ impl Broker {
     }
 
     fn restore_bodies(&mut self, entity: EntityId, plan: BodyPlan, rows: ReadRows) {
-        for (sequence, body) in plan.read(rows.gets) {
+        for (wanted, body) in plan.read(rows.gets) {
             let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
             match body {
                 Ok(body) => {
                     let before = queue.memory();
-                    queue.restore_body(sequence, body);
+                    queue.restore_body(wanted, body);
                     self.memory = self.memory - before + queue.memory();
                 }
                 // Gone since we asked, or gone for good.
                 Err(unreadable) => {
-                    if queue.entry(sequence).is_some_and(|entry| entry.body.is_none()) {
-                        self.lose(entity, sequence, unreadable);
+                    if queue.entry(wanted.sequence).is_some_and(|entry| entry.body.is_none()) {
+                        self.lose(entity, wanted.sequence, unreadable);
                     }
                 }
             }
@@ -193,9 +194,9 @@ impl Broker {
     ) {
         let count_max = count_max.min(self.settings.browse_count_max) as usize;
         let bytes_max = bytes_max.min(self.settings.browse_bytes_max);
-        let collected = self
-            .queue(entity)
-            .map(|queue| Collected::from_memory(queue, from, count_max, bytes_max));
+        let collected = self.queue(entity).map(|queue| {
+            Collected::from_memory(queue, from, count_max, bytes_max, self.open_position())
+        });
         let Collected { items, bodies, mut request, scan, after } = match collected {
             Ok(collected) => collected,
             Err(error) => return self.reply_at_once(origin, Err(error)),
@@ -266,10 +267,11 @@ impl Collected {
         from: SequenceNumber,
         count_max: usize,
         bytes_max: usize,
+        sees: CommitPosition,
     ) -> Self {
         let mut collected = Collected {
             items: Vec::new(),
-            bodies: BodyPlan::default(),
+            bodies: BodyPlan::new(sees),
             request: ReadRequest::default(),
             scan: None,
             after: CommitPosition(0),

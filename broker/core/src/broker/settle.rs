@@ -81,7 +81,7 @@ impl Broker {
 
     /// Sets a wish aside until the bodies it needs were read.
     fn park_settlement(&mut self, wish: Parked) {
-        let mut plan = BodyPlan::default();
+        let mut plan = BodyPlan::new(self.open_position());
         let mut request = ReadRequest::default();
         let mut bytes = 0_u64;
         if let Ok(queue) = self.queue(wish.entity) {

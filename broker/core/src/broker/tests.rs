@@ -370,6 +370,31 @@ impl History {
             assert_eq!((entity.count, entity.bytes), (count, bytes), "{}", entity.path);
             assert!(traces.is_subset(&live), "{}: rows without a message", entity.path);
             assert!(live.last().is_none_or(|last| *last < entity.next_sequence));
+            self.compare_memory(entity.entity, &live);
+        }
+    }
+
+    /// What is in memory of a queue's messages is what their rows say.
+    fn compare_memory(&self, entity: EntityId, live: &BTreeSet<SequenceNumber>) {
+        let queue = self.world.broker.queue(entity).unwrap();
+        let row = |table, key| self.world.rows.get(&(table, key));
+        let on_disk = queue.on_disk();
+        for sequence in live {
+            let is_on_disk = on_disk.as_ref().is_some_and(|range| range.contains(sequence));
+            assert_eq!(queue.entry(*sequence).is_none(), is_on_disk, "{entity}: {sequence}");
+        }
+        for (sequence, entry) in queue.entries_from(SequenceNumber(0)) {
+            let mark = row(Table::State, crate::rows::mark_key(entity, sequence));
+            let section = row(Table::State, crate::rows::properties_key(entity, sequence));
+            assert!(live.contains(&sequence), "{entity}: {sequence} is in memory only");
+            assert_eq!(entry.attempts, mark.map_or(0, |row| crate::rows::read_mark(row).unwrap()));
+            assert_eq!(entry.traces.marked, mark.is_some());
+            assert_eq!(entry.traces.overlaid, section.is_some());
+            if let Some(body) = &entry.body {
+                let message = row(Table::Message, crate::rows::message_key(entity, sequence));
+                assert_eq!(body.application_properties.as_ref(), section);
+                assert_eq!(Some(body.message.row()), message);
+            }
         }
     }
 

@@ -367,16 +367,6 @@ impl Queue {
         }
     }
 
-    /// Puts back a body that was read, if its message is still there without one.
-    pub(crate) fn restore_body(&mut self, sequence: SequenceNumber, body: Body) {
-        if let Some(entry) = self.entries.get_mut(&sequence)
-            && entry.body.is_none()
-        {
-            self.memory += body.memory();
-            entry.body = Some(body);
-        }
-    }
-
     /// Says what does not fit together.
     pub(crate) fn check(&self) -> Result<(), String> {
         let path = &self.definition.path;

@@ -16,11 +16,27 @@ use crate::message::StoredMessage;
 use crate::rows;
 use crate::time::Timestamp;
 
-/// Where the bodies asked for are in the answer.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct BodyPlan(Vec<(SequenceNumber, bool)>);
+/// Where the bodies asked for are in the answer, and how fresh it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct BodyPlan {
+    wanted: Vec<Wanted>,
+    /// The read sees all commits up to this one.
+    sees: CommitPosition,
+}
+
+/// One body asked for, as it stood then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) sequence: SequenceNumber,
+    overlaid: bool,
+    sees: CommitPosition,
+}
 
 impl BodyPlan {
+    pub(crate) const fn new(sees: CommitPosition) -> Self {
+        BodyPlan { wanted: Vec::new(), sees }
+    }
+
     /// Asks for one body, and for the section that replaces the message's own if there is one.
     pub(crate) fn want(
         &mut self,
@@ -29,7 +45,8 @@ impl BodyPlan {
         traces: Traces,
         request: &mut ReadRequest,
     ) {
-        self.0.push((sequence, traces.overlaid));
+        let (overlaid, sees) = (traces.overlaid, self.sees);
+        self.wanted.push(Wanted { sequence, overlaid, sees });
         request.gets.push((Table::Message, rows::message_key(entity, sequence)));
         if traces.overlaid {
             request.gets.push((Table::State, rows::properties_key(entity, sequence)));
@@ -40,12 +57,12 @@ impl BodyPlan {
     pub(crate) fn read(
         self,
         gets: Vec<Option<Bytes>>,
-    ) -> impl Iterator<Item = (SequenceNumber, Result<Body, Unreadable>)> {
+    ) -> impl Iterator<Item = (Wanted, Result<Body, Unreadable>)> {
         let mut gets = gets.into_iter();
-        self.0.into_iter().map(move |(sequence, overlaid)| {
+        self.wanted.into_iter().map(move |wanted| {
             let message = gets.next().flatten();
-            let section = if overlaid { gets.next().flatten() } else { None };
-            (sequence, read_body(message, section))
+            let section = if wanted.overlaid { gets.next().flatten() } else { None };
+            (wanted, read_body(message, section))
         })
     }
 }
@@ -137,8 +154,14 @@ impl Queue {
         let scans =
             rows::page_scans(self.id(), &on_disk, settings.page_rows_max, settings.page_bytes_max);
         let joins_tail = self.on_disk_count() <= settings.page_rows_max as u64;
-        self.window.page =
-            Some(PageRead { read, range: on_disk, arrivals: Vec::new(), joins_tail, void: false });
+        self.window.page = Some(PageRead {
+            read,
+            range: on_disk,
+            arrivals: Vec::new(),
+            arrival_bytes: 0,
+            joins_tail,
+            void: false,
+        });
         Some(ReadRequest { scans, gets: Vec::new() })
     }
 
@@ -147,6 +170,7 @@ impl Queue {
     pub(crate) fn plan_bodies(
         &mut self,
         read: ReadId,
+        sees: CommitPosition,
         settings: &BrokerSettings,
     ) -> Option<(BodyPlan, ReadRequest)> {
         if self.window.bodies.is_some() || self.window.retry_at.is_some() {
@@ -159,7 +183,7 @@ impl Queue {
         }
         let ready_count = if next_is_missing { settings.page_rows_max } else { 0 };
         let wanted = self.doomed.iter().copied().chain(self.ready.iter().take(ready_count));
-        let (mut plan, mut request) = (BodyPlan::default(), ReadRequest::default());
+        let (mut plan, mut request) = (BodyPlan::new(sees), ReadRequest::default());
         let mut bytes = 0;
         for sequence in wanted {
             let entry = &self.entries[&sequence];
@@ -178,6 +202,19 @@ impl Queue {
         }
         self.window.bodies = Some(read);
         Some((plan, request))
+    }
+
+    /// Puts back a body that was read, if its message still wants it. It may have been changed since it
+    /// was asked for; then the answer is out of date, and who needs the body asks again.
+    pub(crate) fn restore_body(&mut self, wanted: Wanted, body: Body) {
+        if let Some(entry) = self.entries.get_mut(&wanted.sequence)
+            && entry.body.is_none()
+            && entry.traces.overlaid == wanted.overlaid
+            && entry.visible_after <= wanted.sees
+        {
+            self.memory += body.memory();
+            entry.body = Some(body);
+        }
     }
 
     /// The page or the bodies that were being read have come, or will not.

@@ -569,3 +569,69 @@ fn a_broker_is_what_its_rows_say() {
     rows.retain(|(key, _)| !key.as_bytes().ends_with(&[0, 0, 0, 2]));
     assert!(load(rows).is_err());
 }
+
+#[test]
+fn reasons_are_cut_and_properties_do_not_grow_without_end() {
+    let (mut world, q) = world();
+    world.send(q, "a").unwrap();
+    let receiver = world.open(1, "q", ReceiveMode::PeekLock);
+    let delivery = world.receive_one(receiver, 1);
+    let big = "x".repeat(200_000);
+    let changes = vec![("k".into(), big.as_str().into())];
+    let refused = world.settle(&delivery, Settlement::Abandon { changes: changes.clone() });
+    assert!(matches!(refused, Err(Error::InvalidArgument(_))));
+    let dead_letter = |changes| Settlement::DeadLetter {
+        reason: Some(big.as_str().into()),
+        description: Some("\u{1F4A5}".repeat(5_000).into()),
+        changes,
+    };
+    let refused = world.settle(&delivery, dead_letter(changes));
+    assert!(matches!(refused, Err(Error::InvalidArgument(_))));
+    // The lock is as it was.
+    world.settle(&delivery, dead_letter(Vec::new())).unwrap();
+    let dead = world.open(2, "q/$DeadLetterQueue", ReceiveMode::PeekLock);
+    let section = world.receive_one(dead, 1).application_properties.unwrap();
+    let section = peeklock_protocol::message::MapSection::parse(&section).unwrap();
+    let length = |key| {
+        let value = section.get(key).unwrap().unwrap().value().unwrap();
+        value.as_str().unwrap().chars().count()
+    };
+    assert_eq!(length("DeadLetterReason"), 4096);
+    assert_eq!(length("DeadLetterErrorDescription"), 4096);
+}
+
+#[test]
+fn changed_properties_are_delivered_and_survive() {
+    let (mut world, q) = world();
+    world.send(q, "a").unwrap();
+    let receiver = world.open(1, "q", ReceiveMode::PeekLock);
+    let delivery = world.receive_one(receiver, 1);
+    assert_eq!(delivery.application_properties, None);
+    let changes = vec![("tries".into(), 1_i32.into()), ("tries".into(), 2_i32.into())];
+    world.settle(&delivery, Settlement::Abandon { changes }).unwrap();
+    let changed = world.receive_one(receiver, 2).application_properties;
+    assert!(changed.is_some());
+    world.crash();
+    let receiver = world.open(1, "q", ReceiveMode::PeekLock);
+    let delivery = world.receive_one(receiver, 1);
+    assert_eq!((delivery.application_properties.clone(), delivery.attempts), (changed, 1));
+    // One more change builds on the one before.
+    let changes = vec![("other".into(), true.into())];
+    world.settle(&delivery, Settlement::Abandon { changes }).unwrap();
+    let section = world.receive_one(receiver, 2).application_properties.unwrap();
+    let section = peeklock_protocol::message::MapSection::parse(&section).unwrap();
+    assert!(section.get("tries").unwrap().is_some() && section.get("other").unwrap().is_some());
+}
+
+#[test]
+fn a_section_that_cannot_be_read_does_not_keep_a_message_from_being_moved() {
+    let (mut world, entity) = world_with_attempts(1);
+    // Application-properties with a key that is not UTF-8: found out only by who reads the key.
+    let wire = [0x00, 0x53, 0x74, 0xc1, 0x05, 0x02, 0xa1, 0x01, 0xff, 0x41];
+    let message = crate::message::IncomingMessage::from_wire(&wire).unwrap();
+    world.ask(|origin| Command::Send { origin, entity, messages: [message].into() }).unwrap();
+    let receiver = world.open(1, "q", ReceiveMode::PeekLock);
+    let delivery = world.receive_one(receiver, 1);
+    world.settle(&delivery, abandon()).unwrap();
+    assert_eq!(world.stats("q").dead_letter_count, 1);
+}

@@ -38,6 +38,8 @@ pub(crate) struct PageRead {
     pub(super) range: Range<SequenceNumber>,
     /// Messages that came into the range since. The scan may have seen them or not.
     pub(super) arrivals: Vec<(SequenceNumber, Entry)>,
+    /// Octets of them.
+    pub(super) arrival_bytes: u64,
     /// Whether new messages are kept as the tail, because this page should reach them.
     pub(super) joins_tail: bool,
     /// Whether the answer is of no use any more.
@@ -152,8 +154,12 @@ impl Queue {
         if !page.range.contains(&sequence) {
             return;
         }
+        page.arrival_bytes += entry.size;
         page.arrivals.push((sequence, entry));
-        if room.settings.page_rows_max < page.arrivals.len() {
+        // More than a page came in between: reading it all again is simpler than keeping it.
+        if room.settings.page_rows_max < page.arrivals.len()
+            || room.settings.page_bytes_max as u64 <= page.arrival_bytes
+        {
             page.arrivals.clear();
             page.void = true;
         }
