@@ -79,7 +79,10 @@ impl Connection {
         session.names.insert(name, link);
         session.links.push(link);
         let channel = session.channel;
-        self.write(channel, &Performative::Attach(Box::new(attach)));
+        if !self.write(channel, &Performative::Attach(Box::new(attach))) {
+            self.remove_link(link);
+            return Err(AttachError::TooLong);
+        }
         Ok(link)
     }
 
@@ -117,6 +120,14 @@ impl Connection {
             properties: reply.properties,
             ..Self::bare_reply(link, self.config.first_serial)
         };
+        let channel = session.channel;
+        if !self.write(channel, &Performative::Attach(Box::new(attach))) {
+            // §2.8.15: what was asked for cannot be repeated within the peer's own limit.
+            self.refuse_accepted(id);
+            return Err(Stale);
+        }
+        let link = self.links.get_mut(id.0).ok_or(Stale)?;
+        let session = self.sessions.get_mut(link.session.0).ok_or(Stale)?;
         if let Credit::Sender { credit, drain, unreported: true, .. } = link.credit {
             self.events.push_back(Event::Credit { link: id, credit, drain });
         }
@@ -124,9 +135,17 @@ impl Connection {
             session.flow_links.push(id);
             Self::flush_later(&mut self.flush_sessions, link.session, session);
         }
-        let channel = session.channel;
-        self.write(channel, &Performative::Attach(Box::new(attach)));
         Ok(())
+    }
+
+    /// The answer does not fit the peer's frames: back to pending, and from there to an end.
+    fn refuse_accepted(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(id.0) {
+            link.state = LinkState::Pending;
+            self.pending_attaches += 1;
+            let text = "the answer does not fit your max-frame-size";
+            self.fail_link(id, error(condition::FRAME_SIZE_TOO_SMALL, text));
+        }
     }
 
     /// Refuses a pending attach with an error.

@@ -115,7 +115,7 @@ impl Connection {
         }
     }
 
-    fn remove_link(&mut self, id: LinkId) {
+    pub(super) fn remove_link(&mut self, id: LinkId) {
         self.release(id, true);
         let Some(link) = self.links.remove(id.0) else { return };
         let Some(session) = self.sessions.get_mut(link.session.0) else { return };

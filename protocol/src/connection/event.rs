@@ -178,6 +178,9 @@ pub enum AttachError {
     /// There is no handle left.
     #[error("no handle is left")]
     LimitReached,
+    /// It does not fit a frame of the peer.
+    #[error("the attach does not fit the peer's max-frame-size")]
+    TooLong,
 }
 
 /// Why a delivery could not be sent.

@@ -48,7 +48,7 @@ use crate::frame::{FrameKind, write_frame};
 use crate::link::Link;
 use crate::numbers::{NumberMap, NumberPool};
 use crate::output::Output;
-use crate::performative::{Open, Performative, Role};
+use crate::performative::{Close, Detach, End, Open, Performative, Role};
 use crate::sasl_exchange::SaslStage;
 use crate::session::Session;
 use crate::slots::Slots;
@@ -279,10 +279,24 @@ impl Connection {
         if self.open_sent { &mut self.output } else { &mut self.staged }
     }
 
-    fn write(&mut self, channel: u16, performative: &Performative) {
+    /// Writes a frame without payload. `false`: the peer takes no frame as long as that, and
+    /// nothing was written. What says an error is shortened instead.
+    fn write(&mut self, channel: u16, performative: &Performative) -> bool {
+        let max = match &self.remote_open {
+            Some(_) => self.remote_max_frame_size as usize,
+            None => usize::MAX,
+        };
         self.amqp_output().append(|out| {
+            let start = out.len();
             write_frame(out, FrameKind::Amqp, channel, |out| performative.encode(out));
-        });
+            if out.len() - start <= max {
+                return true;
+            }
+            out.truncate(start);
+            let Some(short) = shortened(performative) else { return false };
+            write_frame(out, FrameKind::Amqp, channel, |out| short.encode(out));
+            true
+        })
     }
 
     fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
@@ -339,5 +353,29 @@ impl Connection {
         self.pending_attaches = 0;
         self.partial_bytes = 0;
         self.events.push_back(Event::Closed { error });
+    }
+}
+
+/// The same with the bare condition: what is left fits the smallest frame there is.
+fn shortened(performative: &Performative) -> Option<Performative> {
+    let bare = |error: &Option<ErrorInfo>| {
+        let condition = error.as_ref()?.condition.clone();
+        Some(ErrorInfo { condition, description: None, info: None })
+    };
+    match performative {
+        Performative::Detach(detach) => {
+            let error = bare(&detach.error);
+            Some(Performative::Detach(Detach { error, ..detach.clone() }))
+        }
+        Performative::End(end) => Some(Performative::End(End { error: bare(&end.error) })),
+        Performative::Close(close) => {
+            Some(Performative::Close(Close { error: bare(&close.error) }))
+        }
+        Performative::Open(_)
+        | Performative::Begin(_)
+        | Performative::Attach(_)
+        | Performative::Flow(_)
+        | Performative::Transfer(_)
+        | Performative::Disposition(_) => None,
     }
 }

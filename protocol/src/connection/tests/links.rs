@@ -350,6 +350,33 @@ fn an_attach_that_is_too_long_is_refused() {
 }
 
 #[test]
+fn no_frame_is_longer_than_the_peer_takes_whatever_has_to_be_said() {
+    let open = Open { max_frame_size: Some(512), ..Peer::plain_open() };
+    let mut peer = Peer::open_as(config(), open);
+    peer.send(1, Peer::plain_begin()).unwrap();
+    peer.events();
+    peer.sent();
+    // A long error loses its text and keeps its condition.
+    let link = peer.attach_pending(sender("s"));
+    let error = ErrorInfo::new(condition::NOT_FOUND, "x".repeat(600));
+    peer.server.reject_attach(link, error).unwrap();
+    let sent = peer.sent();
+    let [_, (_, Performative::Detach(answer), _)] = &sent[..] else { panic!("{sent:?}") };
+    let error = answer.error.as_ref().unwrap();
+    assert_eq!((&*error.condition, &error.description), (condition::NOT_FOUND, &None));
+    // An attach that cannot be repeated is refused.
+    let target = Some(TargetNode::new("q".repeat(600).as_str()).into());
+    let link = peer.attach_pending(Attach { handle: 1, target, ..sender("t") });
+    assert_eq!(peer.server.accept_attach(link, AttachReply::default()), Err(Stale));
+    peer.assert_detached(condition::FRAME_SIZE_TOO_SMALL);
+    // Nor is one of ours.
+    let session = peer.server.session_of(peer.attach_pending(Attach { handle: 2, ..sender("u") }));
+    let refused = peer.server.attach(session.unwrap(), sender(&"n".repeat(600)));
+    assert_eq!(refused, Err(AttachError::TooLong));
+    peer.server.check();
+}
+
+#[test]
 fn a_client_may_give_a_link_up_before_it_is_answered() {
     let (mut pair, session, _) = Pair::open();
     let link = pair.client.attach(session, sender("s")).unwrap();

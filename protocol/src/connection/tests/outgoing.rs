@@ -171,6 +171,21 @@ fn trap_04_an_echo_is_answered_once_and_never_with_an_echo() {
 }
 
 #[test]
+fn trap_04_an_echo_does_not_count_what_the_window_holds_back() {
+    let (mut peer, link) = sending(5);
+    peer.send(1, Flow { incoming_window: 1, ..credit_flow(0, 0, 5) }).unwrap();
+    for _ in 0..3 {
+        peer.server.send(link, message(&[])).unwrap();
+    }
+    peer.sent();
+    let seen = Flow { next_incoming_id: Some(START.advanced_by(1)), ..credit_flow(0, 1, 4) };
+    peer.send(1, Flow { incoming_window: 0, echo: true, ..seen }).unwrap();
+    let answers = flows(&mut peer);
+    let [flow] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!((flow.delivery_count, flow.link_credit), (Some(START.advanced_by(1)), Some(4)));
+}
+
+#[test]
 fn nothing_is_sendable_while_too_much_waits_to_be_written() {
     let config = Config { output_bytes_max: 5000, ..config() };
     let (mut peer, link) = Peer::attached(config, receiver("r"));
