@@ -9,11 +9,13 @@
 //!    durable;
 //! 3. wait for a command, or for [`Broker::next_deadline`] and hand in [`Command::Tick`].
 //!
-//! Facts (the module `change`), not commands, are what memory and rows follow from. Only what is volatile by
-//! design is lost with the process: locks, receivers, their demand.
+//! Facts (the module `change`), not commands, are what memory and rows follow from. Only what is
+//! volatile by design is lost with the process: locks, receivers, their demand.
 
 #![warn(missing_docs)]
-#![warn(clippy::iter_over_hash_type, clippy::wildcard_enum_match_arm)]
+// Order is part of every result, a new state is a list of places to visit, and what is not an argument
+// cannot be repeated (`clippy.toml` says what is meant).
+#![deny(clippy::iter_over_hash_type, clippy::wildcard_enum_match_arm, clippy::disallowed_methods)]
 
 pub mod broker;
 mod change;

@@ -1,8 +1,8 @@
 //! The broker: takes commands, keeps queues, yields turns.
 //!
-//! Every command is decided, which may refuse it, and comes to facts; [`Broker::commit`] is the one
+//! Every command is decided, which may refuse it, and comes to facts; `Broker::commit` is the one
 //! place where a fact changes memory and rows. Afterwards queues that were touched give out what
-//! they can ([`deliver`]).
+//! they can (`deliver.rs`).
 
 mod deadline;
 mod deliver;

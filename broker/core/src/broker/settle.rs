@@ -115,15 +115,18 @@ impl Broker {
             return Err(Error::InvalidArgument("There are too many lock tokens."));
         }
         let queue = self.queue(entity)?;
-        if tokens.iter().any(|token| queue.lock_in_force(self.now, *token).is_none()) {
-            return Err(Error::MessageLockLost);
-        }
-        let until = self.now.plus(queue.settings().lock_duration);
-        for token in tokens {
-            self.commit(&Change::Renewed { entity, token: *token, until });
+        let renewed = self.now.plus(queue.settings().lock_duration);
+        // A lock taken when locks lasted longer does not get shorter by being renewed.
+        let end = |token: &LockToken| {
+            let held = queue.lock_in_force(self.now, *token).ok_or(Error::MessageLockLost)?;
+            Ok(held.until.max(renewed))
+        };
+        let until = tokens.iter().map(end).collect::<Result<Vec<_>, Error>>()?;
+        for (token, until) in tokens.iter().zip(&until) {
+            self.commit(&Change::Renewed { entity, token: *token, until: *until });
         }
         self.plan_deadline(entity);
-        Ok(Reply::Renewed { until: vec![until; tokens.len()] })
+        Ok(Reply::Renewed { until })
     }
 
     pub(super) fn answer_settle(&mut self, origin: Option<Origin>, result: Result<Reply, Error>) {

@@ -43,8 +43,10 @@ impl LockTable {
         self.record_end(held.until, token);
     }
 
+    /// Lets a lock end later; never earlier, so that a moment is recorded once for a lock.
     pub(crate) fn renew(&mut self, token: LockToken, until: Timestamp) {
         let held = self.held.get_mut(&token).expect("only a lock in force is renewed");
+        assert!(held.until <= until, "a renewed lock does not end earlier");
         if held.until != until {
             held.until = until;
             self.record_end(until, token);
