@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench;
 use crate::config::Overrides;
 
 /// Exit codes, beside 0. Usage errors of the command line are 2 as well.
@@ -35,6 +36,8 @@ pub enum Command {
     Serve(ServeArguments),
     /// Ask a running broker whether it answers; the exit code says so
     Healthcheck(HealthcheckArguments),
+    /// Put load on a broker, this one or any other that speaks AMQP 1.0, and measure it
+    Bench(Box<bench::Arguments>),
 }
 
 /// Options of `peeklock serve`.
@@ -121,7 +124,7 @@ mod tests {
         let all = ["peeklock", "serve"].iter().chain(arguments);
         match Cli::try_parse_from(all).unwrap().command {
             Command::Serve(arguments) => arguments.overrides(),
-            other @ Command::Healthcheck(_) => panic!("parsed as {other:?}"),
+            other => panic!("parsed as {other:?}"),
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod amqp;
 pub mod auth;
+pub mod bench;
 pub mod cli;
 mod clock;
 pub mod config;

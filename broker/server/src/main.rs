@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use peeklock::cli::{Cli, Command, HealthcheckArguments, ServeArguments, exit};
 use peeklock::serve::{ServeError, serve};
-use peeklock::{config, healthcheck, telemetry};
+use peeklock::{bench, config, healthcheck, telemetry};
 use tracing::warn;
 
 /// RocksDB allocates through it as well.
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(arguments) => run_broker(arguments),
         Command::Healthcheck(arguments) => check_health(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
     }
 }
 

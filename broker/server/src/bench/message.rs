@@ -1,0 +1,95 @@
+//! The messages of the load generator: a durable header and one data section, written once; only
+//! the time stamp at the front of the body differs from message to message.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use peeklock_protocol::message::Sections;
+
+use super::stamp::Stamp;
+
+/// §3.2.1 header as a list of one element: durable = true.
+const DURABLE_HEADER: [u8; 7] = [0x00, 0x53, 0x70, 0xc0, 0x02, 0x01, 0x41];
+
+/// §3.2.6: the descriptor of a data section.
+const DATA: [u8; 3] = [0x00, 0x53, 0x75];
+
+const BINARY_8: u8 = 0xa0;
+const BINARY_32: u8 = 0xb0;
+
+/// The parts that all messages share.
+#[derive(Clone, Debug)]
+pub(super) struct MessageTemplate {
+    front: Bytes,
+    filler: Bytes,
+}
+
+impl MessageTemplate {
+    /// `size` counts the bytes of the body, the stamp included.
+    pub(super) fn new(size: usize) -> Self {
+        let mut front = BytesMut::new();
+        front.put_slice(&DURABLE_HEADER);
+        front.put_slice(&DATA);
+        front.put_u8(BINARY_32);
+        front.put_u32(u32::try_from(size).expect("the plan bounds the size to 100 MiB"));
+        // Not all the same byte: a store that compresses should find about what real bodies give it.
+        let filler: Vec<u8> = (Stamp::LEN..size).map(noise).collect();
+        Self { front: front.freeze(), filler: filler.into() }
+    }
+
+    /// One message. The engine joins the parts as it writes them.
+    pub(super) fn parts(&self, stamp: Stamp) -> [Bytes; 3] {
+        [self.front.clone(), Bytes::copy_from_slice(&stamp.encode()), self.filler.clone()]
+    }
+}
+
+/// Text-like bytes without a short period: six bits of a multiplicative hash each.
+fn noise(position: usize) -> u8 {
+    const LETTERS: &[u8; 64] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 \n";
+    let hash = position.wrapping_mul(0x9e37_79b1) >> 13;
+    LETTERS[hash % LETTERS.len()]
+}
+
+/// The bytes of the first data section, or `None` when the message has another kind of body.
+pub(super) fn body(message: &[u8]) -> Option<&[u8]> {
+    let sections = Sections::index(message).ok()?;
+    let body = message.get(sections.body()?)?.strip_prefix(&DATA)?;
+    let (kind, rest) = body.split_first()?;
+    match *kind {
+        BINARY_8 => {
+            let (len, rest) = rest.split_first()?;
+            rest.get(..usize::from(*len))
+        }
+        BINARY_32 => {
+            let (len, rest) = rest.split_first_chunk::<4>()?;
+            rest.get(..usize::try_from(u32::from_be_bytes(*len)).ok()?)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAMP: Stamp = Stamp { run: 1, sender: 2, number: 3, due: 4 };
+
+    #[test]
+    fn a_message_has_a_body_of_the_size_asked_for_with_the_stamp_in_front() {
+        for size in [Stamp::LEN, 33, 1024, 100_000] {
+            let message = MessageTemplate::new(size).parts(STAMP).concat();
+            let body = body(&message).expect("a data section");
+            assert_eq!(body.len(), size);
+            assert_eq!(Stamp::decode(body), Some(STAMP));
+        }
+    }
+
+    #[test]
+    fn short_data_sections_are_read_too_and_other_bodies_are_not() {
+        let mut message = DATA.to_vec();
+        message.extend([BINARY_8, 32]);
+        message.extend(STAMP.encode());
+        assert_eq!(body(&message).and_then(Stamp::decode), Some(STAMP));
+        assert_eq!(body(&[0x00, 0x53, 0x77, 0x41]), None);
+        assert_eq!(body(b"no message"), None);
+        assert_eq!(body(&[]), None);
+    }
+}
