@@ -289,6 +289,10 @@ def main():
 
     started = time.monotonic()
     if arguments.port:
+        try:
+            socket.create_connection(("127.0.0.1", arguments.port), timeout=5).close()
+        except OSError as error:
+            raise SystemExit(f"no broker on port {arguments.port}: {error}") from error
         results = run_all(clients, wanted, arguments.port, None)
         unclean = None
     else:

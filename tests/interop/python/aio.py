@@ -84,7 +84,6 @@ async def send_one(broker):
             "float": 1.5,
             "flag": True,
             "id": uuid.UUID(int=5),
-            "bytes": b"\x00\xff",
         },
     )
     async with connect(broker) as client:
@@ -109,7 +108,6 @@ async def send_one(broker):
                     b"float": 1.5,
                     b"flag": True,
                     b"id": uuid.UUID(int=5),
-                    b"bytes": b"\x00\xff",
                 },
                 "application properties",
             )
@@ -283,7 +281,8 @@ async def peek(broker):
             expect(await receiver.peek_messages(5), [], "messages in an empty queue")
             await send(client, queue, *(str(i) for i in range(5)))
             (locked,) = await receive(receiver, 1)
-            seen = await receiver.peek_messages(3)
+            first = locked.sequence_number
+            seen = await receiver.peek_messages(3, sequence_number=first)
             expect([str(m) for m in seen], ["0", "1", "2"], "peeked, the locked one among them")
             after = seen[-1].sequence_number + 1
             rest = await receiver.peek_messages(10, sequence_number=after)

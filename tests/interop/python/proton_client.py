@@ -1,6 +1,7 @@
 """python-qpid-proton, a plain AMQP 1.0 client: SASL PLAIN, and the settle modes that it has by default."""
 
 import time
+import uuid
 
 from proton import Condition, ConnectionException, Delivery, Link, Message, Timeout, symbol
 from proton.handlers import MessagingHandler
@@ -50,12 +51,13 @@ class Queue(MessagingHandler):
     def __init__(self):
         super().__init__(prefetch=0, auto_accept=False, auto_settle=False)
         self.waiting = []
+        self.refused = None
 
     def on_message(self, event):
         self.waiting.append((event.message, event.delivery))
 
     def on_link_error(self, event):
-        raise LinkDetached(event.link)
+        self.refused = LinkDetached(event.link)
 
     def on_connection_error(self, event):
         raise ConnectionException(event.connection.remote_condition)
@@ -66,12 +68,18 @@ class Receiver:
         self.connection = connection
         self.queue = Queue()
         self.blocking = connection.create_receiver(
-            queue, credit=0, handler=self.queue, options=options
+            # The default name is the same for each receiver of a queue; the broker would take the
+            # second for the first attached again.
+            queue, credit=0, handler=self.queue, name=str(uuid.uuid4()), options=options
         )
         self.link = self.blocking.link
 
     def take(self, wait=ANSWER_S):
-        self.connection.wait(lambda: self.queue.waiting, timeout=wait, msg="a message")
+        self.connection.wait(
+            lambda: self.queue.waiting or self.queue.refused, timeout=wait, msg="a message"
+        )
+        if self.queue.refused:
+            raise self.queue.refused
         return self.queue.waiting.pop(0)
 
     def one(self, wait=ANSWER_S):
@@ -81,6 +89,10 @@ class Receiver:
     def settle(self, delivery, state):
         delivery.update(state)
         delivery.settle()
+        # The client writes new credit before a settlement. With the settlement on its way first, the
+        # next message is the one that it made available.
+        transport = self.connection.conn.transport
+        self.connection.wait(lambda: transport.pending() == 0, msg="the settlement written")
 
     def accept(self, delivery):
         self.settle(delivery, Delivery.ACCEPTED)
