@@ -134,16 +134,28 @@ pub fn envelope(data: &[u8]) {
     }
 }
 
+/// The engine against a peer without manners.
+pub fn connection(data: &[u8]) {
+    crate::connection::fuzzing::connection(data);
+}
+
+/// A client against a server, with the octets cut at random.
+pub fn pair(data: &[u8]) {
+    crate::connection::fuzzing::pair(data);
+}
+
 /// A target and its name, which is also the name of its corpus folder.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// Every target of the codec.
+/// Every target.
 pub const TARGETS: &[Target] = &[
     ("frame", frame),
     ("value", value),
     ("performatives", performatives),
     ("message_sections", message_sections),
     ("envelope", envelope),
+    ("connection", connection),
+    ("pair", pair),
 ];
 
 #[cfg(test)]

@@ -212,12 +212,13 @@ impl Credit {
         true
     }
 
-    /// What a flow says about the link. Writing it makes the credit the peer's to use.
-    pub(crate) fn write_to(&mut self, flow: &mut Flow, drained: bool) {
+    /// What a flow says about the link. Writing it makes the credit the peer's to use. Of the
+    /// deliveries counted here the peer is yet to see `unsent`.
+    pub(crate) fn write_to(&mut self, flow: &mut Flow, drained: bool, unsent: u32) {
         match self {
             Self::Sender { delivery_count, credit, .. } => {
-                flow.delivery_count = Some(*delivery_count);
-                flow.link_credit = Some(*credit);
+                flow.delivery_count = Some(delivery_count.advanced_by(unsent.wrapping_neg()));
+                flow.link_credit = Some(credit.saturating_add(unsent));
                 // Only the answer to a drain says drain = true; rhea takes any other for an error.
                 flow.drain = drained;
             }

@@ -75,6 +75,8 @@ pub(crate) struct Session {
     pub(crate) remote_handle_max: u32,
     pub(crate) names: HashMap<LinkName, LinkId>,
     pub(crate) links: Vec<LinkId>,
+    /// The links that went when the caller ended the session, for the event that confirms it.
+    pub(crate) ended_links: Vec<LinkId>,
     /// The last handles whose links were detached with an error, for amqp:session:errant-link.
     errant_handles: SmallVec<[u32; limits::ERRANT_HANDLES_KEPT]>,
 
@@ -112,6 +114,7 @@ impl Session {
             remote_handle_max: u32::MAX,
             names: HashMap::new(),
             links: Vec::new(),
+            ended_links: Vec::new(),
             errant_handles: SmallVec::new(),
             sent: Unsettled::default(),
             received: Unsettled::default(),

@@ -80,6 +80,14 @@ impl<T> Slots<T> {
         Some(value)
     }
 
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
+        (0u32..).zip(&self.slots).filter_map(|(index, slot)| {
+            let key = Key { index, generation: slot.generation };
+            slot.value.as_ref().map(|value| (key, value))
+        })
+    }
+
     pub(crate) fn clear(&mut self) {
         for (index, slot) in (0u32..).zip(&mut self.slots) {
             if slot.value.take().is_some() {

@@ -209,6 +209,7 @@ const fn layout_of(code: u8) -> Layout {
 }
 
 /// [`layout_of`] for every octet: each item of each section is looked up here.
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which would notice")]
 static LAYOUTS: [Layout; 256] = {
     let mut table = [Layout::Other; 256];
     let mut code = 0_u8;

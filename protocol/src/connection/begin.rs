@@ -23,7 +23,10 @@ impl Connection {
     pub fn end(&mut self, session: SessionId, error: Option<ErrorInfo>) -> Result<(), Stale> {
         match self.sessions.get(session.0).map(|session| session.state) {
             Some(SessionState::Beginning | SessionState::Mapped) => {
-                self.end_session(session, error, true);
+                let links = self.end_session(session, error, true);
+                if let Some(session) = self.session_mut(session) {
+                    session.ended_links = links;
+                }
                 Ok(())
             }
             Some(SessionState::Ending { .. }) | None => Err(Stale),
@@ -108,7 +111,8 @@ impl Connection {
     pub(super) fn handle_end(&mut self, id: SessionId, error: Option<ErrorInfo>) {
         let Some(session) = self.session_mut(id) else { return };
         let (state, channel) = (session.state, session.channel);
-        let links = self.drop_links(id);
+        let mut links = std::mem::take(&mut session.ended_links);
+        links.append(&mut self.drop_links(id));
         match state {
             SessionState::Beginning | SessionState::Mapped => {
                 self.write(channel, &Performative::End(End { error: None }));

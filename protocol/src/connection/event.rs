@@ -58,13 +58,14 @@ pub enum Event {
     Open(Box<Open>),
     /// A session is usable: the peer began it and we answered, or the peer answered our begin.
     Begin(SessionId),
-    /// A session is gone; we have answered.
+    /// A session is gone; we have answered. It comes for a session the caller ended too, once the
+    /// peer has confirmed.
     End {
         /// Stale from now on.
         session: SessionId,
         /// Why, if there was an error, the peer's or the peer's violation found here.
         error: Option<ErrorInfo>,
-        /// The links that went with it; no `Detach` comes for them.
+        /// The links that went with it, or with the caller's `end`; no `Detach` comes for them.
         links: Vec<LinkId>,
     },
     /// The peer attached: answer with `accept_attach` or `reject_attach`, now or much later.

@@ -232,7 +232,11 @@ impl Connection {
                 if link.flow == FlowDue::Drained && 0 < link.queued {
                     return true;
                 }
-                let flow = link_flow(session.flow(config), link);
+                let begun = session.queue.front().is_some_and(|queued| {
+                    queued.link == *id && queued.transfer.delivery_id.is_none()
+                });
+                let unsent = link.queued - usize::from(begun);
+                let flow = link_flow(session.flow(config), link, unsent);
                 let flow = Performative::Flow(flow);
                 write_frame(out, FrameKind::Amqp, channel, |out| flow.encode(out));
                 false
@@ -246,10 +250,11 @@ impl Connection {
     }
 }
 
-fn link_flow(mut flow: Flow, link: &mut Link) -> Flow {
+/// A link's state as the peer can know it: `unsent` deliveries wait for the session window.
+fn link_flow(mut flow: Flow, link: &mut Link, unsent: usize) -> Flow {
     let drained = link.flow == FlowDue::Drained;
     link.flow = FlowDue::No;
     flow.handle = Some(link.handle);
-    link.credit.write_to(&mut flow, drained);
+    link.credit.write_to(&mut flow, drained, u32::try_from(unsent).unwrap_or(u32::MAX));
     flow
 }

@@ -14,6 +14,8 @@
 
 mod attach;
 mod begin;
+#[cfg(any(test, feature = "fuzzing"))]
+mod check;
 mod config;
 mod detach;
 mod dispatch;
@@ -21,6 +23,8 @@ mod disposition;
 mod event;
 mod fault;
 mod flow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod header;
 mod idle;
 mod open;

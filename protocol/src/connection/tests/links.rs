@@ -370,8 +370,9 @@ fn no_frame_is_longer_than_the_peer_takes_whatever_has_to_be_said() {
     assert_eq!(peer.server.accept_attach(link, AttachReply::default()), Err(Stale));
     peer.assert_detached(condition::FRAME_SIZE_TOO_SMALL);
     // Nor is one of ours.
-    let session = peer.server.session_of(peer.attach_pending(Attach { handle: 2, ..sender("u") }));
-    let refused = peer.server.attach(session.unwrap(), sender(&"n".repeat(600)));
+    let link = peer.attach_pending(Attach { handle: 2, ..sender("u") });
+    let session = peer.server.session_of(link).unwrap();
+    let refused = peer.server.attach(session, sender(&"n".repeat(600)));
     assert_eq!(refused, Err(AttachError::TooLong));
     peer.server.check();
 }
