@@ -118,6 +118,10 @@ impl<'a> Reader<'a> {
     }
 
     fn skip_items(&mut self, head: Head) -> Result<(), DecodeError> {
+        if head.count == 0 {
+            // Without items there is nothing nested, no more than in a list0.
+            return self.within(head.len, |_| Ok(()));
+        }
         self.nested(|r| {
             r.within(head.len, |r| {
                 for _ in 0..head.count {
@@ -129,10 +133,12 @@ impl<'a> Reader<'a> {
     }
 
     fn skip_array(&mut self, head: Head) -> Result<(), DecodeError> {
-        if head.is_bare() {
-            return Ok(());
-        }
-        self.nested(|r| r.within(head.len, |r| r.skip_elements(head.count)))
+        self.nested(|r| {
+            if head.is_bare() {
+                return Ok(());
+            }
+            r.within(head.len, |r| r.skip_elements(head.count))
+        })
     }
 
     /// Reads past an array's constructor and elements. A described constructor counts as nesting.

@@ -77,6 +77,32 @@ fn nesting_is_refused_one_past_the_limit() {
     }
 }
 
+/// What was accepted is accepted again once we have encoded it, whatever shorter or longer form
+/// it came in: an empty list nests nothing, an empty array does.
+#[test]
+fn empty_containers_at_the_limit() {
+    let limit = usize::from(NESTING_MAX);
+    let around = |depth: usize, innermost: &[u8]| {
+        let mut octets = hex!("00 43").repeat(depth);
+        octets.extend_from_slice(innermost);
+        octets
+    };
+    for empty in
+        [&hex!("45")[..], &hex!("c0 01 00"), &hex!("c1 01 00"), &hex!("d1 00000004 00000000")]
+    {
+        let value = both(&around(limit, empty)).unwrap();
+        assert_eq!(both(&value.to_bytes()), Ok(value));
+    }
+    for empty in [&hex!("e0 01 00")[..], &hex!("e0 02 00 40")] {
+        let value = both(&around(limit - 1, empty)).unwrap();
+        assert_eq!(both(&value.to_bytes()), Ok(value));
+        assert_eq!(both(&around(limit, empty)), Err(DecodeError::TooDeep));
+    }
+    let array_of_list0 = hex!("e0 02 01 45");
+    let value = both(&around(limit - 1, &array_of_list0)).unwrap();
+    assert_eq!(both(&value.to_bytes()), Ok(value));
+}
+
 /// A million levels, each with its own honest size, run on a stack of 256 KiB: what is refused at
 /// level 33 never gets to level 34.
 #[test]

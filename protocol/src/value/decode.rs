@@ -88,6 +88,10 @@ fn container(r: &mut Reader<'_>, code: u8) -> Result<Value, DecodeError> {
 }
 
 fn list(r: &mut Reader<'_>, head: Head) -> Result<Value, DecodeError> {
+    if head.count == 0 {
+        // Without items there is nothing nested, no more than in a list0.
+        return r.within(head.len, |_| Ok(Value::List(Vec::new())));
+    }
     r.nested(|r| {
         r.within(head.len, |r| {
             // Each item takes an octet at least, so a count cannot claim more room than it sends.
@@ -103,6 +107,9 @@ fn list(r: &mut Reader<'_>, head: Head) -> Result<Value, DecodeError> {
 /// The entries of a map whose head has been read.
 pub(crate) fn map(r: &mut Reader<'_>, head: Head) -> Result<Map, DecodeError> {
     let head = even(head)?;
+    if head.count == 0 {
+        return r.within(head.len, |_| Ok(Map::new()));
+    }
     r.nested(|r| {
         r.within(head.len, |r| {
             let mut map = Map::from(Vec::with_capacity(r.remaining().min(head.items()) / 2));
@@ -116,11 +123,13 @@ pub(crate) fn map(r: &mut Reader<'_>, head: Head) -> Result<Map, DecodeError> {
 }
 
 fn array(r: &mut Reader<'_>, head: Head) -> Result<Value, DecodeError> {
-    if head.is_bare() {
-        let nothing = Array { descriptors: vec![], element: ElementType::Null, items: vec![] };
-        return Ok(Value::Array(nothing));
-    }
-    r.nested(|r| r.within(head.len, |r| elements(r, head.items(), Vec::new()).map(Value::Array)))
+    r.nested(|r| {
+        if head.is_bare() {
+            let nothing = Array { descriptors: vec![], element: ElementType::Null, items: vec![] };
+            return Ok(Value::Array(nothing));
+        }
+        r.within(head.len, |r| elements(r, head.items(), Vec::new()).map(Value::Array))
+    })
 }
 
 /// Reads an array's constructor, then its elements. A described constructor counts as nesting.
