@@ -1,1 +1,17 @@
+//! The harness of the tests that cross a crate: the broker as a child process, and a client that
+//! speaks frame by frame.
+//!
+//! It takes the codec of `peeklock-protocol` for performatives and nothing else of the broker, so
+//! what it proves it proves from outside.
 
+pub mod broker;
+mod handshake;
+pub mod link;
+pub mod message;
+pub mod peer;
+pub mod raw;
+pub mod requests;
+pub mod sas;
+
+pub use broker::TestBroker;
+pub use peer::Peer;
