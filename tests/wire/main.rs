@@ -1,0 +1,14 @@
+//! The wire, sentence by sentence: what the AMQP specification (cited as AMQP §) and the public
+//! Service Bus clients ask of a broker, over a real socket, frame by frame.
+
+mod attach;
+mod cbs;
+mod flow;
+mod framing;
+mod handshake;
+mod hostile;
+mod management;
+mod receiving;
+mod sending;
+mod session;
+mod settlement;
