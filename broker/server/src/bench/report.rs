@@ -153,6 +153,10 @@ impl Load {
         }
     }
 
+    fn moved_anything(&self) -> bool {
+        [self.accepted, self.received, self.foreign, self.completed].iter().any(|c| c.total != 0)
+    }
+
     /// The messages that CPU time is divided by.
     pub(super) fn messages(&self) -> u64 {
         if self.completed.total == 0 { self.accepted.measured } else { self.completed.measured }
@@ -229,7 +233,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.run.fmt(f)?;
-        if let Some(load) = &self.load {
+        if let Some(load) = self.load.as_ref().filter(|load| load.moved_anything()) {
             load.fmt(f)?;
         }
         if let Some(idle) = &self.idle {
@@ -238,7 +242,7 @@ impl fmt::Display for Report {
         if let Some(broker) = &self.broker {
             writeln!(f, "broker  {broker}")?;
         }
-        if let Some(client) = self.client.filter(|_| self.load.is_some()) {
+        if let Some(client) = self.client.filter(|client| client.cpu_us_per_message.is_some()) {
             writeln!(f, "client  {client}")?;
         }
         for error in &self.errors {
@@ -258,7 +262,8 @@ impl fmt::Display for Run {
             let mode = match (self.mode, self.settle_mode) {
                 (Mode::ReceiveAndDelete, _) => "receive and delete",
                 (Mode::PeekLock, Some(SettleMode::Second)) => "peek-lock, answered",
-                (Mode::PeekLock, _) => "peek-lock, not answered",
+                (Mode::PeekLock, Some(SettleMode::First)) => "peek-lock, not answered",
+                (Mode::PeekLock, None) => "peek-lock",
             };
             let Self { receivers, source, credit, .. } = self;
             write!(f, "{receivers} receiving from {source} ({mode}, credit {credit}), ")?;

@@ -218,6 +218,7 @@ impl Conductor {
             Some(Process::new(*pid, before, after, messages))
         };
         let mut errors: Vec<String> = self.failures.iter().map(ToString::to_string).collect();
+        errors.dedup(); // Many connections often fail of one cause.
         errors.extend(check(plan, &self.statistics));
         Report {
             run: Run::new(plan, self.statistics.settle_mode),
