@@ -1,6 +1,6 @@
 //! `$management` of an entity: requests in, a command for the core or an answer at once.
 //!
-//! [`OPERATIONS`] lists what there is and which right each operation needs. What is not listed is not
+//! `OPERATIONS` lists what there is and which right each operation needs. What is not listed is not
 //! implemented, and nothing is done before the right was checked.
 
 mod peek_message;
