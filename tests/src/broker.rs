@@ -37,13 +37,14 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { config: String::new(), arguments: Vec::new(), ephemeral: true }
+        let ephemeral = std::env::var_os("PEEKLOCK_TEST_ON_DISK").is_none();
+        Self { config: String::new(), arguments: Vec::new(), ephemeral }
     }
 }
 
 impl Setup {
     /// Adds lines to the configuration file. The tests of the wire need no disk, so messages are
-    /// kept in memory unless [`Setup::durable`] is called.
+    /// kept in memory unless [`Setup::durable`] is called or `PEEKLOCK_TEST_ON_DISK` is set.
     #[must_use]
     pub fn config(mut self, lines: &str) -> Self {
         self.config.push_str(lines);
@@ -167,19 +168,36 @@ impl Setup {
     }
 
     /// Runs it to its end: for what refuses to start.
-    pub fn run_to_end(self, dir: &Path, config_text: &str) -> Output {
-        std::fs::write(dir.join("peeklock.toml"), config_text).expect("a configuration file");
+    #[track_caller]
+    pub fn run_to_end(&self, dir: &Path) -> Output {
+        let (output, ended) = self.run(dir, START_WITHIN);
+        assert!(ended, "the broker runs although it should refuse to start");
+        output
+    }
+
+    /// Runs it for some time and kills it: for what is never ready.
+    #[track_caller]
+    pub fn run_for(&self, dir: &Path, time: Duration) -> Output {
+        let (output, ended) = self.run(dir, time);
+        assert!(!ended, "the broker ended by itself: {output:?}");
+        output
+    }
+
+    #[track_caller]
+    fn run(&self, dir: &Path, time: Duration) -> (Output, bool) {
+        std::fs::write(dir.join("peeklock.toml"), &self.config).expect("a configuration file");
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut child = self.command(dir, any_port).spawn().expect("the broker can be started");
-        let deadline = Instant::now() + START_WITHIN;
-        while child.try_wait().expect("a child of ours").is_none() {
-            if deadline < Instant::now() {
-                end(&mut child);
-                panic!("the broker runs although it should refuse to start");
-            }
+        let deadline = Instant::now() + time;
+        let mut ended = false;
+        while !ended && Instant::now() < deadline {
+            ended = child.try_wait().expect("a child of ours").is_some();
             thread::sleep(Duration::from_millis(5));
         }
-        child.wait_with_output().expect("the output of the broker")
+        if !ended {
+            child.kill().expect("a child of ours");
+        }
+        (child.wait_with_output().expect("the output of the broker"), ended)
     }
 }
 
@@ -345,15 +363,16 @@ impl Drop for TestBroker {
             let lines = self.log.lines();
             let tail = lines.len().saturating_sub(40);
             for line in lines.iter().skip(tail) {
-                show(line);
+                show(&format!("broker: {line}"));
             }
         }
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the test harness shows it beside the failure")]
-fn show(line: &str) {
-    eprintln!("broker: {line}");
+/// Writes a line for whoever reads the output of a test.
+#[expect(clippy::print_stderr, reason = "the test harness captures it and shows it with failures")]
+pub fn show(line: &str) {
+    eprintln!("{line}");
 }
 
 fn end(child: &mut Child) {

@@ -63,6 +63,7 @@ pub struct Peer {
     sessions: BTreeMap<u16, Session>,
     tags: u32,
     put_back: Option<Performative>,
+    may_be_cut: bool,
     last_payload: Bytes,
 }
 
@@ -114,6 +115,7 @@ impl Peer {
             sessions: BTreeMap::new(),
             tags: 0,
             put_back: None,
+            may_be_cut: false,
             last_payload: Bytes::new(),
         }
     }
@@ -207,6 +209,12 @@ impl Peer {
         self.stream.write_all(octets).expect("the broker reads");
     }
 
+    /// Takes an end of the socket inside a frame for an end like any other: the broker is going to
+    /// be killed.
+    pub fn expect_to_be_cut(&mut self) {
+        self.may_be_cut = true;
+    }
+
     /// Writes bytes to a broker that may have closed the socket by now.
     pub fn write_anyway(&mut self, octets: &[u8]) {
         // It is the closing that is wanted.
@@ -270,7 +278,10 @@ impl Peer {
         assert!(size <= self.max_frame_size, "a frame of {size} is above the announced size");
         let size = usize::try_from(size).expect("a 64 bit machine");
         assert!(8 <= offset && offset <= size, "data offset {offset} in a frame of {size}");
-        assert!(self.fill(size), "the broker closed the socket inside a frame");
+        if !self.fill(size) {
+            assert!(self.may_be_cut, "the broker closed the socket inside a frame");
+            return None;
+        }
         let body = self.input.split_to(size).freeze().slice(offset..);
         Some(Frame { kind, channel, body, size })
     }
