@@ -30,6 +30,8 @@ impl IncomingMessage {
     /// the work is spread and broken messages never reach the core.
     pub fn from_wire(payload: &[u8]) -> Result<Self, DecodeError> {
         let sections = Sections::index(payload)?;
+        // Nobody here decodes a body, but receivers do: nesting without end is not passed on to them.
+        sections.check_body(payload)?;
         let mut row = Vec::with_capacity(ROW_HEADER_LEN + payload.len());
         row.extend_from_slice(&[0; ROW_HEADER_LEN]);
         row.extend_from_slice(payload);
@@ -159,6 +161,22 @@ mod tests {
         assert_eq!(read.enqueued_at(), Timestamp(1_000));
         assert_eq!(read.enqueue_sequence(), SequenceNumber(7));
         assert_eq!(read.size(), wire.len() as u64);
+    }
+
+    #[test]
+    fn bodies_nested_beyond_reason_stay_outside() {
+        // An amqp-value section, then lists of one element each, innermost empty.
+        let nested = |depth: usize| {
+            let mut lists = vec![0x45];
+            for _ in 1..depth {
+                let size = u32::try_from(lists.len() + 4).unwrap().to_be_bytes();
+                lists = [&[0xd0][..], &size, &1_u32.to_be_bytes(), &lists].concat();
+            }
+            IncomingMessage::from_wire(&[&[0x00, 0x53, 0x77][..], &lists].concat())
+        };
+        assert!(nested(30).is_ok());
+        assert!(nested(40).is_err());
+        assert!(nested(4_000).is_err());
     }
 
     #[test]
