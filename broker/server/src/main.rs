@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use peeklock::cli::{Cli, Command, HealthcheckArguments, ServeArguments, exit};
-use peeklock::serve::{ServeError, serve};
-use peeklock::{bench, config, healthcheck, telemetry};
+use peeklock::serve::ServeError;
+use peeklock::{bench, config, healthcheck, serve, telemetry};
 use tracing::warn;
 
 /// RocksDB allocates through it as well.
@@ -33,11 +33,11 @@ fn run_broker(arguments: ServeArguments) -> ExitCode {
     for warning in &settings.warnings {
         warn!("{warning}");
     }
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match serve::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(exit::START, &error),
     };
-    match runtime.block_on(serve(settings)) {
+    match runtime.block_on(serve::serve(settings)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ ServeError::Start(_)) => fail(exit::START, &error),
         Err(error @ ServeError::Stop(_)) => fail(exit::STOP, &error),
