@@ -7,7 +7,7 @@ use peeklock_protocol::performative::{
 };
 use peeklock_protocol::serial::SerialNumber;
 use peeklock_tests::TestBroker;
-use peeklock_tests::link::{receiver, sender};
+use peeklock_tests::link::{deleting_receiver, receiver, sender};
 use peeklock_tests::message::Message;
 use peeklock_tests::peer::wide_begin;
 use peeklock_tests::raw;
@@ -258,6 +258,45 @@ fn the_session_window_may_close_inside_a_delivery() {
         }
     }
     assert!(body.len() < octets, "{octets} octets came");
+}
+
+/// A link that goes in the middle of a delivery gets no more of it, and its handle means nothing any
+/// more; the next link starts with a delivery of its own.
+#[test]
+fn a_link_that_leaves_inside_a_delivery_gets_no_more_of_it() {
+    let broker = TestBroker::start();
+    let mut sends = broker.peer();
+    let mut to = sends.attach_sender("q");
+    for end_session in [false, true] {
+        sends.send_accepted(&mut to, &Message::data(vec![5; 200_000]).encode());
+        sends.send_accepted(&mut to, &Message::data("next").encode());
+        let open =
+            Open { container_id: "small".into(), max_frame_size: Some(512), ..Open::default() };
+        let peer = broker.connect().plain("RootManageSharedAccessKey", "SAS_KEY_VALUE");
+        let mut peer = peer.open_with(open);
+        peer.begin_with(0, Begin { incoming_window: 3, ..wide_begin() });
+        let link = peer.attach_receiver("q");
+        let credit = Flow { incoming_window: 3, ..peer.credit_flow(&link, 1) };
+        peer.send(credit);
+        for _ in 0..3 {
+            let transfer: Transfer = peer.expect();
+            assert!(transfer.more);
+        }
+        if end_session {
+            peer.send(End::default());
+            let _: End = peer.expect();
+            peer.begin_on(0);
+        } else {
+            peer.detach(&link);
+            let open = peer.window_flow(10_000);
+            peer.assert_silent(&open);
+        }
+        // The large message stays locked, as its link left with it.
+        let mut link = peer.attach_for_receiving(deleting_receiver("q"));
+        assert_eq!(peer.receive_one(&mut link).text(), "next");
+        assert!(peer.drain(&mut link, 1).is_empty());
+        peer.close();
+    }
 }
 
 /// .NET and Go stop sending when the broker's window is used up, so it has to be opened in time.

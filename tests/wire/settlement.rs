@@ -3,6 +3,7 @@
 
 use peeklock_protocol::condition::{self, ErrorInfo};
 use peeklock_protocol::delivery_state::DeliveryState;
+use peeklock_protocol::performative::Disposition;
 use peeklock_protocol::value::{Map, Symbol, Value};
 use peeklock_tests::link::{abandoned, disposition, plain_receiver};
 use peeklock_tests::message::Message;
@@ -259,6 +260,20 @@ fn a_dead_letter_queue_keeps_what_fails_again_and_again() {
     let last = peer.receive_one(&mut link);
     peer.complete(&last);
     assert!(peer.drain(&mut link, 1).is_empty());
+}
+
+/// AMQP §2.6.12: settled without an outcome; the receiver is done with the delivery, not with the
+/// message, so it becomes available again and does not count.
+#[test]
+fn settling_without_an_outcome_releases_the_message() {
+    let broker = TestBroker::start();
+    let mut peer = broker.peer();
+    peer.send_texts("q", &["1"]);
+    let mut link = peer.attach_for_receiving(plain_receiver("q"));
+    let received = peer.receive_one(&mut link);
+    peer.send(Disposition { state: None, ..disposition(received.id, abandoned(), true) });
+    let again = peer.receive_one(&mut link);
+    assert_eq!(again.message().delivery_count(), 0);
 }
 
 /// A settlement is answered once; the lock is gone with it.
