@@ -11,6 +11,9 @@ use crate::message::Message;
 use crate::peer::Peer;
 use crate::sas;
 
+/// The credit given for answers, and given again when half of it may be used up.
+const ANSWERS: u32 = 1000;
+
 /// A pair of links to a node that answers.
 #[derive(Clone, Debug)]
 pub struct Requests {
@@ -78,7 +81,7 @@ impl Peer {
             ..receiver(address)
         }));
         let requests = self.attach_for_sending(first(sender(address)));
-        self.credit(&answers, 1000);
+        self.credit(&answers, ANSWERS);
         Requests { requests, answers, reply_to, asked: 0 }
     }
 
@@ -114,6 +117,9 @@ impl Peer {
     pub fn read_answer(&mut self, pair: &mut Requests) -> Message {
         let received = self.receive(&mut pair.answers);
         assert!(received.settled, "answers come settled");
+        if received.id.0.is_multiple_of(ANSWERS / 2) {
+            self.credit(&pair.answers, ANSWERS);
+        }
         received.message()
     }
 
