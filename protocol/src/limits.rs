@@ -74,6 +74,10 @@ pub(crate) const DISPOSITION_COPIES_MAX: usize = 1 << 20;
 /// from amqp:session:unattached-handle. Only what was under way meanwhile can come.
 pub(crate) const ERRANT_HANDLES_KEPT: usize = 8;
 
+/// Channels remembered per connection after the peer has ended their sessions. Only what the peer
+/// wrote right after its end can come; clients hold one AMQP session a connection, or a few.
+pub(crate) const ENDED_CHANNELS_KEPT: usize = 64;
+
 /// Payloads up to this size are copied into the output instead of being referred to. Measured: up
 /// to about here the copy is cheaper than one more element in the vectored write.
 pub(crate) const PAYLOAD_COPIED_MAX: usize = 1024;

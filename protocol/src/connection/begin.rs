@@ -3,6 +3,7 @@
 use super::fault::Fault;
 use super::{Connection, Event, LimitReached, LinkId, Phase, SessionId, Stale};
 use crate::condition::{self, ErrorInfo};
+use crate::limits;
 use crate::link::LinkState;
 use crate::performative::{Begin, End, Performative};
 use crate::session::{Session, SessionState};
@@ -73,6 +74,7 @@ impl Connection {
             })?;
             id
         };
+        self.ended_channels.retain(|ended| *ended != channel);
         self.channels.insert(u32::from(channel), id);
         let Some(session) = self.session_mut(id) else { return Ok(()) };
         session.handle_begin(channel, begin);
@@ -127,8 +129,40 @@ impl Connection {
             self.channel_pool.give_back(u32::from(session.channel));
             if let Some(remote) = session.remote_channel {
                 self.channels.remove(u32::from(remote));
+                self.remember_ended(remote);
             }
         }
+    }
+
+    fn remember_ended(&mut self, channel: u16) {
+        if self.ended_channels.len() == limits::ENDED_CHANNELS_KEPT {
+            self.ended_channels.pop_front();
+        }
+        self.ended_channels.push_back(channel);
+    }
+
+    /// A frame on a channel without a session. pyamqp detaches its links after it has ended their
+    /// session, and ends a session again that both ends have ended: what only takes leave of a
+    /// session that was there does no harm. Everything else is against §2.5.1.
+    pub(super) fn handle_unmapped(
+        &self,
+        channel: u16,
+        performative: &Performative,
+    ) -> Result<(), Fault> {
+        let leave = matches!(
+            performative,
+            Performative::Flow(_)
+                | Performative::Disposition(_)
+                | Performative::Detach(_)
+                | Performative::End(_)
+        );
+        if leave && self.ended_channels.contains(&channel) {
+            return Ok(());
+        }
+        Err(Fault::connection(
+            condition::NOT_ALLOWED,
+            format!("no session has begun on channel {channel}"),
+        ))
     }
 
     /// Forgets every link of a session, and says which of them the caller has still to hear of.

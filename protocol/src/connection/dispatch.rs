@@ -146,10 +146,7 @@ impl Connection {
             other => other,
         };
         let Some(id) = self.channels.get(u32::from(channel)) else {
-            return Err(Fault::connection(
-                condition::NOT_ALLOWED,
-                format!("no session has begun on channel {channel}"),
-            ));
+            return self.handle_unmapped(channel, &performative);
         };
         let ending = self
             .session_mut(id)

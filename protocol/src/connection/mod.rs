@@ -114,6 +114,8 @@ pub struct Connection {
     links: Slots<Link>,
     /// By the peer's channel.
     channels: NumberMap<SessionId>,
+    /// The peer's channels whose sessions it has ended, the latest last.
+    ended_channels: VecDeque<u16>,
     /// By our channel, for sessions whose begin the peer has not answered.
     beginning: NumberMap<SessionId>,
     channel_pool: NumberPool,
@@ -161,6 +163,7 @@ impl Connection {
             sessions: Slots::default(),
             links: Slots::default(),
             channels: NumberMap::default(),
+            ended_channels: VecDeque::new(),
             beginning: NumberMap::default(),
             channel_pool: NumberPool::default(),
             flush_sessions: Vec::new(),
@@ -352,6 +355,7 @@ impl Connection {
         self.sessions.clear();
         self.links.clear();
         self.channels.clear();
+        self.ended_channels.clear();
         self.beginning.clear();
         self.flush_sessions.clear();
         self.pending_attaches = 0;

@@ -3,7 +3,8 @@
 use super::*;
 use crate::condition;
 use crate::delivery_state::DeliveryState;
-use crate::performative::{Begin, Close, Detach, End};
+use crate::limits;
+use crate::performative::{Begin, Close, Detach, Disposition, End};
 
 #[test]
 fn trap_02_transfer_ids_count_frames_and_delivery_ids_deliveries() {
@@ -208,6 +209,81 @@ fn trap_09_after_our_end_everything_is_dropped_until_the_peers() {
     // And the channel is free again.
     peer.send(1, Peer::plain_begin()).unwrap();
     assert!(matches!(peer.events()[..], [Event::Begin(_)]));
+}
+
+/// What pyamqp does when it closes: its `Session.end` writes the end, then detaches the links.
+#[test]
+fn late_frames_on_an_ended_channel_are_dropped() {
+    let settled = Disposition {
+        role: Role::Receiver,
+        first: START,
+        last: None,
+        settled: true,
+        state: Some(DeliveryState::Accepted),
+        batchable: false,
+    };
+    let late: [Performative; 4] = [
+        Detach { handle: 0, closed: true, error: None }.into(),
+        credit_flow(0, 0, 1).into(),
+        settled.into(),
+        End { error: None }.into(),
+    ];
+    let (mut peer, _) = Peer::attached(config(), sender("s"));
+    peer.send(1, End { error: None }).unwrap();
+    assert!(matches!(peer.sent()[..], [(0, Performative::End(_), _)]));
+    peer.events();
+    for frame in &late {
+        peer.send(1, frame.clone()).unwrap();
+    }
+    assert!(peer.events().is_empty() && peer.sent().is_empty());
+    // The same after an end of ours that the peer has answered.
+    peer.send(1, Peer::plain_begin()).unwrap();
+    let events = peer.events();
+    let [Event::Begin(session)] = events[..] else { panic!("{events:?}") };
+    peer.server.end(session, None).unwrap();
+    peer.send(1, End { error: None }).unwrap();
+    peer.sent();
+    peer.events();
+    for frame in late.clone() {
+        peer.send(1, frame).unwrap();
+    }
+    assert!(peer.events().is_empty() && peer.sent().is_empty());
+    // A new session on the channel has nothing to do with the old one.
+    peer.send(1, Peer::plain_begin()).unwrap();
+    assert!(matches!(peer.events()[..], [Event::Begin(_)]));
+    peer.sent();
+    peer.send(1, Detach { handle: 0, closed: true, error: None }).unwrap();
+    peer.send(1, credit_flow(0, 0, 1)).unwrap();
+    peer.assert_ended(condition::SESSION_UNATTACHED_HANDLE);
+
+    // Whoever wants something on an ended channel is wrong, and so is everything on a fresh one.
+    for frame in [Performative::from(sender("s")), transfer(0, 0).into()] {
+        let mut peer = Peer::begun(config());
+        peer.send(1, End { error: None }).unwrap();
+        peer.send(1, frame).unwrap_err();
+        peer.assert_closed(condition::NOT_ALLOWED);
+    }
+    for frame in late {
+        let mut peer = Peer::begun(config());
+        peer.send(1, End { error: None }).unwrap();
+        peer.send(2, frame).unwrap_err();
+        peer.assert_closed(condition::NOT_ALLOWED);
+    }
+}
+
+#[test]
+fn no_more_ended_channels_are_remembered_than_the_limit() {
+    let mut peer = Peer::open(config());
+    let last = u16::try_from(limits::ENDED_CHANNELS_KEPT).unwrap();
+    for channel in 0..=last {
+        peer.send(channel, Peer::plain_begin()).unwrap();
+        peer.send(channel, End { error: None }).unwrap();
+    }
+    peer.sent();
+    peer.send(1, End { error: None }).unwrap();
+    peer.send(last, End { error: None }).unwrap();
+    peer.send(0, End { error: None }).unwrap_err();
+    peer.assert_closed(condition::NOT_ALLOWED);
 }
 
 #[test]
