@@ -64,6 +64,17 @@ fn a_stop_does_not_wait_for_clients_that_are_gone() {
     assert!(broker.stop().success());
 }
 
+/// A client that is busy with something else reads nothing. That is nothing to warn about.
+#[test]
+fn a_client_that_does_not_answer_is_no_reason_to_warn() {
+    let mut broker = TestBroker::with().queue("q", "").start();
+    let mut deaf = broker.peer();
+    let link = deaf.attach_receiver("q");
+    deaf.credit(&link, 10);
+    assert!(broker.stop().success());
+    broker.assert_nothing_above_info_was_logged();
+}
+
 /// A restart finds messages, their counts, their changed properties and their places.
 #[test]
 fn a_restart_keeps_messages_counts_and_properties() {

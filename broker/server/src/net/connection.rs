@@ -30,7 +30,8 @@ const READ_BUFFER_MAX: usize = 64 * 1024;
 /// Slices handed to one vectored write (Linux takes at most 1024).
 const WRITE_SLICES_MAX: usize = 64;
 
-/// How long a stopping broker waits for a peer to take its last bytes.
+/// How long a stopping broker waits for a peer to take its last bytes and to say its own. Clients
+/// that are busy with something else read nothing (pyamqp, proton), so this is no fault of theirs.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves a connection to its end.
@@ -101,24 +102,27 @@ impl Task {
         let alarm = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(alarm);
         let mut armed: Option<Instant> = None;
-        let mut stopping = false;
+        let mut cut_at: Option<Instant> = None;
         loop {
             let blocked = !self.write(Instant::now())?;
             if self.endpoint.is_finished() && !blocked {
                 return Ok(());
             }
-            arm(alarm.as_mut(), &mut armed, self.endpoint.deadline());
+            if cut_at.is_some_and(|cut_at| cut_at <= Instant::now()) {
+                debug!("the peer did not answer the close of a stopping broker");
+                return Ok(());
+            }
+            let deadline = [self.endpoint.deadline(), cut_at].into_iter().flatten().min();
+            arm(alarm.as_mut(), &mut armed, deadline);
             let interest = self.interest(blocked);
             let mut readable = false;
             tokio::select! {
                 ready = wait(&self.stream, interest) => readable = ready?,
                 () = self.mailbox.arrived() => {}
                 () = &mut alarm, if armed.is_some() => armed = None,
-                _ = self.stop.wait_for(|stop| *stop), if !stopping => {
-                    stopping = true;
+                _ = self.stop.wait_for(|stop| *stop), if cut_at.is_none() => {
+                    cut_at = Some(Instant::now() + LINGER);
                     self.endpoint.stop();
-                    alarm.as_mut().reset(tokio::time::Instant::now() + LINGER);
-                    armed = None;
                 }
             }
             let now = Instant::now();
