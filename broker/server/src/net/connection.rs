@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use tokio::io::Interest;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Sleep;
@@ -114,10 +114,14 @@ impl Task {
             }
             let deadline = [self.endpoint.deadline(), cut_at].into_iter().flatten().min();
             arm(alarm.as_mut(), &mut armed, deadline);
-            let interest = self.interest(blocked);
-            let mut readable = false;
+            let mut taken = None;
+            self.make_room();
+            let (mut reader, writer) = self.stream.split();
             tokio::select! {
-                ready = wait(&self.stream, interest) => readable = ready?,
+                count = reader.read_buf(&mut self.buffer), if self.endpoint.wants_input() => {
+                    taken = Some(count?);
+                }
+                ready = writer.writable(), if blocked => ready?,
                 () = self.mailbox.arrived() => {}
                 () = &mut alarm, if armed.is_some() => armed = None,
                 _ = self.stop.wait_for(|stop| *stop), if cut_at.is_none() => {
@@ -126,7 +130,7 @@ impl Task {
                 }
             }
             let now = Instant::now();
-            if readable && !self.read(now)? {
+            if taken.is_some_and(|count| !self.read(count, now)) {
                 self.endpoint.handle_eof();
                 self.forward().await?;
                 return Ok(());
@@ -140,43 +144,43 @@ impl Task {
         }
     }
 
-    /// What to wait for on the socket: reading pauses while the peer has too much in flight.
-    fn interest(&self, blocked: bool) -> Option<Interest> {
-        match (self.endpoint.wants_input(), blocked) {
-            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
-            (true, false) => Some(Interest::READABLE),
-            (false, true) => Some(Interest::WRITABLE),
-            (false, false) => None,
-        }
+    /// Sees to it that there is something to read into.
+    fn make_room(&mut self) {
+        let wanted = self.endpoint.read_hint().clamp(self.buffer_size, READ_PER_TURN);
+        self.buffer.reserve(wanted);
     }
 
-    /// Reads until the socket is dry or the turn is full; false at the end of the stream.
-    fn read(&mut self, now: Instant) -> Result<bool, End> {
+    /// Works on what was read, and on what more there is; false at the end of the stream.
+    ///
+    /// The first read of a turn is an awaited one: it forgets that the socket is readable when it
+    /// comes back short, which saves the next turn a read that finds nothing.
+    fn read(&mut self, first: usize, now: Instant) -> bool {
+        let mut count = first;
         let mut taken = 0;
-        while taken < READ_PER_TURN && self.endpoint.wants_input() {
-            let wanted = self.endpoint.read_hint().clamp(self.buffer_size, READ_PER_TURN);
-            self.buffer.reserve(wanted);
+        loop {
+            if count == 0 {
+                return false;
+            }
+            taken += count;
+            let filled = self.buffer.len() == self.buffer.capacity();
+            self.endpoint.handle_input(&mut self.buffer, now);
+            if !filled || READ_PER_TURN <= taken || !self.endpoint.wants_input() {
+                break;
+            }
+            self.buffer_size = (self.buffer_size * 2).min(READ_BUFFER_MAX);
+            self.make_room();
             match self.stream.try_read_buf(&mut self.buffer) {
-                Ok(0) => return Ok(false),
-                Ok(count) => {
-                    taken += count;
-                    let filled = self.buffer.len() == self.buffer.capacity();
-                    self.endpoint.handle_input(&mut self.buffer, now);
-                    if !filled {
-                        break;
-                    }
-                    self.buffer_size = (self.buffer_size * 2).min(READ_BUFFER_MAX);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
+                Ok(more) => count = more,
+                // What is wrong with the socket shows again when it is awaited.
+                Err(_) => break,
             }
         }
         if self.buffer.is_empty() && taken < READ_BUFFER_MIN {
-            // A quiet connection keeps no buffer: thousands of them wait for hours.
+            // A quiet connection keeps no large buffer: thousands of them wait for hours.
             self.buffer = BytesMut::new();
             self.buffer_size = READ_BUFFER_MIN;
         }
-        Ok(true)
+        true
     }
 
     /// Writes what there is; false when the socket takes no more.
@@ -203,15 +207,6 @@ impl Task {
             self.shard.send(Input::Commands(commands)).await?;
         }
         Ok(())
-    }
-}
-
-/// Waits for the socket; true when it may be read. With nothing to wait for it waits for ever, and
-/// another branch of the turn goes on.
-async fn wait(stream: &TcpStream, interest: Option<Interest>) -> io::Result<bool> {
-    match interest {
-        Some(interest) => Ok(stream.ready(interest).await?.is_readable()),
-        None => std::future::pending().await,
     }
 }
 
