@@ -1,5 +1,8 @@
 //! Protocol headers (AMQP §2.2), SASL (AMQP §5.3) and open (AMQP §2.7.1).
 
+use std::thread;
+use std::time::Duration;
+
 use bytes::BytesMut;
 use peeklock_protocol::condition;
 use peeklock_protocol::performative::{Attach, Begin, Close, Flow, Open};
@@ -358,4 +361,23 @@ fn a_connection_that_authorises_nothing_is_closed() {
     let token = sas::token("sb://localhost/q", DEV_RULE, DEV_KEY, sas::now() + 60);
     let again = put_token("sb://localhost/q", &token).with_id("again");
     assert_eq!(cbs_status(&good.ask(&mut cbs, &again)), 202);
+}
+
+/// Rights that came with PLAIN do not expire, so there is nothing to look after: qpid-jms and Proton
+/// hold such connections for days.
+#[test]
+fn a_connection_authorised_by_plain_costs_nothing_while_it_is_idle() {
+    let broker = TestBroker::with()
+        .queue("q", "")
+        .config("[limits]\nauthorization_timeout = \"1s\"")
+        .start();
+    let mut peer = broker.peer();
+    peer.attach_receiver("q");
+    // Past the time in which a connection has to prove a right.
+    thread::sleep(Duration::from_secs(2));
+    let before = broker.processor_time();
+    thread::sleep(Duration::from_secs(1));
+    let spent = broker.processor_time() - before;
+    assert!(spent < Duration::from_millis(300), "{spent:?} in a second of doing nothing");
+    peer.close();
 }

@@ -321,7 +321,8 @@ impl Endpoint {
         }
         let next = self.claims.next_expiry();
         let expiry = next.map(|expiry| now + clock::until(expiry) + CLAIMS_SLACK);
-        self.claims_due = Some(expiry.unwrap_or(self.authorize_by));
+        // Rights that came with PLAIN never expire: then there is nothing to wake up for.
+        self.claims_due = expiry.or_else(|| self.claims.is_empty().then_some(self.authorize_by));
     }
 
     fn still_allowed(&self, link: &Link, now: Timestamp) -> bool {
