@@ -336,7 +336,7 @@ impl TestBroker {
         let stat = std::fs::read_to_string(path).expect("the broker's times");
         // The name in parentheses may hold blanks; the times are fields 14 and 15, the state is 3.
         let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
-        let ticks = fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>());
+        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
         // Linux shows a hundred ticks a second to user space on every machine.
         let ticks: u64 = ticks.map(|ticks| ticks.expect("a number of ticks")).sum();
         Duration::from_millis(ticks * 10)
