@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use peeklock_protocol::connection::{
     ClientOpen, ClientSasl, Config, Connection, Event, LinkId, SessionId,
 };
-use peeklock_protocol::performative::Attach;
+use peeklock_protocol::performative::{Attach, Role};
 use peeklock_protocol::sasl::SaslCode;
 use peeklock_protocol::value::Str;
 use tokio::io::Interest;
@@ -107,8 +107,13 @@ impl Client {
                 _ => None,
             })
             .await?;
-        // §2.6.3: a refused attach is answered with a null terminus, and a detach that says why.
-        if reply.source.is_none() || reply.target.is_none() {
+        // §2.6.3: a refused attach is answered without the terminus that the answering side would
+        // make, and with a detach that says why. RabbitMQ leaves the other one out of every answer.
+        let refused = match reply.role {
+            Role::Sender => reply.source.is_none(),
+            Role::Receiver => reply.target.is_none(),
+        };
+        if refused {
             let wait_for_detach =
                 self.wait_for("waiting for the reason of a refused attach", |_| None::<()>);
             wait_for_detach.await?;
