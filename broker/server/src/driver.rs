@@ -6,13 +6,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use peeklock_core::{
-    Broker, Command, EffectKind, Error, Origin, ReadId, ReadRequest, ReadRows, Timestamp,
+    Broker, Command, Effect, EffectKind, Error, Origin, ReadId, ReadRequest, ReadRows, Settlement,
+    Timestamp, Turn,
 };
 use peeklock_storage::{ShardId, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::clock;
@@ -27,10 +29,8 @@ const INBOX_CAPACITY: usize = 256;
 /// first of them does not wait long for the last.
 const INPUTS_PER_TURN: usize = 64;
 
-/// How old the knowledge of free disk space may be when a send is let in.
-const HEALTH_AGE_MAX: Duration = Duration::from_millis(100);
-
-/// Pause between attempts to reopen a failed store.
+/// Pause between attempts to reopen a failed store, and between two failures of one that opens but
+/// cannot be written to.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a sender reads while the free-space gate is closed. SDKs wait and try again.
@@ -42,12 +42,15 @@ const SHARD: ShardId = ShardId(0);
 /// Loads the core from the store; called at start and again after a failure.
 pub(crate) type OpenShard = Box<dyn Fn(&dyn Store) -> anyhow::Result<Broker> + Send + Sync>;
 
+/// Whoever asked the driver to stop, waiting to hear how the store was closed.
+type StopRequest = oneshot::Sender<Result<(), StoreError>>;
+
 /// What connections send to the driver.
 pub(crate) enum Input {
     Commands(Vec<Command>),
     Joined { connection: u64, mailbox: Mailbox },
     Left { connection: u64 },
-    Stop { done: oneshot::Sender<Result<(), StoreError>> },
+    Stop { done: StopRequest },
 }
 
 /// The way to a shard's driver.
@@ -88,12 +91,14 @@ pub(crate) fn start(store: Arc<dyn Store>, open: OpenShard) -> anyhow::Result<Sh
         progress,
         gate: Gate::default(),
         in_flight: InFlight::default(),
+        held: None,
         mailboxes: HashMap::new(),
         to_wake: Vec::new(),
+        returns: Vec::new(),
         read_sender,
         generation: 0,
         sends_allowed: true,
-        health_checked_at: None,
+        reopened_at: None,
     };
     tokio::spawn(driver.run(inputs, reads));
     Ok(ShardHandle { inputs: sender })
@@ -118,15 +123,19 @@ struct Driver {
     progress: Progress,
     gate: Gate,
     in_flight: InFlight,
+    /// A turn whose batch the store has no room for now. Nothing new is taken before it is submitted.
+    held: Option<Turn>,
     mailboxes: HashMap<u64, Mailbox>,
     /// Connections that got a first letter in this turn.
     to_wake: Vec<Mailbox>,
+    /// Gives back the deliveries of this turn for connections that have left.
+    returns: Vec<Command>,
     /// Unbounded, but the core keeps few reads open for a queue.
     read_sender: mpsc::UnboundedSender<ReadAnswer>,
     /// Counts reloads, so that an answer to a read of an earlier core is dropped.
     generation: u64,
     sends_allowed: bool,
-    health_checked_at: Option<Instant>,
+    reopened_at: Option<Instant>,
 }
 
 impl Driver {
@@ -144,38 +153,42 @@ impl Driver {
         let mut healthy = self.turn();
         loop {
             if let Err(failure) = healthy {
-                self.recover(&failure).await;
+                if let Some(done) = self.recover(&failure, &mut inputs).await {
+                    let _ = done.send(Err(failure));
+                    return;
+                }
                 armed = None;
                 healthy = self.turn();
                 continue;
             }
             self.arm(alarm.as_mut(), &mut armed);
+            let mut rung = false;
             tokio::select! {
                 biased;
                 () = self.progress.changed() => {}
                 Some(answer) = reads.recv() => self.read_done(answer),
                 count = inputs.recv_many(&mut taken, INPUTS_PER_TURN),
-                    if !self.in_flight.is_full() =>
+                    if self.held.is_none() && !self.in_flight.is_full() =>
                 {
                     if count == 0 {
                         return;
                     }
                 }
-                () = &mut alarm, if armed.is_some() => {
-                    armed = None;
-                    self.core.handle(clock::now(), Command::Tick);
-                }
+                () = &mut alarm, if armed.is_some() => rung = true,
             }
             let now = clock::now();
+            // Not left to the alarm: under load there is always an input that is ready first.
+            if rung || armed.is_some_and(|due| due <= now) {
+                armed = None;
+                self.core.handle(now, Command::Tick);
+            }
             for input in taken.drain(..) {
                 match input {
                     Input::Commands(commands) => self.handle_all(now, commands),
                     Input::Joined { connection, mailbox } => {
                         self.mailboxes.insert(connection, mailbox);
                     }
-                    Input::Left { connection } => {
-                        self.mailboxes.remove(&connection);
-                    }
+                    Input::Left { connection } => self.left(connection),
                     Input::Stop { done } => stopping = Some(done),
                 }
             }
@@ -200,13 +213,13 @@ impl Driver {
     }
 
     fn handle_all(&mut self, now: Timestamp, commands: Vec<Command>) {
+        let mut may_send = None;
         for command in commands {
-            if let Command::Send { origin, .. } = &command {
-                let origin = *origin;
-                if !self.may_send() {
-                    self.refuse(origin, Error::ServerBusy(DISK_FULL));
-                    continue;
-                }
+            if let Command::Send { origin, .. } = &command
+                && !*may_send.get_or_insert_with(|| self.may_send())
+            {
+                self.refuse(*origin, Error::ServerBusy(DISK_FULL));
+                continue;
             }
             self.core.handle(now, command);
         }
@@ -215,23 +228,16 @@ impl Driver {
     /// Whether the free-space gate lets sends in. Everything else goes on, so that receivers can
     /// drain a full disk.
     fn may_send(&mut self) -> bool {
-        let now = Instant::now();
-        let fresh = self
-            .health_checked_at
-            .is_some_and(|at| now.saturating_duration_since(at) < HEALTH_AGE_MAX);
-        if !fresh {
-            self.health_checked_at = Some(now);
-            let allowed = self.store.sends_allowed();
-            if allowed != self.sends_allowed {
-                self.sends_allowed = allowed;
-                if allowed {
-                    info!("free disk space is back above the reserve, sends are accepted again");
-                } else {
-                    warn!("free disk space is below the reserve, sends are refused");
-                }
+        let allowed = self.store.sends_allowed();
+        if allowed != self.sends_allowed {
+            self.sends_allowed = allowed;
+            if allowed {
+                info!("free disk space is back above the reserve, sends are accepted again");
+            } else {
+                warn!("free disk space is below the reserve, sends are refused");
             }
         }
-        self.sends_allowed
+        allowed
     }
 
     fn refuse(&mut self, origin: Origin, error: Error) {
@@ -247,27 +253,57 @@ impl Driver {
 
     /// Ends a turn: one submit, then everything that may go out goes out, one wake a connection.
     fn turn(&mut self) -> Result<(), StoreError> {
-        let turn = self.core.take_turn();
-        if !turn.batch.is_empty() {
-            self.in_flight.add(turn.position, turn.batch.bytes());
-            self.store.submit(SHARD, turn.position, turn.batch)?;
-        }
-        let durable = self.progress.through();
-        self.in_flight.settle(durable);
-        while let Some(released) = self.gate.release(durable) {
-            for effect in released {
-                self.deliver(effect);
+        loop {
+            let was_held = self.held.is_some();
+            let effects = self.submit()?;
+            self.release(effects);
+            let returns = std::mem::take(&mut self.returns);
+            // What came while a turn was held, and what is given back, makes a turn of its own.
+            let more = was_held && self.held.is_none() || !returns.is_empty();
+            for command in returns {
+                self.core.handle(clock::now(), command);
             }
-        }
-        for effect in turn.effects {
-            if let Some(kind) = self.gate.pass(effect, durable) {
-                self.deliver(kind);
+            if !more {
+                break;
             }
         }
         for mailbox in self.to_wake.drain(..) {
             mailbox.wake();
         }
         self.progress.failure().map_or(Ok(()), Err)
+    }
+
+    /// Hands the rows of a turn to the store, and answers its effects. Keeps both if there is no room.
+    fn submit(&mut self) -> Result<Vec<Effect>, StoreError> {
+        let turn = self.held.take().unwrap_or_else(|| self.core.take_turn());
+        if turn.batch.is_empty() {
+            return Ok(turn.effects);
+        }
+        self.in_flight.settle(self.progress.through());
+        let bytes = turn.batch.bytes();
+        if !self.in_flight.admits(bytes) {
+            self.held = Some(turn);
+            return Ok(Vec::new());
+        }
+        self.in_flight.add(turn.position, bytes);
+        self.store.submit(SHARD, turn.position, turn.batch)?;
+        Ok(turn.effects)
+    }
+
+    /// Lets out what waited for rows that are durable by now, then the effects of this turn that may.
+    fn release(&mut self, effects: Vec<Effect>) {
+        let durable = self.progress.through();
+        self.in_flight.settle(durable);
+        while let Some(released) = self.gate.release(durable) {
+            for kind in released {
+                self.deliver(kind);
+            }
+        }
+        for effect in effects {
+            if let Some(kind) = self.gate.pass(effect, durable) {
+                self.deliver(kind);
+            }
+        }
     }
 
     fn deliver(&mut self, kind: EffectKind) {
@@ -282,11 +318,26 @@ impl Driver {
                 return;
             }
         };
-        // A connection that has left needs no answer; its receivers are closed by its last command.
-        if let Some(mailbox) = self.mailboxes.get(&connection)
-            && mailbox.put(Letter::Effect(kind))
-        {
-            self.to_wake.push(mailbox.clone());
+        match self.mailboxes.get(&connection) {
+            Some(mailbox) => {
+                if mailbox.put(Letter::Effect(kind)) {
+                    self.to_wake.push(mailbox.clone());
+                }
+            }
+            // A connection that has left needs no answer.
+            None => self.returns.extend(release(kind)),
+        }
+    }
+
+    /// A connection is gone, and has closed its receivers. What it has not looked at goes back.
+    fn left(&mut self, connection: u64) {
+        let Some(mailbox) = self.mailboxes.remove(&connection) else { return };
+        let mut letters = Vec::new();
+        mailbox.take(&mut letters);
+        for letter in letters {
+            if let Letter::Effect(kind) = letter {
+                self.returns.extend(release(kind));
+            }
         }
     }
 
@@ -306,46 +357,92 @@ impl Driver {
         });
     }
 
+    /// Closes the store; what the core has taken is durable by then.
     async fn close(&mut self) -> Result<(), StoreError> {
+        while self.held.is_some() {
+            self.progress.changed().await;
+            self.turn()?;
+        }
         let store = Arc::clone(&self.store);
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
         closed.unwrap_or_else(|panic| Err(StoreError::Unknown(panic.to_string())))
     }
 
-    /// Starts over from what is on disk.
-    async fn recover(&mut self, failure: &StoreError) {
+    /// Starts over from what is on disk. Ends early when asked to stop.
+    async fn recover(
+        &mut self,
+        failure: &StoreError,
+        inputs: &mut mpsc::Receiver<Input>,
+    ) -> Option<StopRequest> {
         error!(error = %failure, "the store failed, all connections are closed and it is reopened");
-        for mailbox in self.mailboxes.values() {
-            mailbox.put(Letter::StoreLost);
-            mailbox.wake();
-        }
+        self.mailboxes.values().for_each(lose);
         self.gate = Gate::default();
         self.in_flight = InFlight::default();
+        self.held = None;
+        self.returns.clear();
         self.generation += 1;
         self.progress = Progress::default();
+        let mut pause = self.reopened_at.is_some_and(|at| at.elapsed() < REOPEN_PAUSE);
         loop {
+            if pause && let Some(done) = self.turn_away(inputs).await {
+                return Some(done);
+            }
             match self.reopen().await {
                 Ok(core) => {
                     subscribe(&*self.store, &self.progress);
                     self.core = core;
+                    self.reopened_at = Some(Instant::now());
                     info!("the store is open again");
-                    return;
+                    return None;
                 }
-                Err(failure) => {
-                    error!(error = %failure, "the store cannot be reopened yet");
-                    tokio::time::sleep(REOPEN_PAUSE).await;
-                }
+                Err(failure) => error!(error = %failure, "the store cannot be reopened yet"),
+            }
+            pause = true;
+        }
+    }
+
+    /// Lets [`REOPEN_PAUSE`] pass without a store. Nobody is left waiting for an answer meanwhile:
+    /// connections that come are told at once, and commands are dropped because all that are here
+    /// have been told.
+    async fn turn_away(&mut self, inputs: &mut mpsc::Receiver<Input>) -> Option<StopRequest> {
+        let pause = tokio::time::sleep(REOPEN_PAUSE);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => return None,
+                Some(input) = inputs.recv() => match input {
+                    Input::Commands(_) => {}
+                    Input::Joined { connection, mailbox } => {
+                        lose(&mailbox);
+                        self.mailboxes.insert(connection, mailbox);
+                    }
+                    Input::Left { connection } => {
+                        self.mailboxes.remove(&connection);
+                    }
+                    Input::Stop { done } => return Some(done),
+                },
             }
         }
     }
-}
 
-impl Driver {
     async fn reopen(&mut self) -> anyhow::Result<Broker> {
         let store = Arc::clone(&self.store);
         tokio::task::spawn_blocking(move || store.reopen()).await??;
         (self.open)(&*self.store)
     }
+}
+
+/// Tells a connection that the store has failed.
+fn lose(mailbox: &Mailbox) {
+    mailbox.put(Letter::StoreLost);
+    mailbox.wake();
+}
+
+/// Puts a message back that never got to its receiver, so that nobody has to wait until its lock ends.
+fn release(kind: EffectKind) -> Option<Command> {
+    let EffectKind::Deliver { delivery, .. } = kind else { return None };
+    let (entity, token) = (delivery.entity, delivery.lock?.token);
+    Some(Command::Settle { origin: None, entity, token, settlement: Settlement::Release })
 }
 
 fn read_rows(store: &dyn Store, request: &ReadRequest) -> Result<ReadRows, StoreError> {
@@ -358,3 +455,6 @@ fn read_rows(store: &dyn Store, request: &ReadRequest) -> Result<ReadRows, Store
         request.gets.iter().map(|(table, key)| store.get(*table, key)).collect::<Result<_, _>>()?;
     Ok(ReadRows { scans, gets })
 }
+
+#[cfg(test)]
+mod tests;

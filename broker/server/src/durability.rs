@@ -86,9 +86,18 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    /// Half of what the writer's queue holds, so that the store never has to refuse a batch that
-    /// the core has already applied.
+    /// Above it no new work is taken.
     pub(crate) const BYTES_MAX: usize = 32 * 1024 * 1024;
+
+    /// What the writer's queue holds. More may be asked of it in one turn than the bound above leaves
+    /// free: one message of 100 MiB, or as many dead-lettered ones as locks expire at a time.
+    const QUEUE_BYTES_MAX: usize = 2 * Self::BYTES_MAX;
+
+    /// Whether the store takes a batch of this size now. It must not be asked to refuse one: the core
+    /// has applied it already. Like the store, this lets any batch into an empty queue.
+    pub(crate) fn admits(&self, bytes: usize) -> bool {
+        self.bytes == 0 || self.bytes.saturating_add(bytes) <= Self::QUEUE_BYTES_MAX
+    }
 
     pub(crate) fn add(&mut self, position: CommitPosition, bytes: usize) {
         self.batches.push_back((position, bytes));
@@ -107,5 +116,91 @@ impl InFlight {
 
     pub(crate) fn is_full(&self) -> bool {
         Self::BYTES_MAX <= self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use peeklock_core::{Origin, Reply};
+
+    use super::*;
+
+    fn effect(after: u64, name: u32) -> Effect {
+        let to = Origin { connection: 1, link: 1, delivery: name };
+        let kind = EffectKind::Reply { to, result: Ok(Reply::Accepted) };
+        Effect { after: CommitPosition(after), kind }
+    }
+
+    fn names(kinds: impl IntoIterator<Item = EffectKind>) -> Vec<u32> {
+        let name = |kind| match kind {
+            EffectKind::Reply { to, .. } => to.delivery,
+            other => panic!("{other:?}"),
+        };
+        kinds.into_iter().map(name).collect()
+    }
+
+    #[test]
+    fn what_is_durable_passes_and_the_rest_waits_in_order() {
+        let mut gate = Gate::default();
+        let durable = CommitPosition(2);
+        for (after, name, passes) in
+            [(0, 1, true), (2, 2, true), (3, 3, false), (5, 4, false), (3, 5, false)]
+        {
+            let passed = gate.pass(effect(after, name), durable);
+            assert_eq!(names(passed), if passes { vec![name] } else { vec![] });
+        }
+        assert!(gate.release(CommitPosition(2)).is_none());
+        assert_eq!(gate.release(CommitPosition(4)).map(names), Some(vec![3, 5]));
+        assert!(gate.release(CommitPosition(4)).is_none());
+        assert_eq!(gate.release(CommitPosition(9)).map(names), Some(vec![4]));
+        assert!(gate.release(CommitPosition(9)).is_none());
+    }
+
+    #[test]
+    fn bytes_in_flight_end_with_their_batch() {
+        let mut in_flight = InFlight::default();
+        in_flight.add(CommitPosition(1), InFlight::BYTES_MAX - 1);
+        assert!(!in_flight.is_full());
+        in_flight.add(CommitPosition(2), 1);
+        assert!(in_flight.is_full());
+        in_flight.settle(CommitPosition(0));
+        assert!(in_flight.is_full());
+        in_flight.settle(CommitPosition(1));
+        assert!(!in_flight.is_full());
+        in_flight.settle(CommitPosition(9));
+        assert_eq!((in_flight.bytes, in_flight.batches.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_batch_of_any_size_goes_into_an_empty_queue_and_no_other() {
+        let mut in_flight = InFlight::default();
+        assert!(in_flight.admits(usize::MAX));
+        in_flight.add(CommitPosition(1), 1);
+        assert!(in_flight.admits(InFlight::QUEUE_BYTES_MAX - 1));
+        assert!(!in_flight.admits(InFlight::QUEUE_BYTES_MAX));
+        assert!(!in_flight.admits(usize::MAX));
+    }
+
+    fn done(through: u64, result: Result<(), StoreError>) -> Done {
+        Done { through: CommitPosition(through), result }
+    }
+
+    #[tokio::test]
+    async fn a_report_wakes_whoever_comes_later() {
+        let progress = Progress::default();
+        progress.report(done(3, Ok(())));
+        progress.report(done(2, Ok(())));
+        progress.changed().await;
+        assert_eq!((progress.through(), progress.failure()), (CommitPosition(3), None));
+    }
+
+    #[test]
+    fn the_first_failure_is_kept_and_takes_nothing_back() {
+        let progress = Progress::default();
+        let failure = StoreError::Unknown("first".into());
+        progress.report(done(3, Ok(())));
+        progress.report(done(7, Err(failure.clone())));
+        progress.report(done(8, Err(StoreError::Unknown("second".into()))));
+        assert_eq!((progress.through(), progress.failure()), (CommitPosition(3), Some(failure)));
     }
 }

@@ -51,3 +51,41 @@ impl Mailbox {
         self.shared.arrived.notified().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    fn has_arrived(mailbox: &Mailbox) -> bool {
+        pin!(mailbox.arrived()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn only_the_first_letter_asks_for_a_wake() {
+        let mailbox = Mailbox::default();
+        let mut letters = Vec::new();
+        for _ in 0..2 {
+            assert!(mailbox.put(Letter::StoreLost));
+            assert!(!mailbox.put(Letter::StoreLost));
+            mailbox.take(&mut letters);
+            assert_eq!(letters.drain(..).count(), 2);
+        }
+        mailbox.take(&mut letters);
+        assert!(letters.is_empty());
+    }
+
+    #[test]
+    fn a_wake_is_kept_for_a_connection_that_is_busy_and_counts_once() {
+        let mailbox = Mailbox::default();
+        mailbox.put(Letter::StoreLost);
+        assert!(!has_arrived(&mailbox));
+        mailbox.wake();
+        mailbox.wake();
+        assert!(has_arrived(&mailbox));
+        assert!(!has_arrived(&mailbox));
+    }
+}
