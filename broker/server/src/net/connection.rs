@@ -30,8 +30,9 @@ const READ_BUFFER_MAX: usize = 64 * 1024;
 /// Slices handed to one vectored write (Linux takes at most 1024).
 const WRITE_SLICES_MAX: usize = 64;
 
-/// How long a stopping broker waits for a peer to take its last bytes and to say its own. Clients
-/// that are busy with something else read nothing (pyamqp, proton), so this is no fault of theirs.
+/// How long a stopping broker waits for a peer to take its last bytes and to say its own, and any
+/// connection that is over for a peer to take them. Clients that are busy with something else read
+/// nothing (pyamqp, proton), so this is no fault of theirs.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves a connection to its end.
@@ -105,11 +106,14 @@ impl Task {
         let mut cut_at: Option<Instant> = None;
         loop {
             let blocked = !self.write(Instant::now())?;
-            if self.endpoint.is_finished() && !blocked {
-                return Ok(());
+            if self.endpoint.is_finished() {
+                if !blocked {
+                    return Ok(());
+                }
+                cut_at.get_or_insert_with(|| Instant::now() + LINGER);
             }
             if cut_at.is_some_and(|cut_at| cut_at <= Instant::now()) {
-                debug!("the peer did not answer the close of a stopping broker");
+                debug!("the peer did not take or answer the last words, it is cut off");
                 return Ok(());
             }
             let deadline = [self.endpoint.deadline(), cut_at].into_iter().flatten().min();
