@@ -118,6 +118,7 @@ impl Endpoint {
                     entity: None,
                     receiver,
                     limit: 0,
+                    returned: 0,
                     draining: false,
                     pending: VecDeque::new(),
                 };
@@ -208,6 +209,7 @@ impl Endpoint {
     fn reject(&mut self, id: LinkId, error: ErrorInfo) {
         info!(
             link = id.to_u64(),
+            entity = self.entity(id),
             condition = error.condition.as_str(),
             description = error.description.as_deref().unwrap_or_default(),
             "attach refused"

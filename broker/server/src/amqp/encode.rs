@@ -6,7 +6,7 @@ use peeklock_core::{Browsed, Delivery, StoredMessage};
 use peeklock_protocol::message::{Header, MapSection, MapSectionKind, MapSectionWriter};
 use peeklock_protocol::value::Value;
 use smallvec::SmallVec;
-use tracing::warn;
+use tracing::debug;
 
 /// Heads are built in chunks of this size, one allocation for some hundred messages.
 const SCRATCH_SIZE: usize = 32 * 1024;
@@ -90,7 +90,7 @@ fn annotations<'a>(
                 }
             }
             // It was looked through when the message came in.
-            Err(error) => warn!(%error, sequence, "a stored message has unreadable annotations"),
+            Err(error) => debug!(%error, sequence, "a stored message has unreadable annotations"),
         }
     }
     let enqueued = message.enqueued_at().as_amqp();
@@ -125,3 +125,6 @@ fn with_bare_message(head: Bytes, message: &StoredMessage, replaced: Option<&Byt
     }
     parts
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use peeklock_protocol::output::Output;
 use peeklock_protocol::performative::Open;
 use peeklock_protocol::sasl::SaslCode;
 use peeklock_protocol::value::Symbol;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::link::Link;
 use super::request::PendingRequest;
@@ -90,7 +90,7 @@ impl Endpoint {
     }
 
     pub(crate) fn wants_input(&self) -> bool {
-        self.pending_bytes < PENDING_BYTES_MAX
+        self.pending_bytes < PENDING_BYTES_MAX && !self.engine.is_closed()
     }
 
     pub(crate) fn read_hint(&self) -> usize {
@@ -157,10 +157,13 @@ impl Endpoint {
         if self.requests_due.is_some_and(|due| due <= now) {
             self.give_up_requests(now);
         }
-        if !self.blocked.is_empty() {
-            for link in std::mem::take(&mut self.blocked) {
-                self.update_demand(link);
-            }
+        self.retry_blocked();
+    }
+
+    /// Looks again at links that had credit and could not send.
+    fn retry_blocked(&mut self) {
+        for link in std::mem::take(&mut self.blocked) {
+            self.credit_changed(link);
         }
     }
 
@@ -176,9 +179,8 @@ impl Endpoint {
     /// The last commands of a connection: its receivers ask for nothing more.
     pub(crate) fn leave(mut self) -> Vec<Command> {
         for link in self.links.values() {
-            if let Link::Outgoing(link) = link
-                && link.entity.is_some()
-            {
+            // Also one whose attach the core has not answered: it handles commands in order.
+            if let Link::Outgoing(link) = link {
                 self.commands.push(Command::CloseReceiver { receiver: link.receiver });
             }
         }
@@ -210,20 +212,18 @@ impl Endpoint {
             Event::End { links, .. } => links.into_iter().for_each(|link| self.lose(link)),
             Event::Attach { link, attach } => self.attach(link, &attach),
             Event::Detach { link, error, .. } => {
-                if let Some(error) = error {
-                    debug!(
-                        link = link.to_u64(),
-                        condition = error.condition.as_str(),
-                        "link detached"
-                    );
-                }
+                let condition = error.as_ref().map(|error| error.condition.as_str());
+                debug!(
+                    link = link.to_u64(),
+                    entity = self.entity(link),
+                    condition,
+                    "link detached"
+                );
                 self.lose(link);
             }
             Event::Credit { link, .. } => self.credit_changed(link),
             Event::SessionWindow(_) => {
-                for link in std::mem::take(&mut self.blocked) {
-                    self.update_demand(link);
-                }
+                self.retry_blocked();
             }
             Event::Delivery(delivery) => self.receive(delivery, now),
             Event::Oversize { link, id, settled } => self.refuse_oversize(link, id, settled),
@@ -276,6 +276,11 @@ impl Endpoint {
         self.engine.close(Some(ErrorInfo::new(condition, text)));
     }
 
+    /// What a link is about, for the log.
+    pub(super) fn entity(&self, id: LinkId) -> Option<String> {
+        self.links.get(&id)?.path().map(ToString::to_string)
+    }
+
     /// A link is gone, whoever ended it.
     pub(super) fn lose(&mut self, id: LinkId) {
         self.blocked.remove(&id);
@@ -310,9 +315,8 @@ impl Endpoint {
             .map(|(id, _)| *id)
             .collect();
         for id in expired {
-            warn!(link = id.to_u64(), "the token of a link expired, the link is detached");
-            let error = ErrorInfo::new(condition::UNAUTHORIZED_ACCESS, "The token has expired.");
-            self.detach(id, error);
+            let text = "The token has expired, or a newer one does not grant this link.";
+            self.detach(id, ErrorInfo::new(condition::UNAUTHORIZED_ACCESS, text));
         }
         let had_claims = !self.claims.is_empty();
         self.claims.forget_expired(wall);
@@ -344,8 +348,18 @@ impl Endpoint {
     }
 
     pub(super) fn detach(&mut self, id: LinkId, error: ErrorInfo) {
+        info!(
+            link = id.to_u64(),
+            entity = self.entity(id),
+            condition = error.condition.as_str(),
+            description = error.description.as_deref().unwrap_or_default(),
+            "the link is detached"
+        );
         // A link that went away in the same turn needs no detach.
         let _ = self.engine.detach(id, true, Some(error));
         self.lose(id);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,7 +70,8 @@ impl Endpoint {
         settled: bool,
         error: ErrorInfo,
     ) {
-        debug!(link = id.to_u64(), condition = error.condition.as_str(), "message refused");
+        let condition = error.condition.as_str();
+        debug!(link = id.to_u64(), entity = self.entity(id), condition, "message refused");
         if !settled {
             let state = DeliveryState::Rejected(Some(error));
             // The link may have gone in the same turn.
@@ -111,13 +112,14 @@ impl Endpoint {
         self.top_up(id);
     }
 
-    /// Renews a sender's credit once half of it is used. Messages not yet on disk count as used.
+    /// Renews a sender's credit once half of it is used. Messages not yet on disk count as used, so
+    /// it may be little that can be given: then it waits until it is worth a frame.
     pub(super) fn top_up(&mut self, id: LinkId) {
         let Some(Link::Incoming(link)) = self.links.get(&id) else { return };
         let pending = u32::try_from(link.pending.len()).unwrap_or(u32::MAX);
         let wanted = SEND_CREDIT.saturating_sub(pending);
         let left = self.engine.credit(id);
-        if left <= SEND_CREDIT / 2 && left < wanted {
+        if left <= SEND_CREDIT / 2 && left + SEND_CREDIT / 4 <= wanted {
             let _ = self.engine.set_credit(id, wanted);
         }
     }

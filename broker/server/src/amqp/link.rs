@@ -74,6 +74,8 @@ pub(super) struct OutgoingLink {
     pub(super) receiver: ReceiverId,
     /// The demand last announced to the core, as a total of deliveries.
     pub(super) limit: u64,
+    /// Deliveries that could not be sent. The core has counted them as given.
+    pub(super) returned: u64,
     /// A drain was passed to the core and is not answered yet.
     pub(super) draining: bool,
     pub(super) pending: VecDeque<PendingSettle>,

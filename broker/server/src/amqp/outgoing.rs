@@ -38,7 +38,7 @@ impl Endpoint {
         }
         let credit = self.engine.link_credit(id);
         let sendable = self.engine.sendable(id);
-        let limit = self.engine.delivered_count(id) + u64::from(sendable);
+        let limit = link.returned + self.engine.delivered_count(id) + u64::from(sendable);
         let receiver = link.receiver;
         if sendable < credit {
             self.blocked.insert(id);
@@ -48,7 +48,8 @@ impl Endpoint {
             self.commands.push(Command::Drain { receiver, limit });
             return;
         }
-        if limit != link.limit {
+        // A drain the peer has thought better of ends the demand in the core all the same.
+        if limit != link.limit || std::mem::take(&mut link.draining) {
             link.limit = limit;
             self.commands.push(Command::Demand { receiver, limit });
         }
@@ -57,10 +58,10 @@ impl Endpoint {
     pub(super) fn drained(&mut self, receiver: ReceiverId) {
         let id = LinkId::from_u64(receiver.link);
         let Some(Link::Outgoing(link)) = self.links.get_mut(&id) else { return };
-        link.draining = false;
         if self.engine.is_draining(id) {
+            link.draining = false;
             let _ = self.engine.drained(id);
-            link.limit = self.engine.delivered_count(id);
+            link.limit = link.returned + self.engine.delivered_count(id);
         }
     }
 
@@ -88,6 +89,10 @@ impl Endpoint {
         if self.engine.send(id, outgoing).is_err() {
             // The peer took its credit back or left while the message was on its way.
             self.give_back(delivery);
+            if let Some(Link::Outgoing(link)) = self.links.get_mut(&id) {
+                link.returned += 1;
+            }
+            self.update_demand(id);
         }
     }
 

@@ -13,6 +13,7 @@ use peeklock_protocol::message::Message;
 use peeklock_protocol::{DeliveryState, SerialNumber};
 use tracing::{debug, warn};
 
+use super::attach::REQUEST_CREDIT;
 use super::cbs;
 use super::encode;
 use super::endpoint::Endpoint;
@@ -45,6 +46,7 @@ impl Endpoint {
                 debug!(link = id.to_u64(), %error, "a request could not be read");
                 let error = ErrorInfo::new(condition::DECODE_ERROR, error.to_string());
                 self.settle_request(delivery, DeliveryState::Rejected(Some(error)));
+                self.top_up_requests(id);
                 return;
             }
         };
@@ -82,6 +84,7 @@ impl Endpoint {
                 }
             }
         }
+        self.top_up_requests(id);
     }
 
     fn settle_request(&mut self, delivery: &Delivery, state: DeliveryState) {
@@ -89,7 +92,15 @@ impl Endpoint {
             // The link may have gone in the same turn.
             let _ = self.engine.settle_incoming(delivery.link, delivery.id, state, true);
         }
-        let _ = self.engine.set_credit(delivery.link, super::attach::REQUEST_CREDIT);
+    }
+
+    /// Renews the credit of a request link. Requests that wait for the core count as used, or a peer
+    /// could have any number of them waiting.
+    fn top_up_requests(&mut self, id: LinkId) {
+        let waiting = self.requests.keys().filter(|(link, _)| *link == id).count();
+        let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
+        // The link may have gone in the same turn.
+        let _ = self.engine.set_credit(id, REQUEST_CREDIT.saturating_sub(waiting));
     }
 
     /// Every answer of the core lands here and goes on to the kind of link that asked.
@@ -118,7 +129,8 @@ impl Endpoint {
             }
             Ok(Reply::ReceiverOpened { entity, .. }) => self.receiver_opened(id, entity),
             Ok(Reply::ManagementOpened { entity }) => self.management_opened(id, entity),
-            Ok(reply) => warn!(?reply, "an answer that fits no request of the link"),
+            // Without the reply, which may hold messages.
+            Ok(_) => warn!(link = id.to_u64(), "an answer that fits no request of the link"),
             Err(error) => self.attach_refused(id, &error),
         }
     }
@@ -133,17 +145,18 @@ impl Endpoint {
         let PendingRequest { node, session, reply_to, pending, .. } = waiting;
         let response = pending.response(result, &self.host, encode::browsed);
         self.respond(&node, session, reply_to.as_deref(), &response);
+        self.top_up_requests(id);
     }
 
     /// Tells clients whose time is over, before they find out by themselves.
     pub(super) fn give_up_requests(&mut self, now: Instant) {
         let over = |request: &mut PendingRequest| request.due.is_some_and(|due| due <= now);
-        let given_up: Vec<_> =
-            self.requests.extract_if(|_, request| over(request)).map(|(_, one)| one).collect();
+        let given_up: Vec<_> = self.requests.extract_if(|_, request| over(request)).collect();
         self.requests_due = self.requests.values().filter_map(|request| request.due).min();
-        for PendingRequest { node, session, reply_to, pending, .. } in given_up {
+        for ((id, _), PendingRequest { node, session, reply_to, pending, .. }) in given_up {
             let response = pending.timed_out(&self.host);
             self.respond(&node, session, reply_to.as_deref(), &response);
+            self.top_up_requests(id);
         }
     }
 
@@ -211,7 +224,13 @@ impl Endpoint {
                 return;
             }
         }
-        if link.open && link.backlog.is_empty() && self.engine.is_draining(id) {
+        if !link.open {
+            return;
+        }
+        if !link.backlog.is_empty() && 0 < self.engine.link_credit(id) {
+            // Not for want of credit: the session window or the output is full.
+            self.blocked.insert(id);
+        } else if self.engine.is_draining(id) {
             let _ = self.engine.drained(id);
         }
     }

@@ -149,13 +149,13 @@ impl Pending {
             }
             Ok(Reply::Settled) => update_disposition::response(self.properties),
             Ok(
-                reply @ (Reply::QueueEnsured { .. }
+                Reply::QueueEnsured { .. }
                 | Reply::SenderOpened { .. }
                 | Reply::ReceiverOpened { .. }
                 | Reply::ManagementOpened { .. }
-                | Reply::Accepted),
+                | Reply::Accepted,
             ) => {
-                warn!(operation = self.operation.name, ?reply, "a reply that fits no request");
+                warn!(operation = self.operation.name, "a reply that fits no request");
                 response::refused(self.properties, &Refusal::internal(), host)
             }
             Err(error) => response::refused(self.properties, &Refusal::of(&error), host),

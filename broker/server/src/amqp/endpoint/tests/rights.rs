@@ -1,0 +1,140 @@
+//! Who may come in, and for how long.
+
+use peeklock_core::Span;
+
+use super::*;
+use crate::auth::{Grant, ResourcePath, Rights};
+
+const SEND: Rights = Rights { send: true, ..Rights::NONE };
+
+fn anonymous() -> World {
+    World::with(ClientSasl::Anonymous, Config::default(), QueueSettings::default())
+}
+
+/// As a token for the whole namespace does.
+fn grant(world: &mut World, rights: Rights, valid_until: Timestamp) {
+    let grant = Grant { audience: ResourcePath::default(), rights, valid_until };
+    world.endpoint.claims.grant(grant, clock::now()).unwrap();
+    world.endpoint.claims_changed(world.now);
+    world.endpoint.end_turn(world.now);
+    world.exchange();
+}
+
+fn in_an_hour() -> Timestamp {
+    clock::now().plus(Span::from_secs(3600))
+}
+
+#[test]
+fn a_wrong_password_ends_in_sasl() {
+    let (user, password) = ("RootManageSharedAccessKey".into(), "wrong".into());
+    let sasl = ClientSasl::Plain { user, password };
+    let mut world = World::with(sasl, Config::default(), QueueSettings::default());
+    assert!(world.take_events().contains(&Event::SaslOutcome(SaslCode::Auth)));
+    assert!(!world.endpoint.engine.is_open());
+}
+
+#[test]
+fn nothing_is_allowed_without_a_token() {
+    let mut world = anonymous();
+    let session = world.session();
+    for attach in [to_node("s", "orders"), from_node("r", "orders", "here")] {
+        let link = world.attach(session, attach);
+        assert_eq!(world.detached(link).as_deref(), Some("amqp:unauthorized-access"));
+    }
+    let link = world.attach(session, to_node("s", "$cbs"));
+    assert_eq!(world.detached(link), None);
+}
+
+#[test]
+fn a_connection_that_shows_no_token_is_closed_in_time() {
+    let mut world = anonymous();
+    assert!(world.endpoint.deadline().unwrap() <= world.now + AUTHORIZE_WITHIN);
+    world.later(AUTHORIZE_WITHIN / 2);
+    assert_eq!(world.closed(), None);
+    world.later(AUTHORIZE_WITHIN);
+    assert_eq!(world.closed().as_deref(), Some("amqp:unauthorized-access"));
+    assert_eq!(world.endpoint.deadline(), None, "it does not ask for turns any more");
+}
+
+#[test]
+fn one_with_a_token_stays() {
+    let mut world = anonymous();
+    grant(&mut world, Rights::MANAGE, in_an_hour());
+    world.later(AUTHORIZE_WITHIN * 2);
+    assert_eq!(world.closed(), None);
+}
+
+#[test]
+fn a_token_that_ends_takes_its_links_with_it() {
+    let mut world = anonymous();
+    let end = clock::now().plus(Span::from_secs(1));
+    grant(&mut world, Rights::MANAGE, end);
+    let (sender, receiver) = (world.sender(), world.receiver());
+    let due = world.endpoint.deadline().unwrap();
+    assert!(due <= world.now + Duration::from_secs(2));
+    while clock::now() < end {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    world.now = due;
+    world.endpoint.end_turn(world.now);
+    world.run();
+    let mut ended: Vec<_> = world
+        .take_events()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Detach { link, error: Some(error), .. } => {
+                assert_eq!(error.condition.as_str(), "amqp:unauthorized-access");
+                Some(link)
+            }
+            _ => None,
+        })
+        .collect();
+    ended.sort_unstable();
+    let mut expected = [sender, receiver];
+    expected.sort_unstable();
+    assert_eq!(ended, expected);
+    assert_eq!(world.receiver_count(), 0);
+    // There is the same time again to show another.
+    world.later(AUTHORIZE_WITHIN / 2);
+    assert_eq!(world.closed(), None);
+    world.later(AUTHORIZE_WITHIN);
+    assert_eq!(world.closed().as_deref(), Some("amqp:unauthorized-access"));
+}
+
+#[test]
+fn a_newer_token_with_fewer_rights_ends_what_it_does_not_cover() {
+    let mut world = anonymous();
+    grant(&mut world, Rights::MANAGE, in_an_hour());
+    let (sender, receiver) = (world.sender(), world.receiver());
+    grant(&mut world, SEND, in_an_hour());
+    assert_eq!(world.detached(receiver).as_deref(), Some("amqp:unauthorized-access"));
+    world.send(sender, &Message::data("x"), true);
+    world.run();
+    assert_eq!(world.message_count(), 1);
+    assert_eq!(world.detached(sender), None);
+}
+
+#[test]
+fn an_attach_that_waits_is_refused_when_its_right_is_gone() {
+    let mut world = anonymous();
+    grant(&mut world, Rights::MANAGE, in_an_hour());
+    let session = world.session();
+    let link = world.client.attach(session, from_node("r", "orders", "here")).unwrap();
+    world.exchange();
+    let letters = world.answers();
+    grant(&mut world, SEND, in_an_hour());
+    world.hand_in(letters);
+    world.run();
+    assert_eq!(world.detached(link).as_deref(), Some("amqp:unauthorized-access"));
+    assert_eq!(world.receiver_count(), 0);
+}
+
+#[test]
+fn one_connection_too_many_is_told_so() {
+    let mut world = anonymous();
+    let settings = Arc::clone(&world.endpoint.settings);
+    world.endpoint = Endpoint::new(2, settings, true);
+    world.client = Connection::client(Arc::default(), world.now, ClientOpen::default());
+    world.run();
+    assert_eq!(world.closed().as_deref(), Some("amqp:resource-limit-exceeded"));
+}
