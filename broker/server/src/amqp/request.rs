@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use peeklock_core::{Error, Origin, Reply};
 use peeklock_protocol::condition::{self, ErrorInfo};
 use peeklock_protocol::connection::{LinkId, SessionId};
@@ -23,6 +24,9 @@ use crate::clock;
 
 /// Responses that may wait for credit on one link; a peer that asks and never reads loses it.
 const BACKLOG_MAX: usize = 100;
+
+/// The same in bytes, since one peek can fill a megabyte.
+const BACKLOG_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A management request that the core has not answered yet.
 #[derive(Debug)]
@@ -172,7 +176,8 @@ impl Endpoint {
             return;
         };
         let Some(Link::Responses(link)) = self.links.get_mut(&id) else { return };
-        if BACKLOG_MAX <= link.backlog.len() {
+        let waiting: usize = link.backlog.iter().map(Bytes::len).sum();
+        if BACKLOG_MAX <= link.backlog.len() || BACKLOG_BYTES_MAX <= waiting {
             let text = "Too many responses wait for credit.";
             self.detach(id, ErrorInfo::new(condition::RESOURCE_LIMIT_EXCEEDED, text));
             return;
