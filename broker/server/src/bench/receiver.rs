@@ -151,10 +151,10 @@ impl Receiver {
         let now = Instant::now();
         while let Some(event) = self.client.event()? {
             match event {
-                Event::Delivery(delivery) => self.handle_delivery(&delivery, now, statistics)?,
+                Event::Delivery(delivery) => self.handle_delivery(&delivery, now, statistics),
                 Event::Oversize { link, id, settled } => {
                     statistics.foreign.record(now, self.is_measuring());
-                    self.settle(link, id, settled, now, statistics)?;
+                    self.settle(link, id, settled, now, statistics);
                 }
                 Event::SettledBySender { state, .. } => {
                     self.handle_final_word(state, now, statistics);
@@ -166,12 +166,7 @@ impl Receiver {
         Ok(())
     }
 
-    fn handle_delivery(
-        &mut self,
-        delivery: &Delivery,
-        now: Instant,
-        statistics: &mut Statistics,
-    ) -> Result<(), Failure> {
+    fn handle_delivery(&mut self, delivery: &Delivery, now: Instant, statistics: &mut Statistics) {
         let measured = self.is_measuring();
         let stamp = message::body(&delivery.payload).and_then(Stamp::decode);
         let ours = stamp.filter(|stamp| {
@@ -192,7 +187,7 @@ impl Receiver {
             None => statistics.foreign.record(now, measured),
         }
         self.shared.received.fetch_add(1, Ordering::Relaxed);
-        self.settle(delivery.link, delivery.id, delivery.settled, now, statistics)
+        self.settle(delivery.link, delivery.id, delivery.settled, now, statistics);
     }
 
     fn settle(
@@ -202,12 +197,15 @@ impl Receiver {
         settled: bool,
         now: Instant,
         statistics: &mut Statistics,
-    ) -> Result<(), Failure> {
+    ) {
         statistics.deliveries += 1;
         if !settled {
             let accepted = DeliveryState::Accepted;
             let settle = self.client.connection().settle_incoming(link, id, accepted, !self.second);
-            settle.map_err(stale)?;
+            if settle.is_err() {
+                // The link ended in the same read. The event behind this one says why.
+                return;
+            }
         }
         if self.second && !settled {
             self.completions_pending += 1;
@@ -215,7 +213,6 @@ impl Receiver {
         } else {
             self.completed(now, statistics);
         }
-        Ok(())
     }
 
     fn handle_final_word(
