@@ -4,8 +4,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use peeklock_core::Timestamp;
 
+/// For texts that people read; everything that decides takes [`now`].
+pub(crate) fn time_of_day() -> SystemTime {
+    SystemTime::now()
+}
+
 pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = time_of_day().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 

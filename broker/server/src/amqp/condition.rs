@@ -9,6 +9,7 @@ use peeklock_protocol::codec::DecodeError;
 use peeklock_protocol::condition::{self, ErrorInfo};
 
 use crate::auth::Denied;
+use crate::clock;
 
 /// How far the damage goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -124,7 +125,7 @@ impl Refusal {
 
     /// The text for the peer, with a tracking id that is unique.
     pub fn description(&self, host: &str) -> String {
-        self.describe(host, TrackingId(rand::random()), SystemTime::now())
+        self.describe(host, TrackingId(rand::random()), clock::time_of_day())
     }
 
     fn describe(&self, host: &str, tracking: TrackingId, now: SystemTime) -> String {

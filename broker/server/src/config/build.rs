@@ -59,8 +59,6 @@ const AUTHORIZATION: (RangeInclusive<Duration>, Duration) =
 /// Shorter than the 10 s that container runtimes wait before they kill.
 const STOP: (RangeInclusive<Duration>, Duration) =
     (Duration::from_millis(100)..=Duration::from_mins(5), Duration::from_secs(8));
-/// Clocks of client and broker differ by some seconds; the reach of a stolen token hardly grows.
-const TOKEN_GRACE: Duration = Duration::from_secs(5);
 /// Below 8 MiB pages of a deep backlog would push each other out.
 const CACHE: RangeInclusive<u64> = 8 * MIB..=1024 * GIB;
 /// What compactions, a full log and the memtables may need at once, so that messages can be taken out.
@@ -308,7 +306,6 @@ fn limits(raw: RawLimits) -> Check<Limits> {
             raw.authorization_timeout,
             &AUTHORIZATION,
         )?,
-        token_grace: TOKEN_GRACE,
         stop_within: span("limits.stop_timeout", raw.stop_timeout, &STOP)?,
     })
 }

@@ -128,8 +128,6 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// A connection that was granted nothing for so long is closed.
     pub authorize_within: Duration,
-    /// How long links go on after the end of their token: clocks differ by some seconds.
-    pub token_grace: Duration,
     /// From the signal to stop until connections are cut.
     pub stop_within: Duration,
 }
