@@ -61,6 +61,9 @@ pub struct ServeArguments {
     /// Keep messages in memory only: they are gone when the broker stops
     #[arg(long)]
     ephemeral: bool,
+    /// Let clients stop and advance the broker's clock, see docs/VIRTUAL-TIME.md: for tests
+    #[arg(long)]
+    virtual_time: bool,
     /// Start although the store is damaged, and lose what cannot be read
     #[arg(long)]
     accept_data_loss: bool,
@@ -101,6 +104,7 @@ impl ServeArguments {
             queues: queue,
             dev,
             ephemeral,
+            virtual_time: self.virtual_time,
             accept_data_loss: self.accept_data_loss,
             log_level: self.log_level,
             log_format: self.log_format,
@@ -153,7 +157,9 @@ mod tests {
         assert!(overrides.dev && !overrides.ephemeral);
         assert_eq!(overrides.queues, ["one", "two"]);
         assert_eq!(overrides.log_level.as_deref(), Some("debug"));
+        assert!(!overrides.virtual_time);
         assert!(serve(&["--ephemeral"]).ephemeral);
+        assert!(serve(&["--virtual-time"]).virtual_time);
     }
 
     #[test]

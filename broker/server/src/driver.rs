@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::clock;
+use crate::clock::Clock;
 use crate::durability::{Gate, InFlight, Progress};
 use crate::mailbox::{Letter, Mailbox};
 
@@ -48,9 +48,20 @@ type StopRequest = oneshot::Sender<Result<(), StoreError>>;
 /// What connections send to the driver.
 pub(crate) enum Input {
     Commands(Vec<Command>),
-    Joined { connection: u64, mailbox: Mailbox },
-    Left { connection: u64 },
-    Stop { done: StopRequest },
+    Joined {
+        connection: u64,
+        mailbox: Mailbox,
+    },
+    Left {
+        connection: u64,
+    },
+    /// Asks for [`Letter::CaughtUp`] once all is done that is due by now.
+    CatchUp {
+        to: Origin,
+    },
+    Stop {
+        done: StopRequest,
+    },
 }
 
 /// The way to a shard's driver.
@@ -78,7 +89,11 @@ impl ShardHandle {
 }
 
 /// Loads the shard and starts its driver.
-pub(crate) fn start(store: Arc<dyn Store>, open: OpenShard) -> anyhow::Result<ShardHandle> {
+pub(crate) fn start(
+    store: Arc<dyn Store>,
+    clock: Clock,
+    open: OpenShard,
+) -> anyhow::Result<ShardHandle> {
     let core = open(&*store)?;
     let (sender, inputs) = mpsc::channel(INBOX_CAPACITY);
     let (read_sender, reads) = mpsc::unbounded_channel();
@@ -87,6 +102,7 @@ pub(crate) fn start(store: Arc<dyn Store>, open: OpenShard) -> anyhow::Result<Sh
     let driver = Driver {
         core,
         store,
+        clock,
         open,
         progress,
         gate: Gate::default(),
@@ -96,6 +112,8 @@ pub(crate) fn start(store: Arc<dyn Store>, open: OpenShard) -> anyhow::Result<Sh
         to_wake: Vec::new(),
         returns: Vec::new(),
         read_sender,
+        reads_open: 0,
+        catch_ups: Vec::new(),
         generation: 0,
         sends_allowed: true,
         reopened_at: None,
@@ -119,6 +137,7 @@ struct ReadAnswer {
 struct Driver {
     core: Broker,
     store: Arc<dyn Store>,
+    clock: Clock,
     open: OpenShard,
     progress: Progress,
     gate: Gate,
@@ -132,6 +151,10 @@ struct Driver {
     returns: Vec<Command>,
     /// Unbounded, but the core keeps few reads open for a queue.
     read_sender: mpsc::UnboundedSender<ReadAnswer>,
+    /// Reads of this generation that are not answered yet.
+    reads_open: usize,
+    /// Who waits until all is done that is due.
+    catch_ups: Vec<Origin>,
     /// Counts reloads, so that an answer to a read of an earlier core is dropped.
     generation: u64,
     sends_allowed: bool,
@@ -148,6 +171,7 @@ impl Driver {
         let alarm = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(alarm);
         let mut armed: Option<Timestamp> = None;
+        let mut clock_changes = self.clock.changes();
         let mut stopping = None;
         // What loading has declared.
         let mut healthy = self.turn();
@@ -175,8 +199,10 @@ impl Driver {
                     }
                 }
                 () = &mut alarm, if armed.is_some() => rung = true,
+                // The alarm counts real time, so it is set anew.
+                () = clock_changes.changed() => armed = None,
             }
-            let now = clock::now();
+            let now = self.clock.now();
             // Not left to the alarm: under load there is always an input that is ready first.
             if rung || armed.is_some_and(|due| due <= now) {
                 armed = None;
@@ -189,6 +215,7 @@ impl Driver {
                         self.mailboxes.insert(connection, mailbox);
                     }
                     Input::Left { connection } => self.left(connection),
+                    Input::CatchUp { to } => self.catch_ups.push(to),
                     Input::Stop { done } => stopping = Some(done),
                 }
             }
@@ -207,7 +234,8 @@ impl Driver {
         if armed.is_some_and(|set| set <= deadline) {
             return;
         }
-        let wait = clock::until(deadline);
+        // A frozen clock has to be moved first, and that is a change.
+        let Some(wait) = self.clock.until(deadline) else { return };
         alarm.reset(tokio::time::Instant::now() + wait);
         *armed = Some(deadline);
     }
@@ -246,8 +274,9 @@ impl Driver {
 
     fn read_done(&mut self, answer: ReadAnswer) {
         if answer.generation == self.generation {
+            self.reads_open -= 1;
             let command = Command::ReadDone { read: answer.read, result: answer.result };
-            self.core.handle(clock::now(), command);
+            self.core.handle(self.clock.now(), command);
         }
     }
 
@@ -261,16 +290,36 @@ impl Driver {
             // What came while a turn was held, and what is given back, makes a turn of its own.
             let more = was_held && self.held.is_none() || !returns.is_empty();
             for command in returns {
-                self.core.handle(clock::now(), command);
+                self.core.handle(self.clock.now(), command);
             }
             if !more {
                 break;
             }
         }
+        self.answer_catch_ups();
         for mailbox in self.to_wake.drain(..) {
             mailbox.wake();
         }
         self.progress.failure().map_or(Ok(()), Err)
+    }
+
+    /// Tells those who asked that nothing is due any more: all deadlines have been looked at, and what
+    /// was read for them has come.
+    fn answer_catch_ups(&mut self) {
+        if self.catch_ups.is_empty() || self.held.is_some() || 0 < self.reads_open {
+            return;
+        }
+        let now = self.clock.now();
+        if self.core.next_deadline().is_some_and(|deadline| deadline <= now) {
+            return;
+        }
+        for to in std::mem::take(&mut self.catch_ups) {
+            if let Some(mailbox) = self.mailboxes.get(&to.connection)
+                && mailbox.put(Letter::CaughtUp { to })
+            {
+                self.to_wake.push(mailbox.clone());
+            }
+        }
     }
 
     /// Hands the rows of a turn to the store, and answers its effects. Keeps both if there is no room.
@@ -343,7 +392,8 @@ impl Driver {
 
     /// Reads rows on a thread that may block. Requests are pages, so the hand-over is paid once for
     /// many messages.
-    fn read(&self, read: ReadId, request: ReadRequest) {
+    fn read(&mut self, read: ReadId, request: ReadRequest) {
+        self.reads_open += 1;
         let store = Arc::clone(&self.store);
         let answers = self.read_sender.clone();
         let generation = self.generation;
@@ -380,6 +430,8 @@ impl Driver {
         self.in_flight = InFlight::default();
         self.held = None;
         self.returns.clear();
+        self.reads_open = 0;
+        self.catch_ups.clear();
         self.generation += 1;
         self.progress = Progress::default();
         let mut pause = self.reopened_at.is_some_and(|at| at.elapsed() < REOPEN_PAUSE);
@@ -411,7 +463,7 @@ impl Driver {
             tokio::select! {
                 () = &mut pause => return None,
                 Some(input) = inputs.recv() => match input {
-                    Input::Commands(_) => {}
+                    Input::Commands(_) | Input::CatchUp { .. } => {}
                     Input::Joined { connection, mailbox } => {
                         lose(&mailbox);
                         self.mailboxes.insert(connection, mailbox);

@@ -4,7 +4,7 @@ pub mod amqp;
 pub mod auth;
 pub mod bench;
 pub mod cli;
-mod clock;
+pub mod clock;
 pub mod config;
 mod driver;
 mod durability;

@@ -5,13 +5,17 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use peeklock_core::EffectKind;
+use peeklock_core::{EffectKind, Origin};
 use tokio::sync::Notify;
 
 /// One thing for a connection to act on.
 #[derive(Debug)]
 pub(crate) enum Letter {
     Effect(EffectKind),
+    /// The answer to [`crate::driver::Input::CatchUp`].
+    CaughtUp {
+        to: Origin,
+    },
     /// The store has failed: what was asked and not answered has an unknown outcome, and all state
     /// of the connection's links is void.
     StoreLost,

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::amqp::EndpointSettings;
-use crate::clock;
+use crate::clock::Clock;
 use crate::config::{ListenAddress, Settings};
 use crate::driver::{self, OpenShard, ShardHandle};
 use crate::net::listener::{self, Door};
@@ -72,12 +72,14 @@ impl Running {
     async fn start(settings: Settings) -> anyhow::Result<Self> {
         let listeners = bind(&settings.listeners).await?;
         let store = open_store(&settings)?;
-        let shard = driver::start(Arc::clone(&store), open_shard(&settings))?;
+        let clock = if settings.virtual_time { Clock::steerable() } else { Clock::real() };
+        let open = open_shard(&settings, clock.clone());
+        let shard = driver::start(Arc::clone(&store), clock.clone(), open)?;
         let (stop, stopped) = watch::channel(false);
         let tasks = TaskTracker::new();
         let door = Door {
             shard: shard.clone(),
-            settings: Arc::new(endpoint_settings(&settings)),
+            settings: Arc::new(endpoint_settings(&settings, clock)),
             connections_max: settings.limits.connections_max,
             connections: Arc::new(AtomicUsize::new(0)),
             next_id: Arc::new(AtomicU64::new(1)),
@@ -169,7 +171,7 @@ fn open_rocks(_: &Settings) -> anyhow::Result<Arc<dyn Store>> {
 }
 
 /// Loads the core from a store that has just been opened, and declares the configured entities.
-fn open_shard(settings: &Settings) -> OpenShard {
+fn open_shard(settings: &Settings, clock: Clock) -> OpenShard {
     let core_settings = settings.core;
     let queues = settings.queues.clone();
     Box::new(move |store| {
@@ -182,7 +184,7 @@ fn open_shard(settings: &Settings) -> OpenShard {
                 continue;
             }
             let command = Command::EnsureQueue { origin: None, path, settings: queue.settings };
-            core.handle(clock::now(), command);
+            core.handle(clock.now(), command);
         }
         Ok(core)
     })
@@ -199,9 +201,10 @@ fn entity_rows(store: &dyn Store) -> anyhow::Result<Vec<(peeklock_storage::Key, 
     }
 }
 
-fn endpoint_settings(settings: &Settings) -> EndpointSettings {
+fn endpoint_settings(settings: &Settings, clock: Clock) -> EndpointSettings {
     EndpointSettings {
         engine: Arc::new(engine_config(settings)),
+        clock,
         authority: Arc::clone(&settings.authority),
         authorize_within: settings.limits.authorize_within,
     }

@@ -19,7 +19,6 @@ use super::condition::Refusal;
 use super::endpoint::Endpoint;
 use super::link::{IncomingLink, Link, Node, OutgoingLink, RequestLink, ResponseLink};
 use crate::auth::{self, Action, Resource};
-use crate::clock;
 
 /// Credit given to a link to a request node: requests are small and answered at once.
 pub(super) const REQUEST_CREDIT: u32 = 100;
@@ -39,6 +38,7 @@ const ATTACH: DeliveryId = peeklock_protocol::serial::SerialNumber(0);
 enum Named {
     Cbs,
     Management(EntityPath),
+    Namespace,
     Entity(EntityPath),
 }
 
@@ -61,8 +61,12 @@ impl Endpoint {
         }
         match named(target.view().address())? {
             Named::Cbs => self.open_requests(id, Node::Cbs),
+            Named::Namespace => {
+                self.authorize_any(Resource::Namespace)?;
+                self.open_requests(id, Node::Namespace);
+            }
             Named::Management(path) => {
-                self.authorize_any(&path)?;
+                self.authorize_any(Resource::Management(&path))?;
                 self.commands.push(Command::OpenManagement {
                     origin: self.origin(id, ATTACH),
                     path: path.clone(),
@@ -86,8 +90,12 @@ impl Endpoint {
         let source = attach.source.as_ref().ok_or_else(|| invalid("The source is missing."))?;
         match named(source.view().address())? {
             Named::Cbs => self.open_responses(id, attach, Node::Cbs, true),
+            Named::Namespace => {
+                self.authorize_any(Resource::Namespace)?;
+                self.open_responses(id, attach, Node::Namespace, true);
+            }
             Named::Management(path) => {
-                self.authorize_any(&path)?;
+                self.authorize_any(Resource::Management(&path))?;
                 self.commands.push(Command::OpenManagement {
                     origin: self.origin(id, ATTACH),
                     path: path.clone(),
@@ -224,14 +232,13 @@ impl Endpoint {
         action: Action,
         path: impl Into<Resource<'a>>,
     ) -> Result<(), ErrorInfo> {
-        auth::authorize(&self.claims, action, path, clock::now())
+        auth::authorize(&self.claims, action, path, self.settings.clock.now())
             .map_err(|denied| Refusal::denied(&denied).error_info(&self.host))
     }
 
-    /// A management node is open to whoever has any right on its entity; each operation asks for
-    /// the right it needs.
-    fn authorize_any(&self, path: &EntityPath) -> Result<(), ErrorInfo> {
-        let node = Resource::Management(path);
+    /// A management node is open to whoever has any right on its entity or the namespace; each
+    /// operation asks for the right it needs.
+    fn authorize_any(&self, node: Resource<'_>) -> Result<(), ErrorInfo> {
         self.authorize(Action::Send, node).or_else(|_| self.authorize(Action::Listen, node))
     }
 }
@@ -244,6 +251,9 @@ fn named(address: Option<&str>) -> Result<Named, ErrorInfo> {
     if is_cbs(address) {
         return Ok(Named::Cbs);
     }
+    if is_namespace_node(address) {
+        return Ok(Named::Namespace);
+    }
     let parsed = EntityPath::parse(address).map_err(|error| invalid(&error.to_string()))?;
     Ok(if parsed.management { Named::Management(parsed.path) } else { Named::Entity(parsed.path) })
 }
@@ -253,6 +263,14 @@ fn is_cbs(address: &str) -> bool {
     let last = address.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     let bare = address.trim_start_matches('/').len() == last.len();
     last.eq_ignore_ascii_case("$cbs") && (bare || address.contains("://"))
+}
+
+/// `$management` with no entity before it; the host of a URI is none.
+fn is_namespace_node(address: &str) -> bool {
+    let path = address
+        .split_once("://")
+        .map_or(address, |(_, rest)| rest.split_once('/').map_or("", |(_, path)| path));
+    path.trim_matches('/').eq_ignore_ascii_case("$management")
 }
 
 fn invalid(text: &str) -> ErrorInfo {

@@ -91,6 +91,11 @@ impl Refusal {
         Self::new(condition::NOT_IMPLEMENTED, Scope::Delivery, 501, text)
     }
 
+    /// Something that this broker, as it runs, does not let anybody do.
+    pub fn not_allowed(text: impl Into<String>) -> Self {
+        Self::new(condition::NOT_ALLOWED, Scope::Delivery, 400, text)
+    }
+
     /// The time that the peer gave is over.
     pub fn timeout() -> Self {
         let text = "The operation did not complete within the time given by the client.";

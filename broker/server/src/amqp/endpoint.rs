@@ -17,10 +17,10 @@ use peeklock_protocol::sasl::SaslCode;
 use peeklock_protocol::value::Symbol;
 use tracing::{debug, info};
 
-use super::link::Link;
+use super::link::{Link, RequestLink, ResponseLink};
 use super::request::PendingRequest;
 use crate::auth::{self, Action, Authority, Claims, Resource};
-use crate::clock;
+use crate::clock::{Clock, ClockChanges};
 use crate::mailbox::Letter;
 
 /// Bytes of messages sent by the peer and not yet on disk above which its socket is not read. The
@@ -33,6 +33,8 @@ const CLAIMS_SLACK: Duration = Duration::from_millis(1);
 /// What all connections of a broker share.
 pub(crate) struct EndpointSettings {
     pub(crate) engine: Arc<Config>,
+    /// What everything with a [`Timestamp`] goes by.
+    pub(crate) clock: Clock,
     pub(crate) authority: Arc<Authority>,
     /// A connection that has been granted nothing by then is closed (the service: about 20 s).
     pub(crate) authorize_within: Duration,
@@ -47,6 +49,8 @@ pub(crate) struct Endpoint {
     pub(super) links: HashMap<LinkId, Link>,
     pub(super) requests: HashMap<(LinkId, DeliveryId), PendingRequest>,
     pub(super) commands: Vec<Command>,
+    /// Requests that are answered when the driver has caught up, and not passed to it yet.
+    pub(super) catch_ups: Vec<Origin>,
     /// Links with credit that the session window or the output does not let through.
     pub(super) blocked: BTreeSet<LinkId>,
     pub(super) pending_bytes: usize,
@@ -73,6 +77,7 @@ impl Endpoint {
             links: HashMap::new(),
             requests: HashMap::new(),
             commands: Vec::new(),
+            catch_ups: Vec::new(),
             blocked: BTreeSet::new(),
             pending_bytes: 0,
             scratch: BytesMut::new(),
@@ -87,6 +92,19 @@ impl Endpoint {
 
     pub(crate) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Tells when [`Endpoint::clock_changed`] must be called.
+    pub(crate) fn clock_changes(&self) -> ClockChanges {
+        self.settings.clock.changes()
+    }
+
+    /// Somebody has steered the clock: tokens end sooner or later than it seemed.
+    pub(crate) fn clock_changed(&mut self, now: Instant) {
+        // How long a peer may go without rights is a matter of real time.
+        if !self.claims.is_empty() {
+            self.claims_changed(now);
+        }
     }
 
     pub(crate) fn wants_input(&self) -> bool {
@@ -136,6 +154,7 @@ impl Endpoint {
             Letter::Effect(EffectKind::ReceiverClosed { receiver, error }) => {
                 self.receiver_closed(receiver, &error);
             }
+            Letter::CaughtUp { to } => self.caught_up(to),
             // Reads are the driver's business; it sends none to a connection.
             Letter::Effect(EffectKind::Read { .. }) => {}
             Letter::StoreLost => {
@@ -169,6 +188,11 @@ impl Endpoint {
 
     pub(crate) fn take_commands(&mut self) -> Vec<Command> {
         std::mem::take(&mut self.commands)
+    }
+
+    /// What to ask the driver behind the commands: [`crate::driver::Input::CatchUp`] for each.
+    pub(crate) fn take_catch_ups(&mut self) -> Vec<Origin> {
+        std::mem::take(&mut self.catch_ups)
     }
 
     /// The broker stops: the peer is told to come back later.
@@ -300,7 +324,7 @@ impl Endpoint {
 
     /// Cuts links whose token has run out, and connections that never showed one.
     fn check_claims(&mut self, now: Instant) {
-        let wall = clock::now();
+        let wall = self.settings.clock.now();
         if self.claims.is_empty() && self.authorize_by <= now {
             info!("the peer proved no right in time, its connection is closed");
             let text = "The connection was not authorized within the allowed time.";
@@ -324,8 +348,10 @@ impl Endpoint {
             self.authorize_by = now + self.settings.authorize_within;
         }
         let next = self.claims.next_expiry();
-        let expiry = next.map(|expiry| now + clock::until(expiry) + CLAIMS_SLACK);
-        // Rights that came with PLAIN never expire: then there is nothing to wake up for.
+        let wait = next.and_then(|expiry| self.settings.clock.until(expiry));
+        let expiry = wait.map(|wait| now + wait + CLAIMS_SLACK);
+        // Rights that came with PLAIN never expire, and none does while the clock is frozen: then there
+        // is nothing to wake up for.
         self.claims_due = expiry.or_else(|| self.claims.is_empty().then_some(self.authorize_by));
     }
 
@@ -335,10 +361,10 @@ impl Endpoint {
         match link {
             Link::Incoming(link) => allowed(Action::Send, (&link.path).into()),
             Link::Outgoing(link) => allowed(Action::Listen, (&link.path).into()),
-            Link::Requests(_) | Link::Responses(_) => link.path().is_none_or(|path| {
-                let node = Resource::Management(path);
-                allowed(Action::Send, node) || allowed(Action::Listen, node)
-            }),
+            Link::Requests(RequestLink { node, .. })
+            | Link::Responses(ResponseLink { node, .. }) => node
+                .resource()
+                .is_none_or(|node| allowed(Action::Send, node) || allowed(Action::Listen, node)),
         }
     }
 

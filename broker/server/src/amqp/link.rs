@@ -7,6 +7,8 @@ use peeklock_core::{EntityId, EntityPath, ReceiverId};
 use peeklock_protocol::connection::SessionId;
 use peeklock_protocol::delivery::DeliveryId;
 
+use crate::auth::Resource;
+
 /// A link, named as seen from the broker.
 #[derive(Debug)]
 pub(super) enum Link {
@@ -21,7 +23,7 @@ pub(super) enum Link {
 }
 
 impl Link {
-    /// The entity a link needs a right for; none for `$cbs`.
+    /// The entity a link is about; none for `$cbs` and the node of the namespace.
     pub(super) fn path(&self) -> Option<&EntityPath> {
         match self {
             Self::Incoming(link) => Some(&link.path),
@@ -86,13 +88,24 @@ pub(super) struct OutgoingLink {
 pub(super) enum Node {
     Cbs,
     Management(EntityPath),
+    /// `$management` of the namespace, for what belongs to no entity.
+    Namespace,
 }
 
 impl Node {
     pub(super) fn path(&self) -> Option<&EntityPath> {
         match self {
-            Self::Cbs => None,
+            Self::Cbs | Self::Namespace => None,
             Self::Management(path) => Some(path),
+        }
+    }
+
+    /// What some right is needed for; `$cbs` is open to everybody.
+    pub(super) fn resource(&self) -> Option<Resource<'_>> {
+        match self {
+            Self::Cbs => None,
+            Self::Management(path) => Some(Resource::Management(path)),
+            Self::Namespace => Some(Resource::Namespace),
         }
     }
 }
@@ -101,7 +114,7 @@ impl Node {
 pub(super) struct RequestLink {
     pub(super) node: Node,
     pub(super) session: SessionId,
-    /// None for `$cbs`, and until the core has answered the attach.
+    /// None for nodes that are no entity's, and until the core has answered the attach.
     pub(super) entity: Option<EntityId>,
 }
 

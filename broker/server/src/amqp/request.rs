@@ -17,10 +17,9 @@ use tracing::{debug, warn};
 use super::attach::REQUEST_CREDIT;
 use super::cbs;
 use super::encode;
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, EndpointSettings};
 use super::link::{Link, Node};
-use super::management::{self, Answer};
-use crate::clock;
+use super::management::{self, Answer, NamespaceAnswer};
 
 /// Responses that may wait for credit on one link; a peer that asks and never reads loses it.
 const BACKLOG_MAX: usize = 100;
@@ -28,15 +27,36 @@ const BACKLOG_MAX: usize = 100;
 /// The same in bytes, since one peek can fill a megabyte.
 const BACKLOG_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// A management request that the core has not answered yet.
+/// What a management request waits for.
+#[derive(Debug)]
+enum Awaited {
+    /// The core's reply, of which the response is made.
+    Reply {
+        pending: management::Pending,
+        /// When the client stops waiting, if it said so.
+        due: Option<Instant>,
+    },
+    /// That the driver has done all that is due; then this is the response.
+    CatchUp(Message),
+}
+
+/// A management request that is not answered yet.
 #[derive(Debug)]
 pub(super) struct PendingRequest {
     node: Node,
     session: SessionId,
     reply_to: Option<String>,
-    pending: management::Pending,
-    /// When the client stops waiting, if it said so.
-    due: Option<Instant>,
+    awaited: Awaited,
+}
+
+impl Awaited {
+    /// A catch-up is waited for however long: no time-out of the client's undoes the step.
+    fn due(&self) -> Option<Instant> {
+        match self {
+            Self::Reply { due, .. } => *due,
+            Self::CatchUp(_) => None,
+        }
+    }
 }
 
 impl Endpoint {
@@ -59,8 +79,8 @@ impl Endpoint {
         let reply_to = properties.and_then(|all| all.reply_to.as_ref()).map(ToString::to_string);
         match &node {
             Node::Cbs => {
-                let authority = &self.settings.authority;
-                let response = cbs::answer(&request, authority, clock::now(), &mut self.claims);
+                let EndpointSettings { authority, clock, .. } = &*self.settings;
+                let response = cbs::answer(&request, authority, clock.now(), &mut self.claims);
                 self.claims_changed(now);
                 self.respond(&node, session, reply_to.as_deref(), &response);
             }
@@ -71,7 +91,7 @@ impl Endpoint {
                     entity,
                     path,
                     claims: &self.claims,
-                    now: clock::now(),
+                    now: self.settings.clock.now(),
                     host: &self.host,
                 };
                 match management::handle(&request, &context) {
@@ -81,9 +101,28 @@ impl Endpoint {
                     Answer::Ask { command, pending } => {
                         let due = pending.timeout().and_then(|timeout| now.checked_add(timeout));
                         self.requests_due = [self.requests_due, due].into_iter().flatten().min();
-                        let waiting = PendingRequest { node, session, reply_to, pending, due };
+                        let awaited = Awaited::Reply { pending, due };
+                        let waiting = PendingRequest { node, session, reply_to, awaited };
                         self.requests.insert((id, delivery.id), waiting);
                         self.commands.push(command);
+                    }
+                }
+            }
+            Node::Namespace => {
+                let context = management::NamespaceContext {
+                    claims: &self.claims,
+                    clock: &self.settings.clock,
+                    host: &self.host,
+                };
+                match management::handle_namespace(&request, &context) {
+                    NamespaceAnswer::Now(response) => {
+                        self.respond(&node, session, reply_to.as_deref(), &response);
+                    }
+                    NamespaceAnswer::CaughtUp(response) => {
+                        let awaited = Awaited::CatchUp(response);
+                        let waiting = PendingRequest { node, session, reply_to, awaited };
+                        self.requests.insert((id, delivery.id), waiting);
+                        self.catch_ups.push(self.origin(id, delivery.id));
                     }
                 }
             }
@@ -146,18 +185,32 @@ impl Endpoint {
         result: Result<Reply, Error>,
     ) {
         let Some(waiting) = self.requests.remove(&(id, delivery)) else { return };
-        let PendingRequest { node, session, reply_to, pending, .. } = waiting;
+        let PendingRequest { node, session, reply_to, awaited } = waiting;
+        let Awaited::Reply { pending, .. } = awaited else { return };
         let response = pending.response(result, &self.host, encode::browsed);
+        self.respond(&node, session, reply_to.as_deref(), &response);
+        self.top_up_requests(id);
+    }
+
+    /// The driver has done what was due when this was asked.
+    pub(super) fn caught_up(&mut self, to: Origin) {
+        let (id, delivery) = (LinkId::from_u64(to.link), SerialNumber(to.delivery));
+        // The link may have gone meanwhile.
+        let Some(waiting) = self.requests.remove(&(id, delivery)) else { return };
+        let PendingRequest { node, session, reply_to, awaited } = waiting;
+        let Awaited::CatchUp(response) = awaited else { return };
         self.respond(&node, session, reply_to.as_deref(), &response);
         self.top_up_requests(id);
     }
 
     /// Tells clients whose time is over, before they find out by themselves.
     pub(super) fn give_up_requests(&mut self, now: Instant) {
-        let over = |request: &mut PendingRequest| request.due.is_some_and(|due| due <= now);
+        let due = |request: &PendingRequest| request.awaited.due();
+        let over = |request: &mut PendingRequest| due(request).is_some_and(|due| due <= now);
         let given_up: Vec<_> = self.requests.extract_if(|_, request| over(request)).collect();
-        self.requests_due = self.requests.values().filter_map(|request| request.due).min();
-        for ((id, _), PendingRequest { node, session, reply_to, pending, .. }) in given_up {
+        self.requests_due = self.requests.values().filter_map(due).min();
+        for ((id, _), PendingRequest { node, session, reply_to, awaited }) in given_up {
+            let Awaited::Reply { pending, .. } = awaited else { continue };
             let response = pending.timed_out(&self.host);
             self.respond(&node, session, reply_to.as_deref(), &response);
             self.top_up_requests(id);

@@ -82,6 +82,8 @@ pub enum Resource<'a> {
     /// The management node of one. Several SDKs ask for a token for just `{entity}/$management`, which
     /// is good for this node and not for the entity's messages.
     Management(&'a EntityPath),
+    /// The management node of the namespace itself.
+    Namespace,
 }
 
 impl<'a> From<&'a EntityPath> for Resource<'a> {
@@ -90,20 +92,12 @@ impl<'a> From<&'a EntityPath> for Resource<'a> {
     }
 }
 
-impl Resource<'_> {
-    /// The entity it is, or belongs to.
-    pub fn entity(&self) -> &EntityPath {
-        match self {
-            Resource::Entity(path) | Resource::Management(path) => path,
-        }
-    }
-}
-
 impl fmt::Display for Resource<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Resource::Entity(path) => write!(f, "{path}"),
             Resource::Management(path) => write!(f, "{path}/$management"),
+            Resource::Namespace => f.write_str("$management"),
         }
     }
 }

@@ -83,6 +83,14 @@ pub(super) fn build(raw: RawSettings, queue_names: &[String]) -> Check<Settings>
                 .to_owned(),
         );
     }
+    let virtual_time = raw.virtual_time.is_some_and(Spanned::into_inner);
+    if virtual_time {
+        warnings.push(
+            "virtual time is on: whoever has the right Manage can stop the clock and move it forward, \
+             and with it locks and tokens; this is for tests, never for production"
+                .to_owned(),
+        );
+    }
     let hosts = hosts(raw.hosts)?;
     let storage = StorageSettings {
         free_space_reserve: size(
@@ -96,6 +104,7 @@ pub(super) fn build(raw: RawSettings, queue_names: &[String]) -> Check<Settings>
     Ok(Settings {
         dev,
         ephemeral: raw.ephemeral.is_some_and(Spanned::into_inner),
+        virtual_time,
         data_dir: data_dir(raw.data)?,
         storage,
         core: core(raw.storage.cache)?,

@@ -10,8 +10,19 @@ use super::raw::RawSettings;
 const PREFIX: &str = "PEEKLOCK_";
 
 /// Top-level keys that a variable may begin with.
-const KEYS: [&str; 10] =
-    ["data", "ephemeral", "dev", "listen", "hosts", "queue", "rule", "limits", "storage", "log"];
+const KEYS: [&str; 11] = [
+    "data",
+    "ephemeral",
+    "virtual_time",
+    "dev",
+    "listen",
+    "hosts",
+    "queue",
+    "rule",
+    "limits",
+    "storage",
+    "log",
+];
 
 /// The variables that concern us.
 #[derive(Debug, Default)]

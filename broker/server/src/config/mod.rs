@@ -50,6 +50,8 @@ pub struct Overrides {
     pub dev: bool,
     /// Keep messages in memory only.
     pub ephemeral: bool,
+    /// Let clients steer the clock.
+    pub virtual_time: bool,
     /// Start although the store is damaged.
     pub accept_data_loss: bool,
     /// The level of the log.
@@ -171,6 +173,10 @@ fn from_options(overrides: &Overrides, origins: &mut BTreeMap<String, String>) -
     } else if overrides.data.is_some() {
         // A directory named on the command line is meant, whatever the file says.
         raw.ephemeral = Some(given(false));
+    }
+    if overrides.virtual_time {
+        origin("virtual_time", "--virtual-time");
+        raw.virtual_time = Some(given(true));
     }
     if overrides.accept_data_loss {
         origin("storage.accept_data_loss", "--accept-data-loss");

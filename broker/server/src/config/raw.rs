@@ -17,6 +17,7 @@ pub(super) type Given<T> = Option<Spanned<T>>;
 pub(super) struct RawSettings {
     pub data: Given<String>,
     pub ephemeral: Given<bool>,
+    pub virtual_time: Given<bool>,
     pub dev: Given<bool>,
     pub listen: Option<Vec<Spanned<String>>>,
     pub hosts: Option<Vec<Spanned<String>>>,
@@ -97,7 +98,7 @@ macro_rules! overlay {
 impl RawSettings {
     /// Overlays a later source: what it says wins, what it leaves out stays.
     pub(super) fn overlay(&mut self, over: Self) {
-        overlay!(self, over; data, ephemeral, dev, listen, hosts, queue, rule);
+        overlay!(self, over; data, ephemeral, virtual_time, dev, listen, hosts, queue, rule);
         overlay!(self.limits, over.limits; connections, sessions_per_connection, links_per_connection,
             max_frame_size, idle_timeout, handshake_timeout, authorization_timeout, stop_timeout);
         overlay!(self.storage, over.storage; cache, free_space_reserve, accept_data_loss);

@@ -18,6 +18,8 @@ pub struct Settings {
     pub dev: bool,
     /// Messages are kept in memory only and are gone with the process: for tests.
     pub ephemeral: bool,
+    /// The clock can be steered by whoever has the right Manage: for tests.
+    pub virtual_time: bool,
     /// Where the store is, unless `ephemeral`.
     pub data_dir: PathBuf,
     /// How carefully rows are kept.

@@ -94,9 +94,24 @@ fn the_example_file_is_valid_and_says_the_defaults() {
 fn nothing_configured_is_safe() {
     let settings = load(&Overrides::default(), []).unwrap();
     assert!(settings.listeners.iter().all(ListenAddress::is_loopback));
-    assert!(!settings.dev && !settings.ephemeral);
+    assert!(!settings.dev && !settings.ephemeral && !settings.virtual_time);
     assert!(settings.queues.is_empty());
     assert_eq!(settings.warnings.len(), 1, "{:?}", settings.warnings);
+}
+
+#[test]
+fn virtual_time_is_asked_for_and_warned_of() {
+    let option = || Overrides { virtual_time: true, dev: true, ..Overrides::default() };
+    let by_option = load_text("virtual_time = false", &[], option());
+    let variable = [("PEEKLOCK_VIRTUAL_TIME", "true"), ("PEEKLOCK_DEV", "true")];
+    let by_variable = load_text("", &variable, Overrides::default());
+    let by_file = from_file("virtual_time = true\ndev = true");
+    for settings in [by_option, by_variable, by_file] {
+        let settings = settings.unwrap();
+        assert!(settings.virtual_time);
+        let [warning] = &settings.warnings[..] else { panic!("{:?}", settings.warnings) };
+        assert!(warning.starts_with("virtual time is on"), "{warning}");
+    }
 }
 
 #[test]

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use peeklock_core::{
     BrokerSettings, EntityId, EntityPath, IncomingMessage, QueueSettings, ReceiveMode, ReceiverId,
-    Reply, SeededIds, SequenceNumber,
+    Reply, SeededIds, SequenceNumber, Span,
 };
 use peeklock_protocol::message::Message;
 use peeklock_storage::fault::{FaultStore, Faults};
 use peeklock_storage::{MemStore, Table};
 
 use super::*;
+use crate::clock::Step;
 
 /// What every fault is set to that is to happen.
 const ALWAYS: u32 = 10_000;
@@ -32,7 +33,7 @@ fn open_with(broker: BrokerSettings, queue: QueueSettings) -> OpenShard {
         let rows = store.scan(Table::State, &Broker::load_range(), usize::MAX, usize::MAX)?;
         let mut core = Broker::load(broker, Box::new(SeededIds::new(1)), rows)?;
         let command = Command::EnsureQueue { origin: None, path: path(), settings: queue };
-        core.handle(clock::now(), command);
+        core.handle(Clock::real().now(), command);
         Ok(core)
     })
 }
@@ -129,7 +130,7 @@ impl Peer {
 /// A store that syncs when told, with the queue in it.
 async fn manual() -> (Arc<MemStore>, ShardHandle, Peer, EntityId) {
     let store = Arc::new(MemStore::manual());
-    let shard = start(Arc::clone(&store) as Arc<dyn Store>, open()).unwrap();
+    let shard = start(Arc::clone(&store) as Arc<dyn Store>, Clock::real(), open()).unwrap();
     let mut peer = Peer::join(&shard, 1).await;
     let entity = peer.entity().await;
     store.sync_all();
@@ -188,7 +189,7 @@ async fn after_a_failed_write_nothing_is_answered_and_what_is_durable_is_there()
     let refused = Faults { refused: ALWAYS, ..Faults::NONE };
     for (faults, found) in [(lost, 1), (kept, 2), (refused, 1)] {
         let store = Arc::new(FaultStore::new(MemStore::new(), 1, Faults::NONE));
-        let shard = start(Arc::clone(&store) as Arc<dyn Store>, open()).unwrap();
+        let shard = start(Arc::clone(&store) as Arc<dyn Store>, Clock::real(), open()).unwrap();
         let mut peer = Peer::join(&shard, 1).await;
         let mut other = Peer::join(&shard, 2).await;
         let entity = peer.entity().await;
@@ -219,7 +220,7 @@ async fn while_the_store_cannot_be_reopened_peers_are_turned_away_and_a_stop_is_
         anyhow::ensure!(!is_broken.load(Ordering::Relaxed), "the disk is gone");
         works(store)
     });
-    let shard = start(Arc::clone(&store) as Arc<dyn Store>, open).unwrap();
+    let shard = start(Arc::clone(&store) as Arc<dyn Store>, Clock::real(), open).unwrap();
     let mut peer = Peer::join(&shard, 1).await;
     let entity = peer.entity().await;
     broken.store(true, Ordering::Relaxed);
@@ -238,7 +239,7 @@ async fn while_the_store_cannot_be_reopened_peers_are_turned_away_and_a_stop_is_
 #[tokio::test]
 async fn on_a_full_disk_sends_are_refused_and_settlements_go_on() {
     let store = Arc::new(FaultStore::new(MemStore::new(), 1, Faults::NONE));
-    let shard = start(Arc::clone(&store) as Arc<dyn Store>, open()).unwrap();
+    let shard = start(Arc::clone(&store) as Arc<dyn Store>, Clock::real(), open()).unwrap();
     let mut peer = Peer::join(&shard, 1).await;
     let entity = peer.entity().await;
     store.set_faults(Faults { disk_full: ALWAYS, ..Faults::NONE });
@@ -298,7 +299,7 @@ async fn the_store_is_never_asked_for_more_than_its_queue_holds() {
 #[tokio::test]
 async fn what_a_connection_has_not_looked_at_goes_to_the_next() {
     let store = Arc::new(MemStore::new());
-    let shard = start(store, open()).unwrap();
+    let shard = start(store, Clock::real(), open()).unwrap();
     let mut peer = Peer::join(&shard, 1).await;
     let entity = peer.entity().await;
     let mut gone = Peer::join(&shard, 2).await;
@@ -318,13 +319,10 @@ async fn what_a_connection_has_not_looked_at_goes_to_the_next() {
     }
 }
 
-#[tokio::test]
-async fn locks_that_end_together_all_end_though_a_turn_ends_one() {
-    let store = Arc::new(MemStore::new());
-    let broker = BrokerSettings { expiries_max: 1, ..BrokerSettings::default() };
-    let lock_duration = QueueSettings::LOCK_DURATION_MIN;
-    let queue = QueueSettings { lock_duration, ..QueueSettings::default() };
-    let shard = start(store, open_with(broker, queue)).unwrap();
+/// A receiver of five messages that it has locked and holds, and how long its locks last.
+async fn with_five_locked(clock: &Clock, broker: BrokerSettings) -> (Peer, Span) {
+    let queue = QueueSettings::default();
+    let shard = start(Arc::new(MemStore::new()), clock.clone(), open_with(broker, queue)).unwrap();
     let mut peer = Peer::join(&shard, 1).await;
     let entity = peer.entity().await;
     peer.ask((1..6).map(|delivery| peer.send(delivery, entity, b"a")).collect()).await;
@@ -332,9 +330,48 @@ async fn locks_that_end_together_all_end_though_a_turn_ends_one() {
         assert!(matches!(peer.reply(delivery).await, Ok(Reply::Accepted)));
     }
     peer.receive(10).await;
-    for expected in [0, 1] {
-        for _ in 0..5 {
-            assert_eq!(peer.delivery().await.attempts, expected);
-        }
+    for _ in 0..5 {
+        assert_eq!(peer.delivery().await.attempts, 0);
     }
+    (peer, queue.lock_duration)
+}
+
+#[tokio::test]
+async fn a_driver_that_sleeps_wakes_up_when_a_running_clock_is_moved() {
+    let clock = Clock::steerable();
+    let (mut peer, lock_duration) = with_five_locked(&clock, BrokerSettings::default()).await;
+    let_work().await;
+    clock.steer(Step::Advance(lock_duration)).unwrap();
+    for _ in 0..5 {
+        assert_eq!(peer.delivery().await.attempts, 1);
+    }
+}
+
+#[tokio::test]
+async fn nothing_ends_while_the_clock_is_frozen_before_its_end() {
+    let clock = Clock::steerable();
+    clock.steer(Step::Freeze { at: None }).unwrap();
+    let (mut peer, lock_duration) = with_five_locked(&clock, BrokerSettings::default()).await;
+    clock.steer(Step::Advance(Span(lock_duration.0 - 1))).unwrap();
+    peer.shard.send(Input::CatchUp { to: peer.origin(7) }).await.unwrap();
+    assert!(matches!(peer.next().await, Letter::CaughtUp { to } if to.delivery == 7));
+    clock.steer(Step::Advance(Span(1))).unwrap();
+    for _ in 0..5 {
+        assert_eq!(peer.delivery().await.attempts, 1);
+    }
+}
+
+#[tokio::test]
+async fn locks_that_end_together_have_all_ended_when_the_driver_has_caught_up() {
+    let clock = Clock::steerable();
+    clock.steer(Step::Freeze { at: None }).unwrap();
+    // A turn ends one lock.
+    let broker = BrokerSettings { expiries_max: 1, ..BrokerSettings::default() };
+    let (mut peer, lock_duration) = with_five_locked(&clock, broker).await;
+    clock.steer(Step::Advance(lock_duration)).unwrap();
+    peer.shard.send(Input::CatchUp { to: peer.origin(7) }).await.unwrap();
+    for _ in 0..5 {
+        assert_eq!(peer.delivery().await.attempts, 1);
+    }
+    assert!(matches!(peer.next().await, Letter::CaughtUp { to } if to.delivery == 7));
 }

@@ -100,6 +100,7 @@ struct Task {
 
 impl Task {
     async fn serve(&mut self) -> Result<(), End> {
+        let mut clock_changes = self.endpoint.clock_changes();
         let alarm = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(alarm);
         let mut armed: Option<Instant> = None;
@@ -128,6 +129,7 @@ impl Task {
                 ready = writer.writable(), if blocked => ready?,
                 () = self.mailbox.arrived() => {}
                 () = &mut alarm, if armed.is_some() => armed = None,
+                () = clock_changes.changed() => self.endpoint.clock_changed(Instant::now()),
                 _ = self.stop.wait_for(|stop| *stop), if cut_at.is_none() => {
                     cut_at = Some(Instant::now() + LINGER);
                     self.endpoint.stop();
@@ -209,6 +211,9 @@ impl Task {
         let commands = self.endpoint.take_commands();
         if !commands.is_empty() {
             self.shard.send(Input::Commands(commands)).await?;
+        }
+        for to in self.endpoint.take_catch_ups() {
+            self.shard.send(Input::CatchUp { to }).await?;
         }
         Ok(())
     }

@@ -25,6 +25,7 @@ struct World {
     client: Connection,
     endpoint: Endpoint,
     core: Broker,
+    clock: Clock,
     now: Instant,
     /// What the client was told and the test has not looked at.
     events: Vec<Event>,
@@ -46,18 +47,25 @@ impl World {
     fn with(sasl: ClientSasl, engine: Config, queue: QueueSettings) -> Self {
         let authority = Arc::new(Authority::new(Vec::new(), None, true));
         let engine = Arc::new(engine);
-        let settings = EndpointSettings { engine, authority, authorize_within: AUTHORIZE_WITHIN };
+        let clock = Clock::steerable();
+        let settings = EndpointSettings {
+            engine,
+            clock: clock.clone(),
+            authority,
+            authorize_within: AUTHORIZE_WITHIN,
+        };
         let endpoint = Endpoint::new(1, Arc::new(settings), false);
         let now = Instant::now();
         let mut core = Broker::new(BrokerSettings::default(), Box::new(SeededIds::new(1)));
         let path = EntityPath::for_new_entity("orders").unwrap();
         let command = Command::EnsureQueue { origin: None, path, settings: queue };
-        core.handle(clock::now(), command);
+        core.handle(clock.now(), command);
         let open = ClientOpen { sasl, ..ClientOpen::default() };
         let mut world = Self {
             client: Connection::client(Arc::new(Config::default()), now, open),
             endpoint,
             core,
+            clock,
             now,
             events: Vec::new(),
             to_broker: BytesMut::new(),
@@ -87,7 +95,7 @@ impl World {
     /// What the core makes of the commands so far, not yet given to the endpoint.
     fn answers(&mut self) -> Vec<Letter> {
         for command in self.endpoint.take_commands() {
-            self.core.handle(clock::now(), command);
+            self.core.handle(self.clock.now(), command);
         }
         let effects = self.core.take_turn().effects;
         effects.into_iter().map(|effect| Letter::Effect(effect.kind)).collect()

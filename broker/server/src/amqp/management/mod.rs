@@ -1,8 +1,10 @@
-//! `$management` of an entity: requests in, a command for the core or an answer at once.
+//! `$management` of an entity: requests in, a command for the core or an answer at once. And
+//! `$management` of the namespace, for operations that belong to no entity.
 //!
 //! `OPERATIONS` lists what there is and which right each operation needs. What is not listed is not
 //! implemented, and nothing is done before the right was checked.
 
+mod clock;
 mod peek_message;
 mod renew_lock;
 mod request;
@@ -23,10 +25,12 @@ use peeklock_core::time::Timestamp;
 use peeklock_protocol::message::{Message, Properties};
 use tracing::warn;
 
+use self::clock::Done;
 use self::request::Request;
 use super::cbs::reply_properties;
 use super::condition::Refusal;
 use crate::auth::{Action, Claims, Resource, authorize};
+use crate::clock::Clock;
 
 /// Who asks, about what.
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +124,60 @@ fn prepare(
     authorize(context.claims, operation.right, resource, context.now)
         .map_err(|denied| Refusal::denied(&denied))?;
     Ok((operation, (operation.command)(request, context)?))
+}
+
+/// Who asks the node of the namespace.
+#[derive(Clone, Copy, Debug)]
+pub struct NamespaceContext<'a> {
+    /// What the peer may do.
+    pub claims: &'a Claims,
+    /// What the broker goes by.
+    pub clock: &'a Clock,
+    /// What the peer calls the broker.
+    pub host: &'a str,
+}
+
+/// What comes of a request to the node of the namespace.
+#[derive(Debug)]
+pub enum NamespaceAnswer {
+    /// The response.
+    Now(Message),
+    /// The response, once the driver has done all that is due.
+    CaughtUp(Message),
+}
+
+/// Reads a request to the node of the namespace and carries it out. All its operations need the right
+/// to manage.
+pub fn handle_namespace(message: &Message, context: &NamespaceContext<'_>) -> NamespaceAnswer {
+    let request = Request::new(message);
+    let properties = reply_properties(message);
+    let done = prepare_namespace(request, context)
+        .and_then(|operation| clock::carry_out(operation, request, context.clock));
+    match done {
+        Ok(Done { body, steered }) => {
+            let response = response::ok(properties, 200, "OK", body);
+            if steered {
+                NamespaceAnswer::CaughtUp(response)
+            } else {
+                NamespaceAnswer::Now(response)
+            }
+        }
+        Err(refusal) => NamespaceAnswer::Now(response::refused(properties, &refusal, context.host)),
+    }
+}
+
+fn prepare_namespace(
+    request: Request<'_>,
+    context: &NamespaceContext<'_>,
+) -> Result<clock::Operation, Refusal> {
+    let name = request.operation()?;
+    let operation = clock::OPERATIONS
+        .iter()
+        .find(|operation| operation.name.eq_ignore_ascii_case(name))
+        .ok_or_else(|| Refusal::not_implemented("The operation is not supported."))?;
+    authorize(context.claims, Action::Manage, Resource::Namespace, context.clock.now())
+        .map_err(|denied| Refusal::denied(&denied))?;
+    Ok(*operation)
 }
 
 impl Pending {

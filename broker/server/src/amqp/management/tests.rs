@@ -3,6 +3,7 @@ use peeklock_core::id::{LockToken, SequenceNumber};
 use peeklock_protocol::message::{Body, MessageId};
 use peeklock_protocol::value::{Array, Map, Str, Symbol, Value};
 
+use super::clock::OPERATIONS as CLOCK_OPERATIONS;
 use super::*;
 use crate::auth::{AccessRule, Authority, Claims, Rights, Secret, sasl};
 
@@ -355,4 +356,105 @@ fn a_reply_to_another_question_is_our_fault() {
     let (_, pending) = asked("com.microsoft:peek-message", Map::new());
     let response = pending.response(Ok(Reply::Accepted), "broker", |_| panic!());
     check_response(&response, 500, Some("amqp:internal-error"));
+}
+
+/// What the node of the namespace says to a request, and whether the driver has to catch up first.
+fn told(message: &Message, rights: Rights, clock: &Clock) -> (Message, bool) {
+    let mut claims = Claims::default();
+    if rights != NONE {
+        let rule = AccessRule::new("r".into(), Secret::new("k"), None, rights, None);
+        let authority = Authority::new(vec![rule], None, false);
+        claims.grant_connection(sasl(&authority, "PLAIN", Some(b"\0r\0k")).unwrap().unwrap());
+    }
+    let context = NamespaceContext { claims: &claims, clock, host: "broker" };
+    match handle_namespace(&Message::decode(&message.to_bytes()).unwrap(), &context) {
+        NamespaceAnswer::Now(response) => (response, false),
+        NamespaceAnswer::CaughtUp(response) => (response, true),
+    }
+}
+
+fn sound_step(operation: &str) -> Message {
+    request(operation, Map::new().with("milliseconds", 1_i32))
+}
+
+#[test]
+fn steering_the_clock_needs_the_right_to_manage_the_namespace() {
+    let clock = Clock::steerable();
+    for operation in &CLOCK_OPERATIONS {
+        let message = sound_step(operation.name);
+        for rights in [NONE, SEND, LISTEN, Rights { listen: true, ..SEND }] {
+            let (response, _) = told(&message, rights, &clock);
+            check_response(&response, 401, Some("amqp:unauthorized-access"));
+        }
+        let entity_rights = claims(Rights::MANAGE, "orders");
+        let context = NamespaceContext { claims: &entity_rights, clock: &clock, host: "broker" };
+        let NamespaceAnswer::Now(response) = handle_namespace(&message, &context) else {
+            panic!("{} with rights on an entity", operation.name);
+        };
+        check_response(&response, 401, Some("amqp:unauthorized-access"));
+        let (response, steered) = told(&message, Rights::MANAGE, &clock);
+        check_response(&response, 200, None);
+        assert_eq!(steered, operation.name != "io.peeklock:read-clock");
+    }
+}
+
+#[test]
+fn a_real_clock_is_not_for_clients() {
+    for operation in &CLOCK_OPERATIONS {
+        let (response, _) = told(&sound_step(operation.name), Rights::MANAGE, &Clock::real());
+        check_response(&response, 400, Some("amqp:not-allowed"));
+    }
+}
+
+#[test]
+fn what_belongs_to_an_entity_is_not_done_by_the_namespace_nor_the_other_way_round() {
+    let message = request("com.microsoft:renew-lock", tokens(1));
+    let (response, _) = told(&message, Rights::MANAGE, &Clock::steerable());
+    check_response(&response, 501, Some("amqp:not-implemented"));
+    for operation in &CLOCK_OPERATIONS {
+        check_refused(operation.name, Map::new(), 501, "amqp:not-implemented");
+    }
+}
+
+#[test]
+fn the_clock_is_steered_in_the_types_of_any_client() {
+    #[track_caller]
+    fn check(response: &Message, time: Timestamp, state: &str) {
+        check_response(response, 200, None);
+        let body = response.body.as_value().unwrap();
+        assert_eq!(body.get("time"), Some(&Value::Timestamp(time.as_amqp())));
+        assert_eq!(body.get("state"), Some(&Value::from(state)));
+    }
+    let clock = Clock::steerable();
+    let step = |operation: &str, body: Map| told(&request(operation, body), Rights::MANAGE, &clock);
+    let mut time = clock.now().plus(peeklock_core::Span(1000));
+    let at = Value::Timestamp(time.as_amqp());
+    let (response, _) = step("io.peeklock:freeze-clock", Map::new().with("time", at));
+    check(&response, time, "frozen");
+    for by in [Value::Int(5), Value::Long(5), Value::Uint(5), Value::Ulong(5), Value::Ubyte(5)] {
+        time = Timestamp(time.0 + 5);
+        let (response, _) = step("io.peeklock:advance-clock", Map::new().with("milliseconds", by));
+        check(&response, time, "frozen");
+    }
+    let (response, _) = step("IO.peeklock:Freeze-Clock", Map::new().with("time", Value::Null));
+    check(&response, time, "frozen");
+    assert_eq!(clock.now(), time);
+
+    for (operation, key, value) in [
+        ("io.peeklock:freeze-clock", "time", Value::Long(5)),
+        ("io.peeklock:freeze-clock", "time", Value::Timestamp(-1)),
+        ("io.peeklock:freeze-clock", "time", Value::Timestamp(time.as_amqp() - 1)),
+        ("io.peeklock:freeze-clock", "time", Value::Timestamp(i64::MAX)),
+        ("io.peeklock:advance-clock", "milliseconds", Value::Null),
+        ("io.peeklock:advance-clock", "milliseconds", Value::Int(-1)),
+        ("io.peeklock:advance-clock", "milliseconds", Value::Ulong(u64::MAX)),
+        ("io.peeklock:advance-clock", "milliseconds", Value::Long(i64::MAX)),
+        ("io.peeklock:advance-clock", "milliseconds", "5".into()),
+    ] {
+        let (response, _) = step(operation, Map::new().with(key, value.clone()));
+        check_response(&response, 400, Some("com.microsoft:argument-error"));
+        assert_eq!(clock.now(), time, "{value:?}");
+    }
+    let (response, _) = step("io.peeklock:resume-clock", Map::new());
+    check(&response, time, "running");
 }

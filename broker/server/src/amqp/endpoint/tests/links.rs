@@ -39,10 +39,10 @@ fn a_connection_that_is_lost_closes_its_receivers_answered_or_not() {
     world.exchange();
     world.answers();
     assert_eq!(world.receiver_count(), 2);
-    let World { mut endpoint, mut core, .. } = world;
+    let World { mut endpoint, mut core, clock, .. } = world;
     endpoint.handle_eof();
     for command in endpoint.leave() {
-        core.handle(clock::now(), command);
+        core.handle(clock.now(), command);
     }
     assert_eq!(core.queue_stats().map(|stats| stats.receiver_count).sum::<u64>(), 0);
 }

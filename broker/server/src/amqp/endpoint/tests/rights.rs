@@ -4,6 +4,7 @@ use peeklock_core::Span;
 
 use super::*;
 use crate::auth::{Grant, ResourcePath, Rights};
+use crate::clock::Step;
 
 const SEND: Rights = Rights { send: true, ..Rights::NONE };
 
@@ -14,14 +15,14 @@ fn anonymous() -> World {
 /// As a token for the whole namespace does.
 fn grant(world: &mut World, rights: Rights, valid_until: Timestamp) {
     let grant = Grant { audience: ResourcePath::default(), rights, valid_until };
-    world.endpoint.claims.grant(grant, clock::now()).unwrap();
+    world.endpoint.claims.grant(grant, world.clock.now()).unwrap();
     world.endpoint.claims_changed(world.now);
     world.endpoint.end_turn(world.now);
     world.exchange();
 }
 
-fn in_an_hour() -> Timestamp {
-    clock::now().plus(Span::from_secs(3600))
+fn in_an_hour(world: &World) -> Timestamp {
+    world.clock.now().plus(Span::from_secs(3600))
 }
 
 #[test]
@@ -59,7 +60,8 @@ fn a_connection_that_shows_no_token_is_closed_in_time() {
 #[test]
 fn one_with_a_token_stays() {
     let mut world = anonymous();
-    grant(&mut world, Rights::MANAGE, in_an_hour());
+    let end = in_an_hour(&world);
+    grant(&mut world, Rights::MANAGE, end);
     world.later(AUTHORIZE_WITHIN * 2);
     assert_eq!(world.closed(), None);
 }
@@ -67,14 +69,12 @@ fn one_with_a_token_stays() {
 #[test]
 fn a_token_that_ends_takes_its_links_with_it() {
     let mut world = anonymous();
-    let end = clock::now().plus(Span::from_secs(1));
+    let end = world.clock.now().plus(Span::from_secs(1));
     grant(&mut world, Rights::MANAGE, end);
     let (sender, receiver) = (world.sender(), world.receiver());
     let due = world.endpoint.deadline().unwrap();
     assert!(due <= world.now + Duration::from_secs(2));
-    while clock::now() < end {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    world.clock.steer(Step::Freeze { at: Some(end) }).unwrap();
     world.now = due;
     world.endpoint.end_turn(world.now);
     world.run();
@@ -101,12 +101,40 @@ fn a_token_that_ends_takes_its_links_with_it() {
     assert_eq!(world.closed().as_deref(), Some("amqp:unauthorized-access"));
 }
 
+/// The clock is moved while the connection sleeps, and the time that a peer may go without rights is
+/// none of its business.
+#[test]
+fn a_token_follows_the_clock_and_the_patience_with_a_peer_does_not() {
+    let mut world = anonymous();
+    let end = in_an_hour(&world);
+    world.clock.steer(Step::Freeze { at: None }).unwrap();
+    grant(&mut world, Rights::MANAGE, end);
+    assert_eq!(world.endpoint.claims_due, None, "no waiting brings the end of the token");
+    let sender = world.sender();
+    let mut change = |step| {
+        world.clock.steer(step).unwrap();
+        world.endpoint.clock_changed(world.now);
+        world.endpoint.end_turn(world.now);
+        world.exchange();
+        world.detached(sender)
+    };
+    assert_eq!(change(Step::Freeze { at: Some(Timestamp(end.0 - 1)) }), None);
+    assert_eq!(change(Step::Advance(Span(1))).as_deref(), Some("amqp:unauthorized-access"));
+    assert_eq!(world.endpoint.claims_due, Some(world.now + AUTHORIZE_WITHIN));
+    world.clock.steer(Step::Advance(Span::from_secs(3600))).unwrap();
+    world.endpoint.clock_changed(world.now);
+    world.later(AUTHORIZE_WITHIN / 2);
+    assert_eq!(world.closed(), None);
+}
+
 #[test]
 fn a_newer_token_with_fewer_rights_ends_what_it_does_not_cover() {
     let mut world = anonymous();
-    grant(&mut world, Rights::MANAGE, in_an_hour());
+    let end = in_an_hour(&world);
+    grant(&mut world, Rights::MANAGE, end);
     let (sender, receiver) = (world.sender(), world.receiver());
-    grant(&mut world, SEND, in_an_hour());
+    let end = in_an_hour(&world);
+    grant(&mut world, SEND, end);
     assert_eq!(world.detached(receiver).as_deref(), Some("amqp:unauthorized-access"));
     world.send(sender, &Message::data("x"), true);
     world.run();
@@ -117,12 +145,14 @@ fn a_newer_token_with_fewer_rights_ends_what_it_does_not_cover() {
 #[test]
 fn an_attach_that_waits_is_refused_when_its_right_is_gone() {
     let mut world = anonymous();
-    grant(&mut world, Rights::MANAGE, in_an_hour());
+    let end = in_an_hour(&world);
+    grant(&mut world, Rights::MANAGE, end);
     let session = world.session();
     let link = world.client.attach(session, from_node("r", "orders", "here")).unwrap();
     world.exchange();
     let letters = world.answers();
-    grant(&mut world, SEND, in_an_hour());
+    let end = in_an_hour(&world);
+    grant(&mut world, SEND, end);
     world.hand_in(letters);
     world.run();
     assert_eq!(world.detached(link).as_deref(), Some("amqp:unauthorized-access"));
