@@ -95,7 +95,7 @@ impl World {
         }
         self.model.sent(self.now, &bodies, queue);
         let origin = self.ask(Asked::Send(bodies));
-        self.handle(Command::Send { origin, entity, messages });
+        self.handle(Command::Send { origin, entity, messages, transaction: None });
     }
 
     fn demand_by_draw(&mut self, is_drain: bool) {
@@ -156,7 +156,7 @@ impl World {
         };
         let origin = Some(self.ask(asked));
         let Held { entity, token, .. } = held;
-        self.handle(Command::Settle { origin, entity, token, settlement });
+        self.handle(Command::Settle { origin, entity, token, settlement, transaction: None });
     }
 
     /// A token from before a crash must do nothing.
@@ -182,7 +182,7 @@ impl World {
         let origin = self.ask(Asked::Browse { at, from, asked_at });
         let (entity, from) = (self.entities[&at], SequenceNumber(from));
         let (count_max, bytes_max) = (20, 1 << 20);
-        self.handle(Command::Browse { origin, entity, from, count_max, bytes_max });
+        self.handle(Command::Browse { origin, entity, from, count_max, bytes_max, session: None });
     }
 
     /// Receivers that want no lock come to the last queue only: a crash may take from it what was
@@ -204,7 +204,13 @@ impl World {
         self.next_receiver += 1;
         let id = ReceiverId { connection: self.starts, link: self.next_receiver };
         let origin = self.ask(Asked::ReceiverOpened);
-        self.handle(Command::OpenReceiver { origin, receiver: id, path: path(at), mode });
+        self.handle(Command::OpenReceiver {
+            origin,
+            receiver: id,
+            path: path(at),
+            mode,
+            session: None,
+        });
         let (delivered, limit, limit_max, is_open) = (0, 0, 0, true);
         self.receivers.push(Receiver { id, at, mode, delivered, limit, limit_max, is_open });
     }
@@ -227,7 +233,9 @@ impl World {
             EffectKind::Reply { to, result } => self.reply(to, result),
             EffectKind::Deliver { receiver, delivery } => self.deliver(receiver, &delivery),
             EffectKind::Drained { .. } => self.model.seen.drained += 1,
-            EffectKind::ReceiverClosed { error, .. } => panic!("a receiver was closed: {error}"),
+            EffectKind::ReceiverClosed { error, .. } | EffectKind::EntityClosed { error, .. } => {
+                panic!("a link was closed: {error}")
+            }
             EffectKind::Read { read, request } => {
                 self.model.seen.reads += 1;
                 self.reads.push_back((read, request));

@@ -67,7 +67,10 @@ impl Bench {
         broker.handle(now, declare);
         let receiver = ReceiverId { connection: 1, link: 1 };
         let mode = ReceiveMode::PeekLock;
-        broker.handle(now, Command::OpenReceiver { origin: ORIGIN, receiver, path, mode });
+        broker.handle(
+            now,
+            Command::OpenReceiver { origin: ORIGIN, receiver, path, mode, session: None },
+        );
         broker.take_turn();
         Bench { broker, entity: EntityId(1), receiver, now: 0, given: 0 }
     }
@@ -76,7 +79,8 @@ impl Bench {
         self.now += 1;
         for _ in 0..count {
             let messages = smallvec![IncomingMessage::from_wire(wire).expect("a message")];
-            let send = Command::Send { origin: ORIGIN, entity: self.entity, messages };
+            let send =
+                Command::Send { origin: ORIGIN, entity: self.entity, messages, transaction: None };
             self.broker.handle(Timestamp(self.now), send);
         }
         drop(self.broker.take_turn());
@@ -93,6 +97,7 @@ impl Bench {
                 entity: delivery.entity,
                 token: delivery.lock.expect("a lock").token,
                 settlement: Settlement::Complete,
+                transaction: None,
             };
             self.broker.handle(Timestamp(self.now), settle);
         }

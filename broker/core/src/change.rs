@@ -15,16 +15,17 @@ use crate::time::Timestamp;
 /// One fact.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
-    /// There is a new queue, and its dead-letter subqueue.
+    /// There is a new queue, and its subqueues.
     QueueCreated {
         entity: EntityId,
         dead_letter: EntityId,
+        transfer_dead_letter: EntityId,
         path: EntityPath,
-        settings: QueueSettings,
+        settings: Box<QueueSettings>,
         at: Timestamp,
     },
-    /// A queue and its subqueue behave differently from now on.
-    SettingsChanged { entity: EntityId, settings: QueueSettings },
+    /// A queue or subqueue behaves differently from now on.
+    SettingsChanged { entity: EntityId, settings: Box<QueueSettings>, at: Timestamp },
     /// A queue holds a new message, at the end.
     Accepted { entity: EntityId, sequence: SequenceNumber, message: Arc<StoredMessage> },
     /// A receiver holds a message. Not written: a crash frees all locks.

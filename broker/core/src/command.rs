@@ -12,8 +12,12 @@ use smallvec::SmallVec;
 
 use crate::entity::path::EntityPath;
 use crate::entity::settings::QueueSettings;
-use crate::id::{EntityId, LockToken, Origin, ReadId, ReceiverId, SequenceNumber};
+use crate::id::{
+    EntityId, LockToken, MessageSessionId, Origin, ReadId, ReceiverId, SequenceNumber,
+    TransactionId,
+};
 use crate::message::IncomingMessage;
+use crate::time::{Span, Timestamp};
 
 /// What is asked, and by whom.
 #[derive(Debug)]
@@ -27,6 +31,42 @@ pub enum Command {
         path: EntityPath,
         /// What it should be like.
         settings: QueueSettings,
+    },
+    /// Creates a queue that is not there yet. Answered by
+    /// [`Reply::QueueEnsured`](crate::effect::Reply::QueueEnsured).
+    CreateQueue {
+        /// Who asked.
+        origin: Origin,
+        /// The queue's own path: no subqueue.
+        path: EntityPath,
+        /// What it should be like.
+        settings: QueueSettings,
+    },
+    /// Changes the settings of a queue. Answered by
+    /// [`Reply::QueueEnsured`](crate::effect::Reply::QueueEnsured).
+    UpdateQueue {
+        /// Who asked.
+        origin: Origin,
+        /// The queue's own path.
+        path: EntityPath,
+        /// What it should be like from now on.
+        settings: QueueSettings,
+    },
+    /// Deletes a queue, its subqueues and all they hold. Answered by
+    /// [`Reply::QueueDeleted`](crate::effect::Reply::QueueDeleted).
+    DeleteQueue {
+        /// Who asked.
+        origin: Origin,
+        /// The queue's own path.
+        path: EntityPath,
+    },
+    /// Asks what a queue is like and how it stands. Answered by
+    /// [`Reply::QueueDescribed`](crate::effect::Reply::QueueDescribed).
+    DescribeQueue {
+        /// Who asked.
+        origin: Origin,
+        /// The queue's own path.
+        path: EntityPath,
     },
     /// Asks whether and where messages may be sent.
     OpenSender {
@@ -45,6 +85,9 @@ pub enum Command {
         path: EntityPath,
         /// What becomes of a message that is delivered.
         mode: ReceiveMode,
+        /// Which message session it wants to hold. Not answered before it holds one or the time it
+        /// waits is over; [`Command::CloseReceiver`] withdraws it.
+        session: Option<SessionRequest>,
     },
     /// Asks for an entity to browse and to settle at, without receiving.
     OpenManagement {
@@ -67,6 +110,8 @@ pub enum Command {
         entity: EntityId,
         /// In their order.
         messages: SmallVec<[IncomingMessage; 1]>,
+        /// With which transaction, if with one: they are kept when it is committed.
+        transaction: Option<TransactionId>,
     },
     /// Says how many deliveries a receiver may have been given since it was opened, ever. Counting
     /// from the start means that demand and deliveries cannot cross on the way. May shrink.
@@ -93,6 +138,8 @@ pub enum Command {
         token: LockToken,
         /// What to do.
         settlement: Settlement,
+        /// With which transaction, if with one: it is done when that is committed.
+        transaction: Option<TransactionId>,
     },
     /// Ends several message locks, all or none.
     UpdateDisposition {
@@ -104,6 +151,10 @@ pub enum Command {
         tokens: Vec<LockToken>,
         /// What to do with each.
         settlement: Settlement,
+        /// The session that must be held, if the client named one.
+        session: Option<MessageSessionId>,
+        /// With which transaction, if with one: it is done when that is committed.
+        transaction: Option<TransactionId>,
     },
     /// Gives locks a full duration from now, all or none.
     RenewLocks {
@@ -126,6 +177,119 @@ pub enum Command {
         count_max: u32,
         /// How many octets at most; the first message always comes.
         bytes_max: usize,
+        /// Only messages of this session.
+        session: Option<MessageSessionId>,
+    },
+    /// Gives a session lock a full duration from now.
+    RenewSessionLock {
+        /// Who asked.
+        origin: Origin,
+        /// Where the session is.
+        entity: EntityId,
+        /// Which.
+        session: MessageSessionId,
+    },
+    /// Sets or removes the state of a session that is held.
+    SetSessionState {
+        /// Who asked.
+        origin: Origin,
+        /// Where the session is.
+        entity: EntityId,
+        /// Which.
+        session: MessageSessionId,
+        /// What to keep; nothing to remove it.
+        state: Option<Bytes>,
+    },
+    /// Asks for the state of a session that is held.
+    GetSessionState {
+        /// Who asked.
+        origin: Origin,
+        /// Where the session is.
+        entity: EntityId,
+        /// Which.
+        session: MessageSessionId,
+    },
+    /// Lists sessions in the order of their ids.
+    ListSessions {
+        /// Who asked.
+        origin: Origin,
+        /// Where.
+        entity: EntityId,
+        /// Only sessions whose state was set after this; nothing for all that have messages or a
+        /// state.
+        updated_after: Option<Timestamp>,
+        /// How many to pass over.
+        skip: u32,
+        /// How many at most.
+        count_max: u32,
+    },
+    /// Takes messages in that are not to be delivered before their time, all or none.
+    Schedule {
+        /// Who asked.
+        origin: Origin,
+        /// Where to.
+        entity: EntityId,
+        /// In their order. Each names its own time; one that is over, or none, means now.
+        messages: Vec<IncomingMessage>,
+        /// With which transaction, if with one: the numbers are given out at once.
+        transaction: Option<TransactionId>,
+    },
+    /// Removes scheduled messages, all or none.
+    CancelScheduled {
+        /// Who asked.
+        origin: Origin,
+        /// Where they are.
+        entity: EntityId,
+        /// Their numbers.
+        sequences: Vec<SequenceNumber>,
+    },
+    /// Asks for deferred messages by number, all or none.
+    ReceiveDeferred {
+        /// Who asked.
+        origin: Origin,
+        /// Where they are.
+        entity: EntityId,
+        /// Their numbers.
+        sequences: Vec<SequenceNumber>,
+        /// What becomes of them.
+        mode: ReceiveMode,
+        /// The session they are in, which must be held.
+        session: Option<MessageSessionId>,
+    },
+    /// Removes the oldest messages that nobody holds.
+    DeleteBatch {
+        /// Who asked.
+        origin: Origin,
+        /// Where.
+        entity: EntityId,
+        /// How many at most.
+        count_max: u32,
+        /// Only messages enqueued before this.
+        before: Timestamp,
+        /// Only messages of this session.
+        session: Option<MessageSessionId>,
+    },
+    /// Opens a transaction. It ends with [`Command::Discharge`], with its time, or with the link
+    /// that declared it.
+    Declare {
+        /// Who asked. The connection and link own the transaction.
+        origin: Origin,
+    },
+    /// Ends a transaction: everything asked with it happens at once, or nothing.
+    Discharge {
+        /// Who asked.
+        origin: Origin,
+        /// Which.
+        transaction: TransactionId,
+        /// Whether to give it up.
+        fail: bool,
+    },
+    /// Rolls back every transaction of a link that is gone.
+    CloseCoordinator {
+        /// The connection.
+        connection: u64,
+        /// The link that declared them.
+        link: u64,
     },
     /// The shell's answer to [`EffectKind::Read`](crate::effect::EffectKind::Read).
     ReadDone {
@@ -136,6 +300,18 @@ pub enum Command {
     },
     /// Does what is due by now.
     Tick,
+}
+
+/// Which message session a receiver wants to hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SessionRequest {
+    /// This one, at once or not at all.
+    Named(MessageSessionId),
+    /// Any that has messages and is not held.
+    NextAvailable {
+        /// How long to wait for one.
+        wait: Span,
+    },
 }
 
 /// What becomes of a message when it is delivered.

@@ -9,8 +9,13 @@ use bytes::Bytes;
 use peeklock_storage::{Batch, CommitPosition};
 
 use crate::command::ReadRequest;
+use crate::entity::path::EntityPath;
+use crate::entity::settings::QueueSettings;
 use crate::error::Error;
-use crate::id::{EntityId, LockToken, Origin, ReadId, ReceiverId, SequenceNumber};
+use crate::id::{
+    EntityId, LockToken, MessageSessionId, Origin, ReadId, ReceiverId, SequenceNumber,
+    TransactionId,
+};
 use crate::message::StoredMessage;
 use crate::time::{Span, Timestamp};
 
@@ -63,6 +68,16 @@ pub enum EffectKind {
         /// Why.
         error: Error,
     },
+    /// Links to an entity have to go, whoever holds them: this is for all connections. The broker knows
+    /// its receivers, and closes each by `ReceiverClosed`.
+    EntityClosed {
+        /// Which entity: a queue or one of its subqueues.
+        entity: EntityId,
+        /// Which links.
+        scope: ClosedLinks,
+        /// Why.
+        error: Error,
+    },
     /// Read rows, and hand them in as [`Command::ReadDone`](crate::command::Command::ReadDone).
     Read {
         /// Which read.
@@ -70,6 +85,15 @@ pub enum EffectKind {
         /// What to read.
         request: ReadRequest,
     },
+}
+
+/// Which links of an entity are meant, besides its receivers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ClosedLinks {
+    /// Those that send to it.
+    Senders,
+    /// Those, and the links to and from its management node.
+    All,
 }
 
 /// The good answers.
@@ -93,6 +117,8 @@ pub enum Reply {
         entity: EntityId,
         /// How long its locks will last.
         lock_duration: Span,
+        /// The message session it holds, if it asked for one.
+        session: Option<SessionLock>,
     },
     /// The entity is there.
     ManagementOpened {
@@ -113,6 +139,100 @@ pub enum Reply {
         /// The messages.
         messages: Vec<Browsed>,
     },
+    /// The queue is gone.
+    QueueDeleted,
+    /// What the queue is like and how it stands.
+    QueueDescribed(Box<QueueDescription>),
+    /// The session lock lasts longer.
+    SessionRenewed {
+        /// Until when.
+        until: Timestamp,
+    },
+    /// The state is kept, or removed.
+    SessionStateSet,
+    /// The state of the session, if it has one.
+    SessionState {
+        /// The octets.
+        state: Option<Bytes>,
+    },
+    /// The sessions asked for.
+    Sessions {
+        /// In their order.
+        sessions: Vec<MessageSessionId>,
+        /// How many to pass over to go on behind these.
+        skip: u32,
+    },
+    /// The messages are kept until their time.
+    Scheduled {
+        /// Their numbers, in their order.
+        sequences: Vec<SequenceNumber>,
+    },
+    /// The scheduled messages are gone.
+    ScheduledCancelled,
+    /// The deferred messages asked for, in the order of the question.
+    DeferredReceived {
+        /// The messages.
+        deliveries: Vec<Delivery>,
+    },
+    /// Messages were removed.
+    BatchDeleted {
+        /// How many.
+        count: u32,
+    },
+    /// The transaction is open.
+    Declared {
+        /// Its number.
+        transaction: TransactionId,
+    },
+    /// The transaction is over, as wished.
+    Discharged,
+    /// It will be done when the transaction is committed.
+    Enlisted,
+}
+
+/// What a queue is like and how it stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct QueueDescription {
+    /// Its path, as it was created.
+    pub path: EntityPath,
+    /// How it behaves.
+    pub settings: QueueSettings,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When its settings were last changed.
+    pub updated_at: Timestamp,
+    /// When it was last used.
+    pub accessed_at: Timestamp,
+    /// How many messages of each kind there are.
+    pub counts: Counts,
+    /// Octets it holds, with its subqueues.
+    pub bytes: u64,
+}
+
+/// Messages of a queue, by kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// To be delivered, locked, or deferred.
+    pub active: u64,
+    /// Of these, deferred.
+    pub deferred: u64,
+    /// In the dead-letter subqueue.
+    pub dead_letter: u64,
+    /// Not due yet.
+    pub scheduled: u64,
+    /// On their way to another entity.
+    pub transfer: u64,
+    /// In the transfer dead-letter subqueue.
+    pub transfer_dead_letter: u64,
+}
+
+/// A receiver's claim on a message session, with an end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionLock {
+    /// Which session.
+    pub session: MessageSessionId,
+    /// The first moment at which it is gone.
+    pub until: Timestamp,
 }
 
 /// One attempt to pass one message to one receiver.
@@ -132,6 +252,8 @@ pub struct Delivery {
     pub application_properties: Option<Bytes>,
     /// How it stood when it was delivered.
     pub state: MessageState,
+    /// The entity whose dead letter it was, if it was forwarded from there.
+    pub dead_letter_source: Option<Arc<str>>,
 }
 
 /// A message looked at.
@@ -147,6 +269,8 @@ pub struct Browsed {
     pub application_properties: Option<Bytes>,
     /// How it stands.
     pub state: MessageState,
+    /// The entity whose dead letter it was, if it was forwarded from there.
+    pub dead_letter_source: Option<Arc<str>>,
 }
 
 /// A client's claim on a message, with an end.

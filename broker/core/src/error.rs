@@ -3,6 +3,23 @@
 //!
 //! How each becomes an AMQP condition is the server's business, in one table.
 
+use std::fmt;
+
+use crate::time::Span;
+
+/// How long a client waited, as .NET writes it: `00:00:59.900`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WaitTime(pub Span);
+
+impl fmt::Display for WaitTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Span(millis) = self.0;
+        let (seconds, millis) = (millis / 1000, millis % 1000);
+        let (minutes, seconds) = (seconds / 60, seconds % 60);
+        write!(f, "{:02}:{:02}:{seconds:02}.{millis:03}", minutes / 60, minutes % 60)
+    }
+}
+
 /// Why a command was refused. It then changed nothing.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Error {
@@ -44,6 +61,32 @@ pub enum Error {
         /// The octets it may hold.
         limit: u64,
     },
+    /// The session lock expired, was given back, or belongs to somebody else.
+    #[error("The session lock has expired on the MessageSession. Accept a new MessageSession.")]
+    SessionLockLost,
+    /// The session belongs to another receiver now.
+    #[error(
+        "The requested session '{0}' cannot be accepted. It may be locked by another receiver."
+    )]
+    SessionCannotBeLocked(String),
+    /// Nothing came up in the time the client wanted to wait.
+    #[error("The operation did not complete within the allotted timeout of {0}.")]
+    Timeout(WaitTime),
+    /// The entity is switched off, or that side of it.
+    #[error("The messaging entity '{0}' is currently disabled.")]
+    EntityDisabled(String),
+    /// There is an entity of that name.
+    #[error("The messaging entity '{0}' already exists.")]
+    EntityExists(String),
+    /// There is no such transaction, or not on this connection.
+    #[error("The transaction is unknown, was ended, or belongs to another connection.")]
+    TransactionUnknown,
+    /// The transaction was open for too long and was rolled back.
+    #[error("The transaction timed out and was rolled back.")]
+    TransactionTimeout,
+    /// Something the transaction depended on is gone, so it was rolled back.
+    #[error("The transaction was rolled back: {0}")]
+    TransactionRolledBack(String),
     /// The entity does not do that.
     #[error("{0}")]
     NotAllowed(&'static str),

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 /// An entity of the broker. Never reused, so rows of a deleted entity can be dropped at leisure. A
 /// queue's dead-letter subqueue is an entity with its own number.
@@ -41,6 +42,37 @@ impl fmt::Display for SequenceNumber {
         write!(f, "{}", self.0)
     }
 }
+
+/// Names a message session: the group-id of its messages. Compared octet by octet; the empty id is a
+/// legal one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct MessageSessionId(Arc<str>);
+
+impl MessageSessionId {
+    /// Characters of an id, by the documentation.
+    pub const LEN_MAX: usize = 128;
+
+    /// Nothing if the id is too long.
+    pub fn new(id: &str) -> Option<Self> {
+        (id.chars().nth(Self::LEN_MAX).is_none()).then(|| MessageSessionId(id.into()))
+    }
+
+    /// The id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for MessageSessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A transaction that is open. Numbers are given anew after each start; who uses one must be on the
+/// connection that declared it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TransactionId(pub u64);
 
 /// Names one peek-lock on one message. It travels as a delivery-tag and as a uuid.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

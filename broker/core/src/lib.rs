@@ -37,17 +37,19 @@ pub use peeklock_storage::CommitPosition;
 pub use crate::broker::Broker;
 pub use crate::broker::stats::{Counters, DurableEntity, DurableState, QueueStats};
 pub use crate::command::{
-    Command, PropertyChanges, ReadRequest, ReadRows, ReceiveMode, Scan, Settlement,
+    Command, PropertyChanges, ReadRequest, ReadRows, ReceiveMode, Scan, SessionRequest, Settlement,
 };
 pub use crate::effect::{
-    Browsed, Delivery, Effect, EffectKind, MessageLock, MessageState, Reply, Turn,
+    Browsed, ClosedLinks, Counts, Delivery, Effect, EffectKind, MessageLock, MessageState,
+    QueueDescription, Reply, SessionLock, Turn,
 };
 pub use crate::entity::namespace::Namespace;
 pub use crate::entity::path::{Address, EntityPath, PathError, Subqueue};
-pub use crate::entity::settings::{BrokerSettings, QueueSettings};
+pub use crate::entity::settings::{BrokerSettings, EntityStatus, QueueSettings};
 pub use crate::error::{Error, LoadError};
 pub use crate::id::{
-    EntityId, IdSource, LockToken, Origin, ReadId, ReceiverId, SeededIds, SequenceNumber,
+    EntityId, IdSource, LockToken, MessageSessionId, Origin, ReadId, ReceiverId, SeededIds,
+    SequenceNumber, TransactionId,
 };
 pub use crate::message::{IncomingMessage, StoredMessage};
 pub use crate::time::{Span, Timestamp};

@@ -3,19 +3,74 @@
 //! The octets of a message are copied once, out of the connection's read buffer, and never decoded
 //! and written again: not when stored, not when delivered, not when moved to another entity.
 
+pub mod facts;
+
 use bytes::Bytes;
 use peeklock_protocol::codec::DecodeError;
 use peeklock_protocol::message::Sections;
 
-use crate::id::SequenceNumber;
+use self::facts::Facts;
+use crate::id::{EntityId, SequenceNumber};
 use crate::time::Timestamp;
 
-/// What stands in a row before the message: form (1 octet), 7 octets of nothing yet, and three
-/// numbers of 8 octets, big-endian: when it was enqueued, when it expires (zero: never), and its
-/// sequence number in the entity that took it in.
+/// Octets before the message in its row; see [`RowHeader`].
 pub(crate) const ROW_HEADER_LEN: usize = 32;
 /// The form of row this release writes and reads.
 const ROW_FORM: u8 = 1;
+
+/// What stands in a row before the message: the form (1 octet), then these, big-endian, with 2 octets
+/// of nothing behind the hops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct RowHeader {
+    /// Over how many entities it was forwarded.
+    pub(crate) hops: u8,
+    /// The entity whose dead letter it was before it was forwarded; zero in the row for none.
+    pub(crate) dead_letter_source: Option<EntityId>,
+    /// When it became active; of a scheduled message, when it will.
+    pub(crate) enqueued_at: Timestamp,
+    /// The first moment at which it is of no use any more; zero in the row for never.
+    pub(crate) expires_at: Option<Timestamp>,
+    /// Its number in the entity that took it in, which is not always the one that holds it.
+    pub(crate) enqueue_sequence: SequenceNumber,
+}
+
+impl RowHeader {
+    /// Of a message that comes from outside and never expires.
+    pub(crate) const fn new(enqueue_sequence: SequenceNumber, enqueued_at: Timestamp) -> Self {
+        RowHeader {
+            hops: 0,
+            dead_letter_source: None,
+            enqueued_at,
+            expires_at: None,
+            enqueue_sequence,
+        }
+    }
+
+    fn write(&self, row: &mut [u8]) {
+        let source = self.dead_letter_source.map_or(0, |entity| entity.0);
+        let expires_at = self.expires_at.map_or(0, |at| at.0);
+        let numbers = [self.enqueued_at.0, expires_at, self.enqueue_sequence.0];
+        row[0] = ROW_FORM;
+        row[1] = self.hops;
+        row[4..8].copy_from_slice(&source.to_be_bytes());
+        row[8..ROW_HEADER_LEN].copy_from_slice(numbers.map(u64::to_be_bytes).as_flattened());
+    }
+
+    fn read(row: &[u8; ROW_HEADER_LEN]) -> Self {
+        let number = |at: usize| {
+            let (octets, _) = row[at..].split_first_chunk::<8>().expect("within the header");
+            u64::from_be_bytes(*octets)
+        };
+        let source = u32::from_be_bytes([row[4], row[5], row[6], row[7]]);
+        RowHeader {
+            hops: row[1],
+            dead_letter_source: Some(EntityId(source)).filter(|id| id.0 != 0),
+            enqueued_at: Timestamp(number(8)),
+            expires_at: Some(Timestamp(number(16))).filter(|at| at.0 != 0),
+            enqueue_sequence: SequenceNumber(number(24)),
+        }
+    }
+}
 
 /// A message on its way in, already copied and looked through, not yet accepted.
 #[derive(Clone, Debug)]
@@ -53,21 +108,15 @@ impl IncomingMessage {
         (self.row.len() - ROW_HEADER_LEN) as u64
     }
 
+    /// What the sender wrote on it.
+    pub fn facts(&self) -> Facts<'_> {
+        Facts::new(self.bytes(), &self.sections)
+    }
+
     /// Gives the message its place and time.
-    pub(crate) fn into_stored(
-        mut self,
-        sequence: SequenceNumber,
-        enqueued_at: Timestamp,
-    ) -> StoredMessage {
-        let numbers = [enqueued_at.0, 0, sequence.0].map(u64::to_be_bytes);
-        self.row[0] = ROW_FORM;
-        self.row[8..ROW_HEADER_LEN].copy_from_slice(numbers.as_flattened());
-        StoredMessage {
-            row: Bytes::from(self.row),
-            sections: self.sections,
-            enqueued_at,
-            enqueue_sequence: sequence,
-        }
+    pub(crate) fn into_stored(mut self, header: RowHeader) -> StoredMessage {
+        header.write(&mut self.row);
+        StoredMessage { row: Bytes::from(self.row), sections: self.sections, header }
     }
 }
 
@@ -76,8 +125,7 @@ impl IncomingMessage {
 pub struct StoredMessage {
     row: Bytes,
     sections: Sections,
-    enqueued_at: Timestamp,
-    enqueue_sequence: SequenceNumber,
+    header: RowHeader,
 }
 
 impl StoredMessage {
@@ -88,13 +136,28 @@ impl StoredMessage {
         if header[0] != ROW_FORM {
             return Err("of a form this release does not know");
         }
-        let number = |index: usize| {
-            let (octets, _) = header[index..].split_first_chunk::<8>().expect("within the header");
-            u64::from_be_bytes(*octets)
-        };
-        let (enqueued_at, enqueue_sequence) = (Timestamp(number(8)), SequenceNumber(number(24)));
         let sections = Sections::index(message).map_err(|_| "no message behind the header")?;
-        Ok(StoredMessage { row, sections, enqueued_at, enqueue_sequence })
+        let header = RowHeader::read(header);
+        Ok(StoredMessage { row, sections, header })
+    }
+
+    /// The same message for another place or time. Copies it: rows are written once.
+    #[cfg_attr(not(test), expect(dead_code, reason = "forwarding is about to use it"))]
+    pub(crate) fn with_header(&self, header: RowHeader) -> Self {
+        let mut row = self.row.to_vec();
+        header.write(&mut row);
+        StoredMessage { row: Bytes::from(row), sections: self.sections.clone(), header }
+    }
+
+    /// What stands before the message.
+    #[cfg_attr(not(test), expect(dead_code, reason = "forwarding is about to use it"))]
+    pub(crate) const fn header(&self) -> RowHeader {
+        self.header
+    }
+
+    /// What the sender wrote on it.
+    pub fn facts(&self) -> Facts<'_> {
+        Facts::new(self.bytes(), &self.sections)
     }
 
     /// The message as it was received.
@@ -117,14 +180,14 @@ impl StoredMessage {
         self.bytes().get(self.sections.application_properties()?)
     }
 
-    /// When it was accepted.
+    /// When it became active; of a scheduled message, when it will.
     pub const fn enqueued_at(&self) -> Timestamp {
-        self.enqueued_at
+        self.header.enqueued_at
     }
 
     /// Its number in the entity that took it in, which is not always the one that holds it.
     pub const fn enqueue_sequence(&self) -> SequenceNumber {
-        self.enqueue_sequence
+        self.header.enqueue_sequence
     }
 
     /// Octets of the message.
@@ -154,10 +217,19 @@ mod tests {
         let incoming = IncomingMessage::from_wire(&wire).unwrap();
         assert_eq!(incoming.bytes(), wire);
         assert_eq!(incoming.size(), wire.len() as u64);
-        let stored = incoming.into_stored(SequenceNumber(7), Timestamp(1_000));
+        let header = RowHeader {
+            hops: 3,
+            dead_letter_source: Some(EntityId(9)),
+            expires_at: Some(Timestamp(2_000)),
+            ..RowHeader::new(SequenceNumber(7), Timestamp(1_000))
+        };
+        let stored = incoming.into_stored(header);
         let read = StoredMessage::from_row(stored.row().clone()).unwrap();
         assert_eq!(read.bytes(), wire);
         assert_eq!(read.shared_bytes(), wire);
+        assert_eq!(read.header(), header);
+        let moved = read.with_header(RowHeader { hops: 4, ..header });
+        assert_eq!((moved.header().hops, moved.bytes()), (4, &wire[..]));
         assert_eq!(read.enqueued_at(), Timestamp(1_000));
         assert_eq!(read.enqueue_sequence(), SequenceNumber(7));
         assert_eq!(read.size(), wire.len() as u64);

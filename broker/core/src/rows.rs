@@ -2,14 +2,15 @@
 //!
 //! | table | key | row | written |
 //! |---|---|---|---|
-//! | state | `[0][00][entity]` | entity: definition and exact numbers | once an entity and turn |
+//! | state | `[0][00][entity]` | exact numbers of an entity | once an entity and turn |
 //! | state | `[0][01]` | the next entity id | with every new entity |
+//! | state | `[0][02][entity]` | definition: path and settings | when created or changed |
 //! | message | `[entity][01][sequence]` | see [`crate::message`] | once; removed once |
 //! | state | `[entity][02][sequence]` | mark: failed deliveries | when there are any |
 //! | state | `[entity][03][sequence]` | changed application-properties section | when changed |
 //!
-//! Entity ids are 4 octets and sequence numbers 8, big-endian; no entity has the id 0. All entity
-//! rows lie together, so loading reads one short range and no message.
+//! Entity ids are 4 octets and sequence numbers 8, big-endian; no entity has the id 0. All rows of the
+//! entities themselves lie together, so loading reads one short range and no message.
 
 use std::ops::Range;
 
@@ -18,22 +19,23 @@ use peeklock_storage::{Batch, Key, Table};
 
 use crate::change::Change;
 use crate::command::Scan;
-use crate::entity::path::{EntityPath, Subqueue};
-use crate::entity::settings::QueueSettings;
+use crate::entity::path::{EntityPath, PathError, Subqueue};
+use crate::entity::settings::{EntityStatus, QueueSettings};
 use crate::error::LoadError;
 use crate::id::{EntityId, SequenceNumber};
 use crate::message::ROW_HEADER_LEN;
 use crate::queue::{Definition, Numbers, Traces};
 use crate::time::{Span, Timestamp};
 
-const KIND_ENTITY: u8 = 0;
+const KIND_NUMBERS: u8 = 0;
 const KIND_MESSAGE: u8 = 1;
 const KIND_MARK: u8 = 2;
 const KIND_PROPERTIES: u8 = 3;
 const KIND_NEXT_ENTITY: u8 = 1;
+const KIND_DEFINITION: u8 = 2;
 /// The owner of the rows that belong to no entity.
 const NO_ENTITY: u32 = 0;
-/// The form of entity row and mark this release writes and reads.
+/// The form of numbers, definition and mark this release writes and reads.
 const FORM: u8 = 1;
 
 /// Octets of key and row of a message besides the message.
@@ -91,7 +93,7 @@ pub(crate) fn page_scans(
 }
 
 /// Appends what a fact means for the rows of messages. `traces` says which rows the message had.
-/// Entity rows are written once a turn, by [`persist_entity`].
+/// Numbers are written once a turn, by [`persist_numbers`], definitions by [`persist_definition`].
 pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
     match change {
         Change::Accepted { entity, sequence, message } => {
@@ -126,9 +128,9 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
             }
             batch.put(Table::State, properties_key(*to, *sequence), section.clone());
         }
-        Change::QueueCreated { dead_letter, .. } => {
+        Change::QueueCreated { transfer_dead_letter: last, .. } => {
             let key = Key::new().with_u32(NO_ENTITY).with_u8(KIND_NEXT_ENTITY);
-            batch.put(Table::State, key, (dead_letter.0 + 1).to_be_bytes().to_vec());
+            batch.put(Table::State, key, (last.0 + 1).to_be_bytes().to_vec());
         }
         Change::SettingsChanged { .. } | Change::Locked { .. } | Change::Renewed { .. } => {}
     }
@@ -166,30 +168,100 @@ pub(crate) fn read_mark(row: &[u8]) -> Option<u32> {
     (*form == FORM).then_some(u32::from_be_bytes(*attempts))
 }
 
-/// Writes an entity's row.
-pub(crate) fn persist_entity(definition: &Definition, numbers: &Numbers, batch: &mut Batch) {
-    let Definition { entity, dead_letter, path, settings, created_at } = definition;
-    let name = path.name().as_bytes();
-    let mut row = BytesMut::with_capacity(96 + name.len());
+/// Writes what an entity counts.
+pub(crate) fn persist_numbers(entity: EntityId, numbers: &Numbers, batch: &mut Batch) {
+    let mut row = BytesMut::with_capacity(64);
     row.put_u8(FORM);
-    row.put_u32(dead_letter.map_or(0, |entity| entity.0));
     row.put_u64(numbers.next_sequence.0);
     row.put_u64(numbers.head.0);
     row.put_u64(numbers.count);
+    row.put_u64(numbers.deferred_count);
+    row.put_u64(numbers.scheduled_count);
     row.put_u64(numbers.bytes);
-    row.put_u64(created_at.0);
-    row.put_u64(settings.lock_duration.0);
-    row.put_u32(settings.attempts_max);
-    row.put_u64(settings.entity_bytes_max);
-    row.put_u64(settings.message_bytes_max);
-    row.put_slice(name);
-    let key = Key::new().with_u32(NO_ENTITY).with_u8(KIND_ENTITY).with_u32(entity.0);
+    row.put_u64(numbers.accessed_at.0);
+    let key = Key::new().with_u32(NO_ENTITY).with_u8(KIND_NUMBERS).with_u32(entity.0);
     batch.put(Table::State, key, row.freeze());
+}
+
+/// Writes what an entity is.
+pub(crate) fn persist_definition(definition: &Definition, batch: &mut Batch) {
+    let Definition {
+        entity,
+        dead_letter,
+        transfer_dead_letter,
+        path,
+        settings,
+        created_at,
+        updated_at,
+    } = definition;
+    let mut row = BytesMut::with_capacity(160);
+    row.put_u8(FORM);
+    row.put_u32(dead_letter.map_or(0, |entity| entity.0));
+    row.put_u32(transfer_dead_letter.map_or(0, |entity| entity.0));
+    put_text(path.name(), &mut row);
+    row.put_u8(match path.subqueue() {
+        Subqueue::Main => 0,
+        Subqueue::DeadLetter => 1,
+        Subqueue::TransferDeadLetter => 2,
+    });
+    row.put_u64(created_at.0);
+    row.put_u64(updated_at.0);
+    put_settings(settings, &mut row);
+    let key = Key::new().with_u32(NO_ENTITY).with_u8(KIND_DEFINITION).with_u32(entity.0);
+    batch.put(Table::State, key, row.freeze());
+}
+
+fn put_settings(settings: &QueueSettings, row: &mut BytesMut) {
+    let QueueSettings {
+        lock_duration,
+        attempts_max,
+        entity_bytes_max,
+        message_bytes_max,
+        requires_session,
+        default_time_to_live,
+        dead_letter_on_expiry,
+        duplicate_window,
+        forward_to,
+        forward_dead_letters_to,
+        auto_delete_on_idle,
+        status,
+        user_metadata,
+    } = settings;
+    row.put_u64(lock_duration.0);
+    row.put_u32(*attempts_max);
+    row.put_u64(*entity_bytes_max);
+    row.put_u64(*message_bytes_max);
+    row.put_u8(u8::from(*requires_session));
+    put_span(*default_time_to_live, row);
+    row.put_u8(u8::from(*dead_letter_on_expiry));
+    put_span(*duplicate_window, row);
+    put_text(forward_to.as_ref().map_or("", EntityPath::name), row);
+    put_text(forward_dead_letters_to.as_ref().map_or("", EntityPath::name), row);
+    put_span(*auto_delete_on_idle, row);
+    row.put_u8(match status {
+        EntityStatus::Active => 0,
+        EntityStatus::Disabled => 1,
+        EntityStatus::SendDisabled => 2,
+        EntityStatus::ReceiveDisabled => 3,
+    });
+    put_text(user_metadata, row);
+}
+
+/// A span that may be missing. None that is set is zero.
+fn put_span(span: Option<Span>, row: &mut BytesMut) {
+    row.put_u64(span.map_or(0, |span| span.0));
+}
+
+fn put_text(text: &str, row: &mut BytesMut) {
+    let len = u16::try_from(text.len()).expect("names and metadata are short");
+    row.put_u16(len);
+    row.put_slice(text.as_bytes());
 }
 
 /// A row of the state, read back.
 pub(crate) enum StateRow {
-    Entity(Definition, Numbers),
+    Definition(Definition),
+    Numbers(EntityId, Numbers),
     NextEntity(EntityId),
 }
 
@@ -197,52 +269,96 @@ pub(crate) enum StateRow {
 pub(crate) fn read_state_row(key: &Key, row: &Bytes) -> Result<StateRow, LoadError> {
     let unreadable = |what| LoadError::UnreadableRow { key: key.to_string(), what };
     let mut parts = key.reader();
+    let in_form = || match row.split_first() {
+        Some((&FORM, fields)) => Ok(Fields(fields)),
+        Some(_) | None => Err(unreadable("of a form this release does not know")),
+    };
     match (parts.u32(), parts.u8(), parts.u32()) {
         (Some(NO_ENTITY), Some(KIND_NEXT_ENTITY), None) => {
             let octets = <[u8; 4]>::try_from(&row[..]).map_err(|_| unreadable("not a number"))?;
             Ok(StateRow::NextEntity(EntityId(u32::from_be_bytes(octets))))
         }
-        (Some(NO_ENTITY), Some(KIND_ENTITY), Some(entity)) => {
-            let mut fields = Fields(row);
-            if fields.u8() != Some(FORM) {
-                return Err(unreadable("of a form this release does not know"));
-            }
-            let (definition, numbers) = read_entity(EntityId(entity), &mut fields)
-                .ok_or_else(|| unreadable("not an entity"))?;
-            Ok(StateRow::Entity(definition, numbers))
+        (Some(NO_ENTITY), Some(KIND_NUMBERS), Some(entity)) => read_numbers(&mut in_form()?)
+            .map(|numbers| StateRow::Numbers(EntityId(entity), numbers))
+            .ok_or_else(|| unreadable("not the numbers of an entity")),
+        (Some(NO_ENTITY), Some(KIND_DEFINITION), Some(entity)) => {
+            read_definition(EntityId(entity), &mut in_form()?)
+                .map(StateRow::Definition)
+                .ok_or_else(|| unreadable("not an entity"))
         }
         _ => Err(unreadable("of a kind this release does not know")),
     }
 }
 
-fn read_entity(entity: EntityId, fields: &mut Fields<'_>) -> Option<(Definition, Numbers)> {
-    let dead_letter = Some(EntityId(fields.u32()?)).filter(|id| id.0 != 0);
-    let numbers = Numbers {
+fn read_numbers(fields: &mut Fields<'_>) -> Option<Numbers> {
+    Some(Numbers {
         next_sequence: SequenceNumber(fields.u64()?),
         head: SequenceNumber(fields.u64()?),
         count: fields.u64()?,
+        deferred_count: fields.u64()?,
+        scheduled_count: fields.u64()?,
         bytes: fields.u64()?,
+        accessed_at: Timestamp(fields.u64()?),
+    })
+}
+
+fn read_definition(entity: EntityId, fields: &mut Fields<'_>) -> Option<Definition> {
+    let dead_letter = Some(EntityId(fields.u32()?)).filter(|id| id.0 != 0);
+    let transfer_dead_letter = Some(EntityId(fields.u32()?)).filter(|id| id.0 != 0);
+    let path = EntityPath::for_new_entity(fields.text()?).ok()?;
+    let subqueue = match fields.u8()? {
+        0 => Subqueue::Main,
+        1 => Subqueue::DeadLetter,
+        2 => Subqueue::TransferDeadLetter,
+        _ => return None,
     };
-    let created_at = Timestamp(fields.u64()?);
-    let settings = QueueSettings {
+    Some(Definition {
+        entity,
+        dead_letter,
+        transfer_dead_letter,
+        path: path.with_subqueue(subqueue),
+        created_at: Timestamp(fields.u64()?),
+        updated_at: Timestamp(fields.u64()?),
+        settings: read_settings(fields)?,
+    })
+}
+
+fn read_settings(fields: &mut Fields<'_>) -> Option<QueueSettings> {
+    Some(QueueSettings {
         lock_duration: Span(fields.u64()?),
         attempts_max: fields.u32()?,
         entity_bytes_max: fields.u64()?,
         message_bytes_max: fields.u64()?,
-    };
-    let name = std::str::from_utf8(fields.0).ok()?;
-    let path = EntityPath::for_new_entity(name).ok()?;
-    let path = match dead_letter {
-        Some(_) => path,
-        None => path.with_subqueue(Subqueue::DeadLetter),
-    };
-    Some((Definition { entity, dead_letter, path, settings, created_at }, numbers))
+        requires_session: fields.u8()? != 0,
+        default_time_to_live: optional_span(fields.u64()?),
+        dead_letter_on_expiry: fields.u8()? != 0,
+        duplicate_window: optional_span(fields.u64()?),
+        forward_to: optional_path(fields.text()?).ok()?,
+        forward_dead_letters_to: optional_path(fields.text()?).ok()?,
+        auto_delete_on_idle: optional_span(fields.u64()?),
+        status: match fields.u8()? {
+            0 => EntityStatus::Active,
+            1 => EntityStatus::Disabled,
+            2 => EntityStatus::SendDisabled,
+            3 => EntityStatus::ReceiveDisabled,
+            _ => return None,
+        },
+        user_metadata: fields.text()?.into(),
+    })
+}
+
+fn optional_span(millis: u64) -> Option<Span> {
+    Some(Span(millis)).filter(|span| span.0 != 0)
+}
+
+fn optional_path(name: &str) -> Result<Option<EntityPath>, PathError> {
+    if name.is_empty() { Ok(None) } else { EntityPath::for_new_entity(name).map(Some) }
 }
 
 /// The fields of a row, one after the other.
 struct Fields<'a>(&'a [u8]);
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (field, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
@@ -260,6 +376,13 @@ impl Fields<'_> {
     fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_be_bytes)
     }
+
+    fn text(&mut self) -> Option<&'a str> {
+        let len = usize::from(self.array().map(u16::from_be_bytes)?);
+        let (text, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        std::str::from_utf8(text).ok()
+    }
 }
 
 #[cfg(test)]
@@ -268,42 +391,72 @@ mod tests {
 
     use super::*;
 
+    #[track_caller]
+    fn written(fill: impl FnOnce(&mut Batch)) -> StateRow {
+        let mut batch = Batch::new(Epoch(0));
+        fill(&mut batch);
+        let ops = batch.into_ops();
+        let [Op::Put { table: Table::State, key, value }] = &ops[..] else { panic!("{ops:?}") };
+        assert!(state_range().contains(key));
+        read_state_row(key, value).unwrap()
+    }
+
     #[test]
-    fn an_entity_reads_back_as_it_was_written() {
-        for dead_letter in [Some(EntityId(8)), None] {
-            let subqueue = dead_letter.map_or(Subqueue::DeadLetter, |_| Subqueue::Main);
+    fn a_definition_reads_back_as_it_was_written() {
+        let settings = QueueSettings {
+            attempts_max: 3,
+            requires_session: true,
+            default_time_to_live: Some(Span(7)),
+            forward_dead_letters_to: Some(EntityPath::for_new_entity("Graves").unwrap()),
+            status: EntityStatus::ReceiveDisabled,
+            user_metadata: "mine".into(),
+            ..QueueSettings::default()
+        };
+        for (dead_letter, subqueue) in [
+            (Some(EntityId(8)), Subqueue::Main),
+            (None, Subqueue::DeadLetter),
+            (None, Subqueue::TransferDeadLetter),
+        ] {
             let definition = Definition {
                 entity: EntityId(7),
                 dead_letter,
+                transfer_dead_letter: dead_letter.map(|id| EntityId(id.0 + 1)),
                 path: EntityPath::for_new_entity("Eu/Orders").unwrap().with_subqueue(subqueue),
-                settings: QueueSettings { attempts_max: 3, ..QueueSettings::default() },
+                settings: settings.clone(),
                 created_at: Timestamp(12),
+                updated_at: Timestamp(13),
             };
-            let numbers = Numbers {
-                next_sequence: SequenceNumber(900),
-                head: SequenceNumber(800),
-                count: 50,
-                bytes: 51_200,
-            };
-            let mut batch = Batch::new(Epoch(0));
-            persist_entity(&definition, &numbers, &mut batch);
-            let ops = batch.into_ops();
-            let [Op::Put { table: Table::State, key, value }] = &ops[..] else { panic!("{ops:?}") };
-            assert!(state_range().contains(key));
-            let StateRow::Entity(read, read_numbers) = read_state_row(key, value).unwrap() else {
-                panic!("not an entity");
-            };
-            assert_eq!((read, read_numbers), (definition, numbers));
+            let row = written(|batch| persist_definition(&definition, batch));
+            let StateRow::Definition(read) = row else { panic!("not a definition") };
+            assert_eq!(read, definition);
         }
+    }
+
+    #[test]
+    fn numbers_read_back_as_they_were_written() {
+        let numbers = Numbers {
+            next_sequence: SequenceNumber(900),
+            head: SequenceNumber(800),
+            count: 50,
+            deferred_count: 3,
+            scheduled_count: 4,
+            bytes: 51_200,
+            accessed_at: Timestamp(99),
+        };
+        let row = written(|batch| persist_numbers(EntityId(7), &numbers, batch));
+        let StateRow::Numbers(entity, read) = row else { panic!("not numbers") };
+        assert_eq!((entity, read), (EntityId(7), numbers));
     }
 
     #[test]
     fn unknown_rows_of_the_state_stop_the_load() {
         let key = Key::new().with_u32(0).with_u8(9).with_u32(1);
         assert!(read_state_row(&key, &Bytes::new()).is_err());
-        let key = Key::new().with_u32(0).with_u8(KIND_ENTITY).with_u32(1);
-        assert!(read_state_row(&key, &Bytes::from_static(&[2])).is_err());
-        assert!(read_state_row(&key, &Bytes::from_static(&[1, 0, 0])).is_err());
+        for kind in [KIND_NUMBERS, KIND_DEFINITION] {
+            let key = Key::new().with_u32(0).with_u8(kind).with_u32(1);
+            assert!(read_state_row(&key, &Bytes::from_static(&[2])).is_err());
+            assert!(read_state_row(&key, &Bytes::from_static(&[1, 0, 0])).is_err());
+        }
     }
 
     #[test]

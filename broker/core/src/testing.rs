@@ -194,7 +194,8 @@ impl World {
                 kind @ (EffectKind::Reply { .. }
                 | EffectKind::Deliver { .. }
                 | EffectKind::Drained { .. }
-                | EffectKind::ReceiverClosed { .. }) => self.released.push(kind),
+                | EffectKind::ReceiverClosed { .. }
+                | EffectKind::EntityClosed { .. }) => self.released.push(kind),
             }
         }
         self.waiting = held;
@@ -259,13 +260,19 @@ impl World {
 
     pub(crate) fn send_all(&mut self, entity: EntityId, bodies: &[&str]) -> Result<Reply, Error> {
         let messages = messages(bodies);
-        self.ask(|origin| Command::Send { origin, entity, messages })
+        self.ask(|origin| Command::Send { origin, entity, messages, transaction: None })
     }
 
     pub(crate) fn open(&mut self, link: u64, address: &str, mode: ReceiveMode) -> ReceiverId {
         let receiver = ReceiverId { connection: 1, link };
         let path = EntityPath::parse(address).unwrap().path;
-        let reply = self.ask(|origin| Command::OpenReceiver { origin, receiver, path, mode });
+        let reply = self.ask(|origin| Command::OpenReceiver {
+            origin,
+            receiver,
+            path,
+            mode,
+            session: None,
+        });
         assert!(matches!(reply, Ok(Reply::ReceiverOpened { .. })), "{reply:?}");
         receiver
     }
@@ -311,7 +318,8 @@ impl World {
         settlement: Settlement,
     ) -> Result<Reply, Error> {
         let origin = self.origin();
-        let settle = Command::Settle { origin: Some(origin), entity, token, settlement };
+        let settle =
+            Command::Settle { origin: Some(origin), entity, token, settlement, transaction: None };
         self.handle(settle);
         self.settle_down();
         self.take_reply(origin).expect("every settlement is answered")
@@ -325,7 +333,8 @@ impl World {
         bytes_max: usize,
     ) -> Vec<Browsed> {
         let from = SequenceNumber(from);
-        let ask = |origin| Command::Browse { origin, entity, from, count_max, bytes_max };
+        let ask =
+            |origin| Command::Browse { origin, entity, from, count_max, bytes_max, session: None };
         match self.ask(ask) {
             Ok(Reply::Browsed { messages }) => messages,
             other => panic!("{other:?}"),

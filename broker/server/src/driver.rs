@@ -361,6 +361,16 @@ impl Driver {
             EffectKind::Deliver { receiver, .. }
             | EffectKind::Drained { receiver }
             | EffectKind::ReceiverClosed { receiver, .. } => receiver.connection,
+            EffectKind::EntityClosed { entity, scope, error } => {
+                for mailbox in self.mailboxes.values() {
+                    let (entity, scope, error) = (*entity, *scope, error.clone());
+                    let kind = EffectKind::EntityClosed { entity, scope, error };
+                    if mailbox.put(Letter::Effect(kind)) {
+                        self.to_wake.push(mailbox.clone());
+                    }
+                }
+                return;
+            }
             EffectKind::Read { .. } => {
                 let EffectKind::Read { read, request } = kind else { return };
                 self.read(read, request);
@@ -494,7 +504,8 @@ fn lose(mailbox: &Mailbox) {
 fn release(kind: EffectKind) -> Option<Command> {
     let EffectKind::Deliver { delivery, .. } = kind else { return None };
     let (entity, token) = (delivery.entity, delivery.lock?.token);
-    Some(Command::Settle { origin: None, entity, token, settlement: Settlement::Release })
+    let settlement = Settlement::Release;
+    Some(Command::Settle { origin: None, entity, token, settlement, transaction: None })
 }
 
 fn read_rows(store: &dyn Store, request: &ReadRequest) -> Result<ReadRows, StoreError> {

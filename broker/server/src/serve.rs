@@ -183,7 +183,8 @@ fn open_shard(settings: &Settings, clock: Clock) -> OpenShard {
             if queue.only_if_missing && core.queue_stats().any(|known| known.path == path) {
                 continue;
             }
-            let command = Command::EnsureQueue { origin: None, path, settings: queue.settings };
+            let settings = queue.settings.clone();
+            let command = Command::EnsureQueue { origin: None, path, settings };
             core.handle(clock.now(), command);
         }
         Ok(core)

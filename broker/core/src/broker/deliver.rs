@@ -60,6 +60,7 @@ impl Broker {
             lock,
             application_properties: content.application_properties,
             state: MessageState::Active,
+            dead_letter_source: None,
         };
         self.emit(after, EffectKind::Deliver { receiver, delivery });
     }

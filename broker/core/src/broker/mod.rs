@@ -27,13 +27,18 @@ use crate::command::Command;
 use crate::effect::{Effect, EffectKind, Reply, Turn};
 use crate::entity::namespace::{Namespace, QueueEntities};
 use crate::entity::path::{EntityPath, Subqueue};
-use crate::entity::settings::BrokerSettings;
+use crate::entity::settings::{BrokerSettings, QueueSettings};
 use crate::error::{Error, LoadError};
 use crate::id::{EntityId, IdSource, NumberMap, Origin, ReadId, ReceiverId};
 use crate::queue::receiver::Slot;
 use crate::queue::{Definition, Queue, Room, Traces};
 use crate::rows::{self, StateRow};
 use crate::time::Timestamp;
+
+/// What the service says. Clients show it to people.
+const SESSION_RECEIVER_ON_PLAIN_ENTITY: &str = "A sessionful message receiver cannot be created on \
+    an entity that does not require sessions. Ensure RequiresSession is set to true when creating a \
+    Queue or Subscription to enable sessionful behavior.";
 
 /// All entities of a shard, and what is going on in them.
 pub struct Broker {
@@ -102,28 +107,54 @@ impl Broker {
     ) -> Result<Self, LoadError> {
         let mut broker = Broker::new(settings, ids);
         let mut next_entity = EntityId(1);
-        let mut loaded = BTreeMap::new();
+        let (mut definitions, mut numbers) = (BTreeMap::new(), BTreeMap::new());
         for (key, row) in state_rows {
             match rows::read_state_row(&key, &row)? {
                 StateRow::NextEntity(id) => next_entity = id,
-                StateRow::Entity(definition, numbers) => {
-                    loaded.insert(definition.entity, Queue::load(definition, numbers));
+                StateRow::Definition(definition) => {
+                    definitions.insert(definition.entity, definition);
+                }
+                StateRow::Numbers(entity, counted) => {
+                    numbers.insert(entity, counted);
                 }
             }
         }
-        for queue in loaded.values() {
-            let Definition { entity, dead_letter, path, .. } = &queue.definition;
-            if next_entity <= *entity {
+        let mut loaded = BTreeMap::new();
+        for (entity, definition) in definitions {
+            if next_entity <= entity {
                 return Err(LoadError::Inconsistent(format!("entity {entity} has a future id")));
             }
-            let Some(dead_letter) = dead_letter else { continue };
-            if loaded.get(dead_letter).is_none_or(|other| other.definition.dead_letter.is_some()) {
-                return Err(LoadError::Inconsistent(format!("{path} has no dead-letter subqueue")));
+            let Some(numbers) = numbers.remove(&entity) else {
+                return Err(LoadError::Inconsistent(format!("entity {entity} has no numbers")));
+            };
+            loaded.insert(entity, Queue::load(definition, numbers));
+        }
+        if let Some(entity) = numbers.keys().next() {
+            return Err(LoadError::Inconsistent(format!("entity {entity} has no definition")));
+        }
+        for queue in loaded.values() {
+            let Definition { entity, dead_letter, transfer_dead_letter, path, .. } =
+                &queue.definition;
+            let (Some(dead_letter), Some(transfer_dead_letter)) =
+                (*dead_letter, *transfer_dead_letter)
+            else {
+                continue;
+            };
+            for (subqueue, kind) in [
+                (dead_letter, Subqueue::DeadLetter),
+                (transfer_dead_letter, Subqueue::TransferDeadLetter),
+            ] {
+                let is_there = loaded
+                    .get(&subqueue)
+                    .is_some_and(|other| other.definition.path == path.with_subqueue(kind));
+                if !is_there {
+                    return Err(LoadError::Inconsistent(format!("{path} lacks a subqueue")));
+                }
             }
             if broker.namespace.resolve(path).is_some() {
                 return Err(LoadError::Inconsistent(format!("{path} is there twice")));
             }
-            let entities = QueueEntities { main: *entity, dead_letter: *dead_letter };
+            let entities = QueueEntities { main: *entity, dead_letter, transfer_dead_letter };
             broker.namespace.insert(path, entities);
         }
         broker.queues = (0..next_entity.0).map(|id| loaded.remove(&EntityId(id))).collect();
@@ -144,8 +175,11 @@ impl Broker {
                 let result = self.open_sender(&path);
                 self.reply_at_once(origin, result);
             }
-            Command::OpenReceiver { origin, receiver, path, mode } => {
-                let result = self.open_receiver(receiver, &path, mode);
+            Command::OpenReceiver { origin, receiver, path, mode, session } => {
+                let result = match session {
+                    None => self.open_receiver(receiver, &path, mode),
+                    Some(_) => Err(Error::NotAllowed(SESSION_RECEIVER_ON_PLAIN_ENTITY)),
+                };
                 self.reply_at_once(origin, result);
             }
             Command::OpenManagement { origin, path } => {
@@ -153,25 +187,67 @@ impl Broker {
                 self.reply_at_once(origin, result);
             }
             Command::CloseReceiver { receiver } => self.close_receiver(receiver),
-            Command::Send { origin, entity, messages } => {
+            Command::Send { origin, transaction: Some(_), .. }
+            | Command::Discharge { origin, .. } => {
+                self.reply_at_once(origin, Err(Error::TransactionUnknown));
+            }
+            Command::Send { origin, entity, messages, transaction: None } => {
                 let result = self.send(entity, messages);
                 self.reply_after_commit(origin, result);
             }
             Command::Demand { receiver, limit } => self.demand(receiver, limit, false),
             Command::Drain { receiver, limit } => self.demand(receiver, limit, true),
-            Command::Settle { origin, entity, token, settlement } => {
+            Command::Settle { origin, transaction: Some(_), .. } => {
+                self.answer_settle(origin, Err(Error::TransactionUnknown));
+            }
+            Command::UpdateDisposition { origin, transaction: Some(_), .. } => {
+                self.answer_settle(Some(origin), Err(Error::TransactionUnknown));
+            }
+            Command::Settle { origin, entity, token, settlement, transaction: None } => {
                 self.settle(origin, entity, token, settlement);
             }
-            Command::UpdateDisposition { origin, entity, tokens, settlement } => {
+            Command::UpdateDisposition {
+                origin,
+                entity,
+                tokens,
+                settlement,
+                session: _,
+                transaction: None,
+            } => {
                 self.update_disposition(origin, entity, tokens, settlement);
             }
             Command::RenewLocks { origin, entity, tokens } => {
                 let result = self.renew_locks(entity, &tokens);
                 self.reply_at_once(origin, result);
             }
-            Command::Browse { origin, entity, from, count_max, bytes_max } => {
+            Command::Browse { origin, entity, from, count_max, bytes_max, session: _ } => {
                 self.browse(origin, entity, from, count_max, bytes_max);
             }
+            Command::CreateQueue { origin, .. }
+            | Command::UpdateQueue { origin, .. }
+            | Command::DeleteQueue { origin, .. }
+            | Command::DescribeQueue { origin, .. } => {
+                self.reply_at_once(origin, Err(Error::NotImplemented("Entity management")));
+            }
+            Command::RenewSessionLock { origin, .. }
+            | Command::SetSessionState { origin, .. }
+            | Command::GetSessionState { origin, .. }
+            | Command::ListSessions { origin, .. } => {
+                self.reply_at_once(origin, Err(Error::NotImplemented("Message sessions")));
+            }
+            Command::Schedule { origin, .. } | Command::CancelScheduled { origin, .. } => {
+                self.reply_at_once(origin, Err(Error::NotImplemented("Scheduling")));
+            }
+            Command::ReceiveDeferred { origin, .. } => {
+                self.reply_at_once(origin, Err(Error::NotImplemented("Deferral")));
+            }
+            Command::DeleteBatch { origin, .. } => {
+                self.reply_at_once(origin, Err(Error::NotImplemented("Batch deletion")));
+            }
+            Command::Declare { origin } => {
+                self.reply_at_once(origin, Err(Error::NotImplemented("Transactions")));
+            }
+            Command::CloseCoordinator { .. } => {}
             Command::ReadDone { read, result } => self.read_done(read, result),
             Command::Tick => self.tick(),
         }
@@ -183,7 +259,7 @@ impl Broker {
         for entity in std::mem::take(&mut self.dirty) {
             let Some(queue) = queue_mut(&mut self.queues, entity) else { continue };
             queue.dirty = false;
-            rows::persist_entity(&queue.definition, &queue.numbers(), &mut self.batch);
+            rows::persist_numbers(entity, &queue.numbers(), &mut self.batch);
         }
         self.reclaim();
         let mut effects = std::mem::take(&mut self.effects);
@@ -208,20 +284,20 @@ impl Broker {
     fn commit(&mut self, change: &Change) {
         let position = self.open_position();
         let traces = match change {
-            Change::QueueCreated { entity, dead_letter, path, settings, at } => {
-                let parts = [
-                    (*entity, Some(*dead_letter), path.clone()),
-                    (*dead_letter, None, path.with_subqueue(Subqueue::DeadLetter)),
-                ];
-                for (entity, dead_letter, path) in parts {
-                    let (settings, created_at) = (*settings, *at);
-                    let definition = Definition { entity, dead_letter, path, settings, created_at };
-                    assert_eq!(self.queues.len(), entity.0 as usize, "ids are given in order");
-                    self.queues.push(Some(Queue::new(definition)));
-                    self.touch(entity);
-                }
-                let entities = QueueEntities { main: *entity, dead_letter: *dead_letter };
-                self.namespace.insert(path, entities);
+            Change::QueueCreated {
+                entity,
+                dead_letter,
+                transfer_dead_letter,
+                path,
+                settings,
+                at,
+            } => {
+                let entities = QueueEntities {
+                    main: *entity,
+                    dead_letter: *dead_letter,
+                    transfer_dead_letter: *transfer_dead_letter,
+                };
+                self.create_queue(entities, path, settings, *at);
                 Traces::default()
             }
             Change::DeadLettered { entity, to, .. } => {
@@ -229,8 +305,12 @@ impl Broker {
                 self.apply(*to, change, position);
                 traces
             }
-            Change::SettingsChanged { entity, .. }
-            | Change::Accepted { entity, .. }
+            Change::SettingsChanged { entity, .. } => {
+                let traces = self.apply(*entity, change, position);
+                self.persist_definition(*entity);
+                traces
+            }
+            Change::Accepted { entity, .. }
             | Change::Locked { entity, .. }
             | Change::Renewed { entity, .. }
             | Change::Returned { entity, .. }
@@ -238,6 +318,43 @@ impl Broker {
             | Change::Lost { entity, .. } => self.apply(*entity, change, position),
         };
         rows::persist(change, traces, &mut self.batch);
+    }
+
+    fn create_queue(
+        &mut self,
+        entities: QueueEntities,
+        path: &EntityPath,
+        settings: &QueueSettings,
+        at: Timestamp,
+    ) {
+        let QueueEntities { main, dead_letter, transfer_dead_letter } = entities;
+        for (entity, subqueue) in [
+            (main, Subqueue::Main),
+            (dead_letter, Subqueue::DeadLetter),
+            (transfer_dead_letter, Subqueue::TransferDeadLetter),
+        ] {
+            let is_main = subqueue == Subqueue::Main;
+            let definition = Definition {
+                entity,
+                dead_letter: is_main.then_some(dead_letter),
+                transfer_dead_letter: is_main.then_some(transfer_dead_letter),
+                path: path.with_subqueue(subqueue),
+                settings: settings.clone(),
+                created_at: at,
+                updated_at: at,
+            };
+            assert_eq!(self.queues.len(), entity.0 as usize, "ids are given in order");
+            self.queues.push(Some(Queue::new(definition)));
+            self.persist_definition(entity);
+            self.touch(entity);
+        }
+        self.namespace.insert(path, entities);
+    }
+
+    fn persist_definition(&mut self, entity: EntityId) {
+        if let Some(queue) = queue_mut(&mut self.queues, entity) {
+            rows::persist_definition(&queue.definition, &mut self.batch);
+        }
     }
 
     fn apply(&mut self, entity: EntityId, change: &Change, position: CommitPosition) -> Traces {

@@ -19,20 +19,30 @@ impl Broker {
         if path.subqueue() != Subqueue::Main || EntityPath::for_new_entity(path.name()).is_err() {
             return Err(Error::InvalidArgument("The name of the queue is not valid."));
         }
+        let at = self.now;
         if let Some(entities) = self.namespace.queue(&path) {
-            for entity in [entities.main, entities.dead_letter] {
+            for entity in entities.all() {
                 if *self.queue(entity)?.settings() != settings {
-                    self.commit(&Change::SettingsChanged { entity, settings });
+                    let settings = Box::new(settings.clone());
+                    self.commit(&Change::SettingsChanged { entity, settings, at });
                 }
             }
             return Ok(Reply::QueueEnsured { entity: entities.main });
         }
-        let Ok(next) = u32::try_from(self.queues.len()) else {
+        let Some(next) = u32::try_from(self.queues.len()).ok().filter(|id| *id < u32::MAX - 3)
+        else {
             return Err(Error::NotAllowed("There are too many entities."));
         };
-        let (entity, dead_letter) = (EntityId(next), EntityId(next.saturating_add(1)));
-        let at = self.now;
-        self.commit(&Change::QueueCreated { entity, dead_letter, path, settings, at });
+        let [entity, dead_letter, transfer_dead_letter] =
+            [0, 1, 2].map(|offset| EntityId(next + offset));
+        self.commit(&Change::QueueCreated {
+            entity,
+            dead_letter,
+            transfer_dead_letter,
+            path,
+            settings: Box::new(settings),
+            at,
+        });
         Ok(Reply::QueueEnsured { entity })
     }
 
@@ -64,7 +74,7 @@ impl Broker {
         let slot = queue.receivers.open(receiver, mode);
         let lock_duration = queue.settings().lock_duration;
         self.receivers.insert(receiver, (entity, slot));
-        Ok(Reply::ReceiverOpened { entity, lock_duration })
+        Ok(Reply::ReceiverOpened { entity, lock_duration, session: None })
     }
 
     pub(super) fn open_management(&self, path: &EntityPath) -> Result<Reply, Error> {

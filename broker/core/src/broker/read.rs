@@ -231,6 +231,7 @@ impl Broker {
                             attempts,
                             application_properties: body.application_properties,
                             state: MessageState::Active,
+                            dead_letter_source: None,
                         });
                     }
                 }
@@ -320,6 +321,7 @@ impl Collected {
             attempts,
             application_properties: body.application_properties.clone(),
             state: MessageState::Active,
+            dead_letter_source: None,
         }));
     }
 }
@@ -341,5 +343,6 @@ fn browsed_row(row: PageRow) -> Option<Browsed> {
         attempts: row.attempts,
         application_properties: body.application_properties,
         state: MessageState::Active,
+        dead_letter_source: None,
     })
 }

@@ -9,7 +9,7 @@ use crate::change::Change;
 use crate::effect::Reply;
 use crate::error::Error;
 use crate::id::EntityId;
-use crate::message::IncomingMessage;
+use crate::message::{IncomingMessage, RowHeader};
 use crate::queue::Queue;
 
 impl Broker {
@@ -23,7 +23,7 @@ impl Broker {
         self.may_take(queue, &messages)?;
         let mut sequence = queue.next_sequence();
         for message in messages {
-            let message = Arc::new(message.into_stored(sequence, self.now));
+            let message = Arc::new(message.into_stored(RowHeader::new(sequence, self.now)));
             self.commit(&Change::Accepted { entity, sequence, message });
             self.counters.accepted += 1;
             sequence = sequence.next();

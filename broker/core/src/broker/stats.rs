@@ -71,8 +71,12 @@ pub struct DurableEntity {
     pub created_at: Timestamp,
     /// What its next message gets.
     pub next_sequence: SequenceNumber,
-    /// How many messages it has.
+    /// How many messages it has to deliver.
     pub count: u64,
+    /// How many are set aside.
+    pub deferred_count: u64,
+    /// How many are not due yet.
+    pub scheduled_count: u64,
     /// Octets of them.
     pub bytes: u64,
 }
@@ -109,10 +113,12 @@ impl Broker {
         let entities = self.queues.iter().flatten().map(|queue| DurableEntity {
             entity: queue.id(),
             path: queue.definition.path.clone(),
-            settings: *queue.settings(),
+            settings: queue.settings().clone(),
             created_at: queue.definition.created_at,
             next_sequence: queue.next_sequence(),
             count: queue.count(),
+            deferred_count: queue.deferred_count(),
+            scheduled_count: queue.scheduled_count(),
             bytes: queue.bytes(),
         });
         DurableState {

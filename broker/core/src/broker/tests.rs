@@ -151,7 +151,12 @@ impl History {
         }
         let origin = self.world.origin();
         self.asked.insert(origin, Asked::Send(bodies));
-        self.world.handle(Command::Send { origin, entity, messages: messages(&texts) });
+        self.world.handle(Command::Send {
+            origin,
+            entity,
+            messages: messages(&texts),
+            transaction: None,
+        });
     }
 
     fn settle(&mut self) {
@@ -187,9 +192,16 @@ impl History {
         let completes = settlement == Settlement::Complete;
         let command = if self.dice.percent(70) {
             bodies.truncate(1);
-            Command::Settle { origin: Some(origin), entity, token, settlement }
+            Command::Settle { origin: Some(origin), entity, token, settlement, transaction: None }
         } else {
-            Command::UpdateDisposition { origin, entity, tokens, settlement }
+            Command::UpdateDisposition {
+                origin,
+                entity,
+                tokens,
+                settlement,
+                session: None,
+                transaction: None,
+            }
         };
         let asked = if completes { Asked::Complete(bodies.clone()) } else { Asked::Other };
         if completes {
@@ -219,7 +231,7 @@ impl History {
             ReceiveMode::ReceiveAndDelete
         };
         let origin = self.world.origin();
-        self.world.handle(Command::OpenReceiver { origin, receiver, path, mode });
+        self.world.handle(Command::OpenReceiver { origin, receiver, path, mode, session: None });
         self.receivers.push((receiver, 0, mode));
     }
 
@@ -262,7 +274,14 @@ impl History {
         let bytes_max = self.dice.below(500);
         let origin = self.world.origin();
         self.asked.insert(origin, Asked::Other);
-        self.world.handle(Command::Browse { origin, entity, from, count_max, bytes_max });
+        self.world.handle(Command::Browse {
+            origin,
+            entity,
+            from,
+            count_max,
+            bytes_max,
+            session: None,
+        });
     }
 
     fn renew(&mut self) {
@@ -302,7 +321,9 @@ impl History {
                 }
                 EffectKind::Deliver { receiver, delivery } => self.delivered(receiver, &delivery),
                 EffectKind::Drained { .. } => self.seen.drained += 1,
-                EffectKind::ReceiverClosed { .. } | EffectKind::Read { .. } => {
+                EffectKind::ReceiverClosed { .. }
+                | EffectKind::EntityClosed { .. }
+                | EffectKind::Read { .. } => {
                     panic!("not to be released")
                 }
             }

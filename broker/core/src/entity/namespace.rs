@@ -12,11 +12,19 @@ pub struct Namespace {
     queues: BTreeMap<Arc<str>, QueueEntities>,
 }
 
-/// A queue and its subqueue.
+/// A queue and its subqueues.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct QueueEntities {
     pub(crate) main: EntityId,
     pub(crate) dead_letter: EntityId,
+    pub(crate) transfer_dead_letter: EntityId,
+}
+
+impl QueueEntities {
+    /// All of them.
+    pub(crate) const fn all(&self) -> [EntityId; 3] {
+        [self.main, self.dead_letter, self.transfer_dead_letter]
+    }
 }
 
 impl Namespace {
@@ -26,8 +34,7 @@ impl Namespace {
         match path.subqueue() {
             Subqueue::Main => Some(entities.main),
             Subqueue::DeadLetter => Some(entities.dead_letter),
-            // Nothing is forwarded, so there is nothing it could hold.
-            Subqueue::TransferDeadLetter => None,
+            Subqueue::TransferDeadLetter => Some(entities.transfer_dead_letter),
         }
     }
 

@@ -1,10 +1,13 @@
 //! What a queue is told to be like. Numbers and bounds are those of Service Bus Premium.
 
+use std::sync::Arc;
+
+use crate::entity::path::EntityPath;
 use crate::error::Error;
 use crate::time::Span;
 
-/// How a queue behaves. Its dead-letter subqueue follows the same settings, as far as they concern it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// How a queue behaves. Its subqueues follow the same settings, as far as they concern them.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QueueSettings {
     /// How long a peek-lock lasts unless renewed.
     pub lock_duration: Span,
@@ -14,6 +17,50 @@ pub struct QueueSettings {
     pub entity_bytes_max: u64,
     /// Octets one message may have, sections and all.
     pub message_bytes_max: u64,
+    /// Whether every message belongs to a message session, and receivers take sessions.
+    pub requires_session: bool,
+    /// How long messages are of use that do not say so themselves, and at most; `None` is for ever.
+    pub default_time_to_live: Option<Span>,
+    /// Whether expired messages move to the dead-letter subqueue instead of being removed.
+    pub dead_letter_on_expiry: bool,
+    /// For how long a message-id is remembered, so that a second message with it is dropped.
+    pub duplicate_window: Option<Span>,
+    /// Where messages go on to by themselves.
+    pub forward_to: Option<EntityPath>,
+    /// Where dead letters go on to by themselves.
+    pub forward_dead_letters_to: Option<EntityPath>,
+    /// After what time without use the queue is deleted.
+    pub auto_delete_on_idle: Option<Span>,
+    /// What it lets clients do.
+    pub status: EntityStatus,
+    /// What its owner wrote on it.
+    pub user_metadata: Arc<str>,
+}
+
+/// What an entity lets clients do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum EntityStatus {
+    /// Everything.
+    #[default]
+    Active,
+    /// Nothing.
+    Disabled,
+    /// Everything but sending.
+    SendDisabled,
+    /// Only sending.
+    ReceiveDisabled,
+}
+
+impl EntityStatus {
+    /// Whether messages may be sent.
+    pub const fn takes_sends(self) -> bool {
+        matches!(self, EntityStatus::Active | EntityStatus::ReceiveDisabled)
+    }
+
+    /// Whether messages may be received, looked at and settled.
+    pub const fn gives_messages(self) -> bool {
+        matches!(self, EntityStatus::Active | EntityStatus::SendDisabled)
+    }
 }
 
 impl QueueSettings {
@@ -23,6 +70,16 @@ impl QueueSettings {
     pub const LOCK_DURATION_MAX: Span = Span::from_secs(300);
     /// The largest message Service Bus Premium can be set to take.
     pub const MESSAGE_BYTES_CEILING: u64 = 100 * 1024 * 1024;
+    /// Service Bus takes one second at least.
+    pub const TIME_TO_LIVE_MIN: Span = Span::from_secs(1);
+    /// Twenty seconds, as in Service Bus.
+    pub const DUPLICATE_WINDOW_MIN: Span = Span::from_secs(20);
+    /// Seven days, as in Service Bus.
+    pub const DUPLICATE_WINDOW_MAX: Span = Span::from_secs(7 * 24 * 3600);
+    /// Five minutes, as in Service Bus.
+    pub const AUTO_DELETE_ON_IDLE_MIN: Span = Span::from_secs(300);
+    /// Characters of user metadata, as in Service Bus.
+    pub const USER_METADATA_LEN_MAX: usize = 1024;
 
     /// Says which bound is broken, if one is.
     pub fn validate(&self) -> Result<(), Error> {
@@ -40,6 +97,27 @@ impl QueueSettings {
         if self.entity_bytes_max == 0 {
             return Err(Error::InvalidArgument("The maximum entity size must not be zero."));
         }
+        if self.default_time_to_live.is_some_and(|span| span < Self::TIME_TO_LIVE_MIN) {
+            return Err(Error::InvalidArgument("The time to live must be at least one second."));
+        }
+        if self.duplicate_window.is_some_and(|span| {
+            span < Self::DUPLICATE_WINDOW_MIN || Self::DUPLICATE_WINDOW_MAX < span
+        }) {
+            return Err(Error::InvalidArgument(
+                "The duplicate detection window must be 20 seconds to 7 days.",
+            ));
+        }
+        if self.auto_delete_on_idle.is_some_and(|span| span < Self::AUTO_DELETE_ON_IDLE_MIN) {
+            return Err(Error::InvalidArgument("Idle deletion takes at least five minutes."));
+        }
+        if Self::USER_METADATA_LEN_MAX < self.user_metadata.chars().count() {
+            return Err(Error::InvalidArgument(
+                "The user metadata is longer than 1024 characters.",
+            ));
+        }
+        if self.requires_session && self.forward_to.is_some() {
+            return Err(Error::InvalidArgument("A queue with sessions cannot forward messages."));
+        }
         Ok(())
     }
 }
@@ -51,6 +129,15 @@ impl Default for QueueSettings {
             attempts_max: 10,
             entity_bytes_max: 80 * 1024 * 1024 * 1024,
             message_bytes_max: 1024 * 1024,
+            requires_session: false,
+            default_time_to_live: None,
+            dead_letter_on_expiry: false,
+            duplicate_window: None,
+            forward_to: None,
+            forward_dead_letters_to: None,
+            auto_delete_on_idle: None,
+            status: EntityStatus::Active,
+            user_metadata: "".into(),
         }
     }
 }
@@ -117,13 +204,18 @@ mod tests {
     fn bounds_are_checked() {
         let settings = QueueSettings::default();
         let broken = [
-            QueueSettings { lock_duration: Span(99), ..settings },
-            QueueSettings { lock_duration: Span(300_001), ..settings },
-            QueueSettings { attempts_max: 0, ..settings },
-            QueueSettings { attempts_max: 1 << 31, ..settings },
-            QueueSettings { message_bytes_max: 0, ..settings },
-            QueueSettings { message_bytes_max: (100 << 20) + 1, ..settings },
-            QueueSettings { entity_bytes_max: 0, ..settings },
+            QueueSettings { lock_duration: Span(99), ..settings.clone() },
+            QueueSettings { lock_duration: Span(300_001), ..settings.clone() },
+            QueueSettings { attempts_max: 0, ..settings.clone() },
+            QueueSettings { attempts_max: 1 << 31, ..settings.clone() },
+            QueueSettings { message_bytes_max: 0, ..settings.clone() },
+            QueueSettings { message_bytes_max: (100 << 20) + 1, ..settings.clone() },
+            QueueSettings { entity_bytes_max: 0, ..settings.clone() },
+            QueueSettings { default_time_to_live: Some(Span(999)), ..settings.clone() },
+            QueueSettings { duplicate_window: Some(Span(19_999)), ..settings.clone() },
+            QueueSettings { duplicate_window: Some(Span(604_800_001)), ..settings.clone() },
+            QueueSettings { auto_delete_on_idle: Some(Span(299_999)), ..settings.clone() },
+            QueueSettings { user_metadata: "m".repeat(1025).into(), ..settings.clone() },
         ];
         for settings in broken {
             assert!(matches!(settings.validate(), Err(Error::InvalidArgument(_))), "{settings:?}");

@@ -41,11 +41,15 @@ use crate::time::Timestamp;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Definition {
     pub(crate) entity: EntityId,
-    /// Where its dead letters go; `None` for a dead-letter subqueue.
+    /// Where its dead letters go; `None` for a subqueue.
     pub(crate) dead_letter: Option<EntityId>,
+    /// Where messages go that it could not pass on; `None` for a subqueue.
+    pub(crate) transfer_dead_letter: Option<EntityId>,
     pub(crate) path: EntityPath,
     pub(crate) settings: QueueSettings,
     pub(crate) created_at: Timestamp,
+    /// When the settings were last changed.
+    pub(crate) updated_at: Timestamp,
 }
 
 /// What is exact after every commit, and written with it.
@@ -56,10 +60,31 @@ pub(crate) struct Numbers {
     /// No message has a lower one, and no row at or above it was ever removed behind another that
     /// is still there, unless we hold that one in memory: where reading may start.
     pub(crate) head: SequenceNumber,
-    /// How many messages there are.
+    /// How many messages are to be delivered, or are locked.
     pub(crate) count: u64,
-    /// Octets of them.
+    /// How many are set aside.
+    pub(crate) deferred_count: u64,
+    /// How many are not due yet.
+    pub(crate) scheduled_count: u64,
+    /// Octets of all of them.
     pub(crate) bytes: u64,
+    /// When it was last used. Written when something else is.
+    pub(crate) accessed_at: Timestamp,
+}
+
+impl Numbers {
+    /// Of a queue that was just created.
+    pub(crate) const fn new(at: Timestamp) -> Self {
+        Numbers {
+            next_sequence: SequenceNumber::FIRST,
+            head: SequenceNumber::FIRST,
+            count: 0,
+            deferred_count: 0,
+            scheduled_count: 0,
+            bytes: 0,
+            accessed_at: at,
+        }
+    }
 }
 
 /// A queue or dead-letter subqueue.
@@ -68,7 +93,11 @@ pub(crate) struct Queue {
     pub(crate) definition: Definition,
     next_sequence: SequenceNumber,
     count: u64,
+    deferred_count: u64,
+    scheduled_count: u64,
     bytes: u64,
+    /// When it was last used.
+    pub(crate) accessed_at: Timestamp,
     entries: BTreeMap<SequenceNumber, Entry>,
     ready: ReadyOrder,
     doomed: BTreeSet<SequenceNumber>,
@@ -97,8 +126,8 @@ pub(crate) enum Offer {
 
 impl Queue {
     pub(crate) fn new(definition: Definition) -> Self {
-        let first = SequenceNumber::FIRST;
-        Queue::load(definition, Numbers { next_sequence: first, head: first, count: 0, bytes: 0 })
+        let numbers = Numbers::new(definition.created_at);
+        Queue::load(definition, numbers)
     }
 
     /// A queue whose messages are all on disk.
@@ -108,7 +137,10 @@ impl Queue {
             definition,
             next_sequence: numbers.next_sequence,
             count: numbers.count,
+            deferred_count: numbers.deferred_count,
+            scheduled_count: numbers.scheduled_count,
             bytes: numbers.bytes,
+            accessed_at: numbers.accessed_at,
             entries: BTreeMap::new(),
             ready: ReadyOrder::default(),
             doomed: BTreeSet::new(),
@@ -142,6 +174,14 @@ impl Queue {
         self.bytes
     }
 
+    pub(crate) const fn deferred_count(&self) -> u64 {
+        self.deferred_count
+    }
+
+    pub(crate) const fn scheduled_count(&self) -> u64 {
+        self.scheduled_count
+    }
+
     /// Messages in memory, with or without their bodies.
     pub(crate) fn resident_count(&self) -> usize {
         self.entries.len()
@@ -164,8 +204,15 @@ impl Queue {
             (Some(lowest), Some(on_disk)) => lowest.min(on_disk),
             (lowest, on_disk) => lowest.or(on_disk).unwrap_or(self.next_sequence),
         };
-        let (count, bytes) = (self.count, self.bytes);
-        Numbers { next_sequence: self.next_sequence, head, count, bytes }
+        Numbers {
+            next_sequence: self.next_sequence,
+            head,
+            count: self.count,
+            deferred_count: self.deferred_count,
+            scheduled_count: self.scheduled_count,
+            bytes: self.bytes,
+            accessed_at: self.accessed_at,
+        }
     }
 
     pub(crate) fn entry(&self, sequence: SequenceNumber) -> Option<&Entry> {
@@ -209,8 +256,9 @@ impl Queue {
     ) -> Traces {
         match change {
             Change::QueueCreated { .. } => Traces::default(),
-            Change::SettingsChanged { settings, .. } => {
-                self.definition.settings = *settings;
+            Change::SettingsChanged { settings, at, .. } => {
+                self.definition.settings = QueueSettings::clone(settings);
+                self.definition.updated_at = *at;
                 Traces::default()
             }
             Change::Accepted { sequence, message, .. } => {

@@ -120,6 +120,7 @@ impl Endpoint {
                     receiver,
                     path: path.clone(),
                     mode,
+                    session: None,
                 });
                 let link = OutgoingLink {
                     path,

@@ -56,6 +56,14 @@ impl Refusal {
             Error::MessageNotFound(_) => (condition::MESSAGE_NOT_FOUND, Delivery, 404),
             Error::MessageTooLarge { .. } => (condition::LINK_MESSAGE_SIZE_EXCEEDED, Delivery, 403),
             Error::EntityFull { .. } => (condition::RESOURCE_LIMIT_EXCEEDED, Delivery, 403),
+            Error::SessionLockLost => (condition::SESSION_LOCK_LOST, Link, 410),
+            Error::SessionCannotBeLocked(_) => (condition::SESSION_CANNOT_BE_LOCKED, Link, 410),
+            Error::Timeout(_) => (condition::TIMEOUT, Link, 408),
+            Error::EntityDisabled(_) => (condition::ENTITY_DISABLED, Link, 400),
+            Error::EntityExists(_) => (condition::ENTITY_ALREADY_EXISTS, Delivery, 409),
+            Error::TransactionUnknown => (condition::TRANSACTION_UNKNOWN_ID, Delivery, 400),
+            Error::TransactionTimeout => (condition::TRANSACTION_TIMEOUT, Delivery, 400),
+            Error::TransactionRolledBack(_) => (condition::TRANSACTION_ROLLBACK, Delivery, 400),
             Error::NotAllowed(_) => (condition::NOT_ALLOWED, Delivery, 400),
             Error::NotImplemented(_) => (condition::NOT_IMPLEMENTED, Delivery, 501),
             Error::InvalidArgument(_) => (condition::ARGUMENT_ERROR, Delivery, 400),
@@ -164,6 +172,9 @@ impl fmt::Display for TrackingId {
 mod tests {
     use std::time::Duration;
 
+    use peeklock_core::Span;
+    use peeklock_core::error::WaitTime;
+
     use super::*;
     use crate::auth::Action;
 
@@ -217,6 +228,22 @@ mod tests {
             &full.to_string(),
         );
         for (error, condition, status) in [
+            (Error::SessionLockLost, "com.microsoft:session-lock-lost", 410),
+            (
+                Error::SessionCannotBeLocked("s".into()),
+                "com.microsoft:session-cannot-be-locked",
+                410,
+            ),
+            (Error::Timeout(WaitTime(Span(59_900))), "com.microsoft:timeout", 408),
+            (Error::EntityDisabled("q".into()), "com.microsoft:entity-disabled", 400),
+        ] {
+            check(&Refusal::of(&error), condition, Link, status, &error.to_string());
+        }
+        for (error, condition, status) in [
+            (Error::EntityExists("q".into()), "com.microsoft:entity-already-exists", 409),
+            (Error::TransactionUnknown, "amqp:transaction:unknown-id", 400),
+            (Error::TransactionTimeout, "amqp:transaction:timeout", 400),
+            (Error::TransactionRolledBack("x".into()), "amqp:transaction:rollback", 400),
             (Error::MessageNotFound(7), "com.microsoft:message-not-found", 404),
             (Error::NotAllowed("No."), "amqp:not-allowed", 400),
             (Error::NotImplemented("It"), "amqp:not-implemented", 501),

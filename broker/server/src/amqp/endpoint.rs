@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use peeklock_core::{Command, EffectKind, Origin, ReceiverId, Timestamp};
+use peeklock_core::{
+    ClosedLinks, Command, EffectKind, EntityId, Error, Origin, ReceiverId, Timestamp,
+};
 use peeklock_protocol::Connection;
 use peeklock_protocol::condition::{self, ErrorInfo};
 use peeklock_protocol::connection::{Config, Event, LinkId};
@@ -17,7 +19,8 @@ use peeklock_protocol::sasl::SaslCode;
 use peeklock_protocol::value::Symbol;
 use tracing::{debug, info};
 
-use super::link::{Link, RequestLink, ResponseLink};
+use super::condition::Refusal;
+use super::link::{Link, Node, RequestLink, ResponseLink};
 use super::request::PendingRequest;
 use crate::auth::{self, Action, Authority, Claims, Resource};
 use crate::clock::{Clock, ClockChanges};
@@ -155,12 +158,39 @@ impl Endpoint {
                 self.receiver_closed(receiver, &error);
             }
             Letter::CaughtUp { to } => self.caught_up(to),
+            Letter::Effect(EffectKind::EntityClosed { entity, scope, error }) => {
+                self.entity_closed(entity, scope, &error);
+            }
             // Reads are the driver's business; it sends none to a connection.
             Letter::Effect(EffectKind::Read { .. }) => {}
             Letter::StoreLost => {
                 let text = "The broker could not store data and starts over. Please reconnect.";
                 self.close(condition::CONNECTION_FORCED, text);
             }
+        }
+    }
+
+    /// An entity is gone, or switched off: its links here go, as far as the core does not know them.
+    fn entity_closed(&mut self, entity: EntityId, scope: ClosedLinks, error: &Error) {
+        let nodes: Vec<Node> = self
+            .links
+            .values()
+            .filter_map(|link| match link {
+                Link::Requests(link) if link.entity == Some(entity) => Some(link.node.clone()),
+                _ => None,
+            })
+            .collect();
+        let is_meant = |link: &Link| match (link, scope) {
+            (Link::Incoming(link), _) => link.entity == Some(entity),
+            (Link::Requests(link), ClosedLinks::All) => link.entity == Some(entity),
+            (Link::Responses(link), ClosedLinks::All) => nodes.contains(&link.node),
+            (Link::Requests(_) | Link::Responses(_), ClosedLinks::Senders)
+            | (Link::Outgoing(_), _) => false,
+        };
+        let meant: Vec<LinkId> =
+            self.links.iter().filter(|(_, link)| is_meant(link)).map(|(id, _)| *id).collect();
+        for id in meant {
+            self.detach(id, Refusal::of(error).error_info(&self.host));
         }
     }
 

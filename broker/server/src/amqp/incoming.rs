@@ -60,7 +60,7 @@ impl Endpoint {
         let bytes = payload.len();
         link.pending.push_back(PendingSend { delivery: delivery_id, settled, bytes });
         self.pending_bytes += bytes;
-        self.commands.push(Command::Send { origin, entity, messages });
+        self.commands.push(Command::Send { origin, entity, messages, transaction: None });
     }
 
     fn refuse_message(

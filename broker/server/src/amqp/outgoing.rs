@@ -104,6 +104,7 @@ impl Endpoint {
             entity: delivery.entity,
             token: lock.token,
             settlement: Settlement::Release,
+            transaction: None,
         });
     }
 
@@ -140,7 +141,13 @@ impl Endpoint {
             Some(origin)
         };
         let token = LockToken(token);
-        self.commands.push(Command::Settle { origin, entity, token, settlement });
+        self.commands.push(Command::Settle {
+            origin,
+            entity,
+            token,
+            settlement,
+            transaction: None,
+        });
     }
 
     /// The core's answer to a settlement that the peer waits for.

@@ -6,38 +6,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use peeklock_core::entity::path::EntityPath;
-use peeklock_core::entity::settings::{BrokerSettings, QueueSettings};
-use peeklock_core::time::Span;
+use peeklock_core::entity::settings::BrokerSettings;
 use toml::Spanned;
 use tracing_subscriber::EnvFilter;
 
-use super::raw::{
-    Given, RawAccessRule, RawCount, RawLimits, RawLog, RawQueue, RawSettings, RawSize,
-};
-use super::settings::{
-    Limits, ListenAddress, LogFormat, LogSettings, QueueDeclaration, Settings, StorageSettings,
-};
+use super::queues::{queue_path, queues};
+use super::raw::{Given, RawAccessRule, RawCount, RawLimits, RawLog, RawSettings, RawSize};
+use super::settings::{Limits, ListenAddress, LogFormat, LogSettings, Settings, StorageSettings};
 use super::units::{parse_size, parse_span, show_size, show_span};
 use super::{Problem, given};
 use crate::auth::{AccessRule, Authority, Rights, Secret};
 
-const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
+pub(super) const KIB: u64 = 1 << 10;
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const GIB: u64 = 1 << 30;
 
 /// Loopback: a broker that nobody configured must not be reachable by others.
 const LISTEN: &str = "127.0.0.1:5672";
 /// In the working directory, where whoever started the broker finds it.
 const DATA: &str = "peeklock-data";
-/// The range of Service Bus. Shorter locks would expire on their way over a slow network.
-const LOCK_DURATION: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_mins(5);
-/// The range of AMQP's signed integer, in which administration clients write it.
-const MAX_DELIVERY_COUNT: RangeInclusive<u32> = 1..=0x7fff_ffff;
-/// 1 MiB is what the service takes by default, 100 MiB what Premium can be set to.
-const MAX_MESSAGE_SIZE: RangeInclusive<u64> = KIB..=QueueSettings::MESSAGE_BYTES_CEILING;
-/// From room for one message to more than a disk has.
-const MAX_SIZE: RangeInclusive<u64> = MIB..=1024 * 1024 * GIB;
 /// Service Bus allows 5000. Above a million, ports and file handles end first.
 const CONNECTIONS: (RangeInclusive<u32>, u32) = (1..=1_000_000, 5000);
 /// JavaScript, .NET and Java open one AMQP session for each link; 8191 is what .NET asks for.
@@ -64,7 +51,7 @@ const CACHE: RangeInclusive<u64> = 8 * MIB..=1024 * GIB;
 /// What compactions, a full log and the memtables may need at once, so that messages can be taken out.
 const FREE_SPACE: (RangeInclusive<u64>, u64) = (0..=1024 * GIB, 2 * GIB);
 
-type Check<T> = Result<T, Problem>;
+pub(super) type Check<T> = Result<T, Problem>;
 
 pub(super) fn build(raw: RawSettings, queue_names: &[String]) -> Check<Settings> {
     let dev = raw.dev.is_some_and(Spanned::into_inner);
@@ -170,75 +157,6 @@ fn core(cache: Given<RawSize>) -> Check<BrokerSettings> {
     Ok(settings)
 }
 
-fn queues(raw: Vec<RawQueue>, names: &[String]) -> Check<Vec<QueueDeclaration>> {
-    let mut queues: Vec<QueueDeclaration> = Vec::new();
-    for (index, raw) in raw.into_iter().enumerate() {
-        let key = |field: &str| format!("queue[{index}].{field}");
-        let span = raw.name.span();
-        let path = queue_path(&key("name"), raw.name.get_ref(), span.clone())?;
-        if queues.iter().any(|other| other.path == path) {
-            return refuse(&key("name"), span, format!("the queue {path} is declared twice"));
-        }
-        let default = QueueSettings::default();
-        let whole_span = raw.max_size.as_ref().map_or(span, Spanned::span);
-        let lock_duration = time(
-            &key("lock_duration"),
-            raw.lock_duration,
-            &LOCK_DURATION,
-            default.lock_duration.as_duration(),
-        )?;
-        let settings = QueueSettings {
-            lock_duration: Span(u64::try_from(lock_duration.as_millis()).unwrap_or(u64::MAX)),
-            attempts_max: count(
-                &key("max_delivery_count"),
-                raw.max_delivery_count,
-                &MAX_DELIVERY_COUNT,
-                default.attempts_max,
-            )?,
-            message_bytes_max: size(
-                &key("max_message_size"),
-                raw.max_message_size,
-                &MAX_MESSAGE_SIZE,
-                default.message_bytes_max,
-            )?,
-            entity_bytes_max: size(
-                &key("max_size"),
-                raw.max_size,
-                &MAX_SIZE,
-                default.entity_bytes_max,
-            )?,
-        };
-        if settings.entity_bytes_max < settings.message_bytes_max {
-            let reason = format!(
-                "{} is less than one message may have (max_message_size is {})",
-                show_size(settings.entity_bytes_max),
-                show_size(settings.message_bytes_max)
-            );
-            return refuse(&key("max_size"), whole_span, reason);
-        }
-        queues.push(QueueDeclaration { path, settings, only_if_missing: false });
-    }
-    for name in names {
-        let path = queue_path("--queue", name, 0..0)?;
-        if queues.iter().all(|other| other.path != path) {
-            let settings = QueueSettings::default();
-            queues.push(QueueDeclaration { path, settings, only_if_missing: true });
-        }
-    }
-    Ok(queues)
-}
-
-fn queue_path(key: &str, name: &str, span: Range<usize>) -> Check<EntityPath> {
-    EntityPath::for_new_entity(name).map_err(|error| Problem {
-        key: key.to_owned(),
-        span,
-        reason: format!(
-            "{name:?} cannot name a queue: {error}; letters, digits, '.', '-', '_' and '/' can, with \
-             a letter or digit at both ends"
-        ),
-    })
-}
-
 fn rules(raw: Vec<RawAccessRule>) -> Check<Vec<AccessRule>> {
     let mut rules: Vec<AccessRule> = Vec::new();
     for (index, raw) in raw.into_iter().enumerate() {
@@ -342,7 +260,7 @@ fn log(raw: RawLog) -> Check<LogSettings> {
     Ok(settings)
 }
 
-fn time(
+pub(super) fn time(
     key: &str,
     raw: Given<String>,
     bounds: &RangeInclusive<Duration>,
@@ -355,7 +273,12 @@ fn time(
     }
 }
 
-fn size(key: &str, raw: Given<RawSize>, bounds: &RangeInclusive<u64>, default: u64) -> Check<u64> {
+pub(super) fn size(
+    key: &str,
+    raw: Given<RawSize>,
+    bounds: &RangeInclusive<u64>,
+    default: u64,
+) -> Check<u64> {
     let Some(raw) = raw else { return Ok(default) };
     let size = match raw.get_ref() {
         RawSize::Bytes(bytes) => u64::try_from(*bytes).map_err(|_| "is negative".to_owned()),
@@ -367,7 +290,12 @@ fn size(key: &str, raw: Given<RawSize>, bounds: &RangeInclusive<u64>, default: u
     }
 }
 
-fn count<T>(key: &str, raw: Given<RawCount>, bounds: &RangeInclusive<T>, default: T) -> Check<T>
+pub(super) fn count<T>(
+    key: &str,
+    raw: Given<RawCount>,
+    bounds: &RangeInclusive<T>,
+    default: T,
+) -> Check<T>
 where
     T: TryFrom<i64> + PartialOrd + Copy + Display,
 {
@@ -380,7 +308,7 @@ where
     refuse(key, raw.span(), reason)
 }
 
-fn within<R, T: PartialOrd + Copy>(
+pub(super) fn within<R, T: PartialOrd + Copy>(
     key: &str,
     raw: &Spanned<R>,
     value: T,
@@ -398,6 +326,6 @@ fn parsed<T: std::str::FromStr<Err = String>>(key: &str, raw: &Spanned<String>) 
     raw.get_ref().parse().or_else(|reason: String| refuse(key, raw.span(), reason))
 }
 
-fn refuse<T>(key: &str, span: Range<usize>, reason: impl Into<String>) -> Check<T> {
+pub(super) fn refuse<T>(key: &str, span: Range<usize>, reason: impl Into<String>) -> Check<T> {
     Err(Problem { key: key.to_owned(), span, reason: reason.into() })
 }

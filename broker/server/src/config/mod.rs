@@ -15,6 +15,7 @@
 
 mod build;
 mod environment;
+mod queues;
 mod raw;
 mod settings;
 #[cfg(test)]

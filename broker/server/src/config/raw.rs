@@ -39,6 +39,15 @@ pub(super) struct RawQueue {
     pub max_delivery_count: Given<RawCount>,
     pub max_message_size: Given<RawSize>,
     pub max_size: Given<RawSize>,
+    pub requires_session: Given<bool>,
+    pub default_message_time_to_live: Given<String>,
+    pub dead_lettering_on_message_expiration: Given<bool>,
+    pub duplicate_detection_history_time_window: Given<String>,
+    pub forward_to: Given<String>,
+    pub forward_dead_lettered_messages_to: Given<String>,
+    pub auto_delete_on_idle: Given<String>,
+    pub status: Given<String>,
+    pub user_metadata: Given<String>,
 }
 
 #[derive(Debug, Deserialize)]

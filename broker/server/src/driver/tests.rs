@@ -32,7 +32,7 @@ fn open_with(broker: BrokerSettings, queue: QueueSettings) -> OpenShard {
     Box::new(move |store| {
         let rows = store.scan(Table::State, &Broker::load_range(), usize::MAX, usize::MAX)?;
         let mut core = Broker::load(broker, Box::new(SeededIds::new(1)), rows)?;
-        let command = Command::EnsureQueue { origin: None, path: path(), settings: queue };
+        let command = Command::EnsureQueue { origin: None, path: path(), settings: queue.clone() };
         core.handle(Clock::real().now(), command);
         Ok(core)
     })
@@ -72,7 +72,7 @@ impl Peer {
 
     fn send(&self, delivery: u32, entity: EntityId, body: &[u8]) -> Command {
         let messages = [message(body)].into_iter().collect();
-        Command::Send { origin: self.origin(delivery), entity, messages }
+        Command::Send { origin: self.origin(delivery), entity, messages, transaction: None }
     }
 
     async fn next(&mut self) -> Letter {
@@ -111,7 +111,7 @@ impl Peer {
     async fn receive(&mut self, limit: u64) {
         let (origin, receiver) = (self.origin(0), self.receiver());
         let mode = ReceiveMode::PeekLock;
-        let opened = Command::OpenReceiver { origin, receiver, path: path(), mode };
+        let opened = Command::OpenReceiver { origin, receiver, path: path(), mode, session: None };
         self.ask(vec![opened, Command::Demand { receiver, limit }]).await;
         assert!(matches!(self.reply(0).await, Ok(Reply::ReceiverOpened { .. })));
     }
@@ -119,7 +119,15 @@ impl Peer {
     async fn bodies(&mut self, entity: EntityId) -> usize {
         let (origin, from) = (self.origin(0), SequenceNumber::FIRST);
         let (count_max, bytes_max) = (100, 1 << 20);
-        self.ask(vec![Command::Browse { origin, entity, from, count_max, bytes_max }]).await;
+        self.ask(vec![Command::Browse {
+            origin,
+            entity,
+            from,
+            count_max,
+            bytes_max,
+            session: None,
+        }])
+        .await;
         match self.reply(0).await.unwrap() {
             Reply::Browsed { messages } => messages.len(),
             other => panic!("{other:?}"),
@@ -176,7 +184,7 @@ async fn a_settlement_is_answered_only_when_on_disk() {
     let token = peer.delivery().await.lock.unwrap().token;
     let settlement = Settlement::Complete;
     let origin = Some(peer.origin(2));
-    peer.ask(vec![Command::Settle { origin, entity, token, settlement }]).await;
+    peer.ask(vec![Command::Settle { origin, entity, token, settlement, transaction: None }]).await;
     peer.entity().await;
     assert_eq!(store.sync_all(), 1);
     assert!(matches!(peer.reply(2).await, Ok(Reply::Settled)));
@@ -251,7 +259,7 @@ async fn on_a_full_disk_sends_are_refused_and_settlements_go_on() {
     let token = peer.delivery().await.lock.unwrap().token;
     let origin = Some(peer.origin(3));
     let settlement = Settlement::Complete;
-    peer.ask(vec![Command::Settle { origin, entity, token, settlement }]).await;
+    peer.ask(vec![Command::Settle { origin, entity, token, settlement, transaction: None }]).await;
     assert!(matches!(peer.reply(3).await, Ok(Reply::Settled)));
     store.set_faults(Faults::NONE);
     peer.ask(vec![peer.send(4, entity, b"c")]).await;
@@ -322,7 +330,8 @@ async fn what_a_connection_has_not_looked_at_goes_to_the_next() {
 /// A receiver of five messages that it has locked and holds, and how long its locks last.
 async fn with_five_locked(clock: &Clock, broker: BrokerSettings) -> (Peer, Span) {
     let queue = QueueSettings::default();
-    let shard = start(Arc::new(MemStore::new()), clock.clone(), open_with(broker, queue)).unwrap();
+    let shard =
+        start(Arc::new(MemStore::new()), clock.clone(), open_with(broker, queue.clone())).unwrap();
     let mut peer = Peer::join(&shard, 1).await;
     let entity = peer.entity().await;
     peer.ask((1..6).map(|delivery| peer.send(delivery, entity, b"a")).collect()).await;

@@ -50,7 +50,13 @@ fn a_deep_backlog_keeps_its_order_and_takes_no_memory() {
             expected += 1;
             let token = delivery.lock.unwrap().token;
             let settlement = Settlement::Complete;
-            world.handle(Command::Settle { origin: None, entity: q, token, settlement });
+            world.handle(Command::Settle {
+                origin: None,
+                entity: q,
+                token,
+                settlement,
+                transaction: None,
+            });
         }
         assert!(world.broker.resident_bytes() <= SMALL_MEMORY_MAX);
         assert!(world.stats("q").resident_count <= 64 + 16);
@@ -74,7 +80,12 @@ fn who_has_caught_up_is_served_from_memory() {
     world.handle(Command::Demand { receiver, limit: 1_000 });
     for number in &numbers[200..250] {
         let origin = world.origin();
-        world.handle(Command::Send { origin, entity: q, messages: messages(&[number]) });
+        world.handle(Command::Send {
+            origin,
+            entity: q,
+            messages: messages(&[number]),
+            transaction: None,
+        });
         world.turn();
         world.sync_one();
         world.answer_read(0);
@@ -99,7 +110,12 @@ fn messages_sent_while_the_last_page_is_read_are_kept() {
     world.handle(Command::Demand { receiver, limit: 10 });
     world.turn();
     let origin = world.origin();
-    world.handle(Command::Send { origin, entity: q, messages: messages(&["c", "d"]) });
+    world.handle(Command::Send {
+        origin,
+        entity: q,
+        messages: messages(&["c", "d"]),
+        transaction: None,
+    });
     world.settle_down();
     let deliveries: Vec<_> = world.take_deliveries().into_iter().map(|(_, d)| d).collect();
     assert_eq!(texts(&deliveries), ["a", "b", "c", "d"]);
@@ -196,17 +212,37 @@ fn many_forgotten_messages_are_settled_at_once_or_not_at_all() {
     let origin = world.origin();
     let both = tokens[..2].to_vec();
     let settlement = dead_letter();
-    world.handle(Command::UpdateDisposition { origin, entity, tokens: both, settlement });
+    world.handle(Command::UpdateDisposition {
+        origin,
+        entity,
+        tokens: both,
+        settlement,
+        session: None,
+        transaction: None,
+    });
     world.turn();
     let token = tokens[0];
-    world.handle(Command::Settle { origin: None, entity, token, settlement: Settlement::Complete });
+    world.handle(Command::Settle {
+        origin: None,
+        entity,
+        token,
+        settlement: Settlement::Complete,
+        transaction: None,
+    });
     world.settle_down();
     assert_eq!(world.take_reply(origin).unwrap().unwrap_err(), Error::MessageLockLost);
     assert_eq!(world.stats("q").active_count, 2);
     // All goes well when nothing comes in between, and too much at once is refused.
     let ask = |world: &mut World, tokens: &[LockToken]| {
         let (tokens, settlement) = (tokens.to_vec(), dead_letter());
-        world.ask(|origin| Command::UpdateDisposition { origin, entity, tokens, settlement })
+        world.ask(|origin| Command::UpdateDisposition {
+            origin,
+            entity,
+            tokens,
+            settlement,
+            session: None,
+            transaction: None,
+        })
     };
     assert!(matches!(ask(&mut world, &tokens[1..]), Ok(Reply::Settled)));
     assert_eq!(world.stats("q").dead_letter_count, 2);
@@ -218,8 +254,14 @@ fn many_forgotten_messages_are_settled_at_once_or_not_at_all() {
     let tokens: Vec<_> =
         world.receive(receiver, 2).iter().map(|delivery| delivery.lock.unwrap().token).collect();
     let (both, settlement) = (tokens.clone(), dead_letter());
-    let refused =
-        world.ask(|origin| Command::UpdateDisposition { origin, entity, tokens: both, settlement });
+    let refused = world.ask(|origin| Command::UpdateDisposition {
+        origin,
+        entity,
+        tokens: both,
+        settlement,
+        session: None,
+        transaction: None,
+    });
     assert!(matches!(refused, Err(Error::ServerBusy(_))));
     for token in tokens {
         world.settle_token(entity, token, dead_letter()).unwrap();
@@ -264,8 +306,14 @@ fn a_store_that_fails_to_read_is_asked_again_later() {
     assert!(matches!(world.released.pop(), Some(EffectKind::Drained { .. })));
     assert!(world.receive(receiver, 2).is_empty());
     let from = SequenceNumber(0);
-    let browse =
-        |origin| Command::Browse { origin, entity: q, from, count_max: 5, bytes_max: 5_000 };
+    let browse = |origin| Command::Browse {
+        origin,
+        entity: q,
+        from,
+        count_max: 5,
+        bytes_max: 5_000,
+        session: None,
+    };
     assert_eq!(world.ask(browse).unwrap_err(), Error::StoreUnavailable);
     world.pass(Span(999));
     assert_eq!(world.broker.counters().pages_read, 1);

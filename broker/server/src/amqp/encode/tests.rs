@@ -23,8 +23,8 @@ fn stored(wire: &[u8]) -> Arc<StoredMessage> {
     let mode = ReceiveMode::ReceiveAndDelete;
     for command in [
         Command::EnsureQueue { origin: None, path: path.clone(), settings },
-        Command::Send { origin, entity: EntityId(1), messages },
-        Command::OpenReceiver { origin, receiver, path, mode },
+        Command::Send { origin, entity: EntityId(1), messages, transaction: None },
+        Command::OpenReceiver { origin, receiver, path, mode, session: None },
         Command::Demand { receiver, limit: 1 },
     ] {
         core.handle(NOW, command);
@@ -45,6 +45,7 @@ fn delivered(message: Arc<StoredMessage>, replaced: Option<Bytes>) -> Delivery {
         lock: Some(MessageLock { token: LockToken([0xab; 16]), until: Timestamp(NOW.0 + 60_000) }),
         application_properties: replaced,
         state: MessageState::Active,
+        dead_letter_source: None,
     }
 }
 
@@ -55,6 +56,7 @@ fn looked_at(message: Arc<StoredMessage>) -> Browsed {
         attempts: 0,
         application_properties: None,
         state: MessageState::Deferred,
+        dead_letter_source: None,
     }
 }
 

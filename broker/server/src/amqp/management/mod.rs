@@ -206,13 +206,7 @@ impl Pending {
                 peek_message::response(self.properties, messages.iter().map(encode))
             }
             Ok(Reply::Settled) => update_disposition::response(self.properties),
-            Ok(
-                Reply::QueueEnsured { .. }
-                | Reply::SenderOpened { .. }
-                | Reply::ReceiverOpened { .. }
-                | Reply::ManagementOpened { .. }
-                | Reply::Accepted,
-            ) => {
+            Ok(_) => {
                 warn!(operation = self.operation.name, "a reply that fits no request");
                 response::refused(self.properties, &Refusal::internal(), host)
             }

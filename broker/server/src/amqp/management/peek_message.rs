@@ -34,6 +34,7 @@ pub(super) fn command(request: Request<'_>, context: &Context<'_>) -> Result<Com
         from: SequenceNumber(u64::try_from(from).unwrap_or(0)),
         count_max: count,
         bytes_max: BYTES_MAX,
+        session: None,
     })
 }
 

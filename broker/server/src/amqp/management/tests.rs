@@ -242,8 +242,14 @@ fn peeking() {
     #[track_caller]
     fn check(body: Map, expected_from: u64, expected_count: u32) {
         let (command, _) = asked("com.microsoft:peek-message", body);
-        let Command::Browse { origin: ORIGIN, entity: ENTITY, from, count_max, bytes_max } =
-            command
+        let Command::Browse {
+            origin: ORIGIN,
+            entity: ENTITY,
+            from,
+            count_max,
+            bytes_max,
+            session: None,
+        } = command
         else {
             panic!("{command:?}");
         };
@@ -292,8 +298,14 @@ fn settling_by_token() {
     #[track_caller]
     fn check(body: Map, expected: &Settlement) {
         let (command, pending) = asked("com.microsoft:update-disposition", body);
-        let Command::UpdateDisposition { origin: ORIGIN, entity: ENTITY, tokens, settlement } =
-            command
+        let Command::UpdateDisposition {
+            origin: ORIGIN,
+            entity: ENTITY,
+            tokens,
+            settlement,
+            session: None,
+            transaction: None,
+        } = command
         else {
             panic!("{command:?}");
         };
