@@ -66,6 +66,12 @@ impl Setup {
         ))
     }
 
+    /// Makes the clock one that [`TestBroker::clock`] steers.
+    #[must_use]
+    pub fn virtual_time(self) -> Self {
+        self.argument("--virtual-time")
+    }
+
     /// Keeps messages on disk.
     #[must_use]
     pub fn durable(mut self) -> Self {
@@ -359,9 +365,10 @@ impl TestBroker {
             ["\"level\":\"WARN\"", "\"level\":\"ERROR\"", "panicked at"]
                 .iter()
                 .any(|mark| line.contains(mark))
-                // What `--dev` and `--ephemeral` warn of was wanted.
+                // What `--dev`, `--ephemeral` and `--virtual-time` warn of was wanted.
                 && !line.contains("--dev")
                 && !line.contains("in memory only")
+                && !line.contains("virtual time is on")
                 && !line.contains("development")
         };
         self.log.lines().into_iter().filter(is_loud).collect()

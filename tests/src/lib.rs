@@ -5,6 +5,7 @@
 //! what it proves it proves from outside.
 
 pub mod broker;
+pub mod clock;
 mod handshake;
 pub mod link;
 pub mod message;

@@ -3,6 +3,7 @@
 
 mod attach;
 mod cbs;
+mod clock;
 mod confused;
 mod flow;
 mod framing;

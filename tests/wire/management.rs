@@ -1,7 +1,6 @@
 //! Requests to `{queue}/$management`: the envelope, renewing locks and browsing (the behaviour of
 //! the Azure SDKs).
 
-use std::thread;
 use std::time::Duration;
 
 use peeklock_protocol::condition;
@@ -244,20 +243,23 @@ fn renewing_a_lost_lock_is_answered_410() {
 /// its time, and settling after that is answered with the condition the SDKs know.
 #[test]
 fn a_renewed_lock_outlives_the_one_that_was_not_renewed() {
-    let broker = TestBroker::with().queue("q", "lock_duration = \"5s\"").start();
+    let broker = TestBroker::with().queue("q", "").virtual_time().start();
+    let mut clock = broker.clock();
+    clock.freeze();
     let mut peer = broker.peer();
     peer.send_texts("q", &["renewed", "lost"]);
     let mut link = peer.attach_receiver("q");
     let renewed = peer.receive_one(&mut link);
     let lost = peer.receive_one(&mut link);
     let mut management = peer.open_management("q");
-    // A renewal at once would gain nothing.
-    thread::sleep(Duration::from_millis(2500));
+    let half = Duration::from_secs(30);
+    clock.advance(half);
     let token = renewed.message().lock_token();
     let body = Map::new().with("lock-tokens", tokens(&[token]));
     let answer = peer.manage(&mut management, RENEW, body);
     let until = answer.entry("expirations").items()[0].as_timestamp().unwrap_or_default();
-    assert!(renewed.message().locked_until() + 2000 < until, "{answer:?}");
+    assert_eq!(until, renewed.message().locked_until() + 30_000, "{answer:?}");
+    clock.advance(half);
 
     let mut other = broker.peer();
     let mut waiting = other.attach_receiver("q");

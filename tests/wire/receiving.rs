@@ -2,6 +2,7 @@
 //! receiving with deletion.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use peeklock_protocol::condition;
 use peeklock_protocol::delivery_state::DeliveryState;
@@ -304,7 +305,8 @@ fn an_unknown_outcome_is_refused() {
 /// with one more failed delivery, whether its receiver is still there or not.
 #[test]
 fn an_expired_lock_makes_the_message_available_in_its_place() {
-    let broker = TestBroker::with().queue("q", "lock_duration = \"5s\"").start();
+    let broker = TestBroker::with().queue("q", "").virtual_time().start();
+    let mut clock = broker.clock();
     let mut gone = broker.peer();
     gone.send_texts("q", &["1", "2", "3"]);
     let mut link = gone.attach_receiver("q");
@@ -319,6 +321,7 @@ fn an_expired_lock_makes_the_message_available_in_its_place() {
     let mut other = broker.peer();
     let mut waiting = other.attach_receiver("q");
     assert_eq!(other.receive_one(&mut waiting).text(), "3");
+    clock.advance(Duration::from_mins(1));
     for text in ["1", "2"] {
         let again = other.receive_one(&mut waiting);
         assert_eq!(again.text(), text);

@@ -1,6 +1,8 @@
 //! Settling what was received (AMQP §3.4): what each outcome means to Service Bus, and the answer a
 //! client that settles second waits for.
 
+use std::time::Duration;
+
 use peeklock_protocol::condition::{self, ErrorInfo};
 use peeklock_protocol::delivery_state::DeliveryState;
 use peeklock_protocol::performative::Disposition;
@@ -223,8 +225,8 @@ fn the_tenth_failed_delivery_moves_the_message_to_the_dead_letter_queue() {
 /// Locks that expire count like abandoning, and nobody has to be there for it.
 #[test]
 fn expired_locks_lead_to_the_dead_letter_queue_too() {
-    let settings = "lock_duration = \"5s\"\nmax_delivery_count = 1";
-    let broker = TestBroker::with().queue("q", settings).start();
+    let broker = TestBroker::with().queue("q", "max_delivery_count = 1").virtual_time().start();
+    let mut clock = broker.clock();
     let mut peer = broker.peer();
     peer.send_texts("q", &["1"]);
     let mut dead = peer.attach_receiver(DEAD_LETTERS);
@@ -232,6 +234,7 @@ fn expired_locks_lead_to_the_dead_letter_queue_too() {
     let mut other = broker.peer();
     let mut link = other.attach_receiver("q");
     let received = other.receive_one(&mut link);
+    clock.advance(Duration::from_mins(1));
     let message = peer.receive(&mut dead).message();
     assert_eq!(message.text_property("DeadLetterReason"), Some("MaxDeliveryCountExceeded"));
     peeklock_tests::link::rejection(
