@@ -42,6 +42,9 @@ missing_for_clients() {
     # python-qpid-proton has no wheel for Linux; pip compiles it.
     has cc || echo gcc
     has_python_headers || echo python3-dev
+    # The azservicebus crate has a client of HTTP in it that is built on OpenSSL, and never used.
+    has pkg-config || echo pkg-config
+    pkg-config --exists openssl 2>/dev/null || echo libssl-dev
     has node || echo nodejs
     has npm || echo npm
 }

@@ -48,7 +48,7 @@ SCENARIOS = {
     "idle": {},
     "reconnect": {},
 }
-CLIENTS = ("sync", "aio", "js", "proton", "rhea", "fe2o3")
+CLIENTS = ("sync", "aio", "js", "azservicebus", "proton", "rhea", "fe2o3")
 # Long enough for every scenario of a client on a slow machine, short enough for a build to end.
 CLIENT_S = 300
 READY_S = 60
@@ -135,6 +135,7 @@ def programs(arguments):
         "sync": [sys.executable, os.path.join(python, "sync.py")],
         "aio": [sys.executable, os.path.join(python, "aio.py")],
         "js": ["node", os.path.join(js, "servicebus.mjs")],
+        "azservicebus": [arguments.azservicebus] if arguments.azservicebus else None,
         "proton": [sys.executable, os.path.join(python, "proton_client.py")],
         "rhea": ["node", os.path.join(js, "rhea.mjs")],
         "fe2o3": [arguments.fe2o3] if arguments.fe2o3 else None,
@@ -270,6 +271,7 @@ def main():
     )
     parser.add_argument("--broker", help="the binary to start")
     parser.add_argument("--port", type=int, help="use the broker that listens there instead")
+    parser.add_argument("--azservicebus", help="the binary of the azservicebus client")
     parser.add_argument("--fe2o3", help="the binary of the fe2o3-amqp client")
     parser.add_argument("--client", help="clients, separated by commas")
     parser.add_argument("--only", help="scenarios, separated by commas")
