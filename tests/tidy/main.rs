@@ -138,6 +138,27 @@ fn the_core_uses_of_the_protocol_only_its_data() {
     assert_none("the core names no frame, channel, link handle or performative", &violations);
 }
 
+/// `bench` is a client, which has a clock of its own.
+#[test]
+fn the_broker_reads_the_time_of_day_in_one_file() {
+    let is_broker =
+        |path: &str| path.starts_with("broker/server/src/") && !path.contains("/src/bench/");
+    let mut reads = 0;
+    let mut violations = Vec::new();
+    for file in files(&["rs"]).iter().filter(|file| is_broker(&file.path)) {
+        for (number, line) in file.code_lines() {
+            if line.contains("SystemTime::now") {
+                reads += 1;
+                if file.path != "broker/server/src/clock.rs" {
+                    violations.push(format!("{}:{number}", file.path));
+                }
+            }
+        }
+    }
+    assert_ne!(reads, 0, "the clock is looked for in the wrong place");
+    assert_none("time comes from a `Clock` that is handed down", &violations);
+}
+
 #[test]
 fn every_crate_takes_the_workspace_lints() {
     let folders = ["protocol", "storage", "broker/core", "broker/server", "tests"];

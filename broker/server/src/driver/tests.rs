@@ -116,18 +116,19 @@ impl Peer {
         assert!(matches!(self.reply(0).await, Ok(Reply::ReceiverOpened { .. })));
     }
 
-    async fn bodies(&mut self, entity: EntityId) -> usize {
-        let (origin, from) = (self.origin(0), SequenceNumber::FIRST);
-        let (count_max, bytes_max) = (100, 1 << 20);
-        self.ask(vec![Command::Browse {
-            origin,
+    fn browse(&self, delivery: u32, entity: EntityId) -> Command {
+        Command::Browse {
+            origin: self.origin(delivery),
             entity,
-            from,
-            count_max,
-            bytes_max,
+            from: SequenceNumber::FIRST,
+            count_max: 100,
+            bytes_max: 1 << 20,
             session: None,
-        }])
-        .await;
+        }
+    }
+
+    async fn bodies(&mut self, entity: EntityId) -> usize {
+        self.ask(vec![self.browse(0, entity)]).await;
         match self.reply(0).await.unwrap() {
             Reply::Browsed { messages } => messages.len(),
             other => panic!("{other:?}"),
@@ -383,4 +384,20 @@ async fn locks_that_end_together_have_all_ended_when_the_driver_has_caught_up() 
         assert_eq!(peer.delivery().await.attempts, 1);
     }
     assert!(matches!(peer.next().await, Letter::CaughtUp { to } if to.delivery == 7));
+}
+
+#[tokio::test]
+async fn the_driver_has_not_caught_up_while_something_is_read() {
+    let (store, shard, peer, entity) = manual().await;
+    peer.ask(vec![peer.send(1, entity, b"a")]).await;
+    shard.stop().await.unwrap().unwrap();
+    store.reopen().unwrap();
+    // The message is known by its row alone.
+    let shard = start(store, Clock::real(), open()).unwrap();
+    let mut peer = Peer::join(&shard, 1).await;
+    peer.ask(vec![peer.browse(2, entity)]).await;
+    shard.send(Input::CatchUp { to: peer.origin(3) }).await.unwrap();
+    let found = peer.reply(2).await.unwrap();
+    assert!(matches!(&found, Reply::Browsed { messages } if messages.len() == 1), "{found:?}");
+    assert!(matches!(peer.next().await, Letter::CaughtUp { to } if to.delivery == 3));
 }

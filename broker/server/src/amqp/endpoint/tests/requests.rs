@@ -198,3 +198,54 @@ fn a_management_node_of_nothing_is_refused() {
     world.hand_in(vec![reply(to, Ok(Reply::Accepted))]);
     assert_eq!(world.take_events(), []);
 }
+
+fn steering(operation: &'static str) -> Message {
+    let body = Map::new().with("milliseconds", 5_i32);
+    Message::value(Value::Map(body))
+        .with_application_properties(Map::new().with("operation", operation))
+}
+
+#[test]
+fn the_node_of_the_namespace_has_no_entity_before_its_name() {
+    for (address, is_open) in [
+        ("$management", true),
+        ("/$Management/", true),
+        ("amqps://broker:5671/$management", true),
+        ("amqps://$management", false),
+        ("nothing/$management", false),
+        ("amqps://broker/nothing/$management", false),
+    ] {
+        let mut world = World::new();
+        let session = world.session();
+        for attach in [to_node("asks", address), from_node("answers", address, "a")] {
+            let link = world.attach(session, attach);
+            assert_eq!(world.detached(link).is_none(), is_open, "{address}");
+        }
+    }
+}
+
+#[test]
+fn a_step_of_the_clock_is_answered_when_the_driver_has_caught_up() {
+    let mut world = World::new();
+    let session = world.session();
+    let asks = world.attach(session, to_node("asks", "$management"));
+    let answers = response_link(&mut world, session, "$management", "answers", "a");
+    world.send(asks, &steering("io.peeklock:freeze-clock"), true);
+    world.send(asks, &steering("io.peeklock:advance-clock"), true);
+    world.run();
+    assert_eq!(responses(&mut world), []);
+    let waiting = world.endpoint.take_catch_ups();
+    let [one, other] = waiting[..] else { panic!("{waiting:?}") };
+    // Reading is no step, and waits for nobody.
+    world.send(asks, &steering("io.peeklock:read-clock"), true);
+    world.run();
+    assert_eq!(responses(&mut world), [(answers, 200)]);
+    world.hand_in(vec![Letter::CaughtUp { to: one }]);
+    assert_eq!(responses(&mut world), [(answers, 200)]);
+    // Nor is one answered that has lost its link.
+    world.client.detach(asks, true, None).unwrap();
+    world.run();
+    world.hand_in(vec![Letter::CaughtUp { to: one }, Letter::CaughtUp { to: other }]);
+    assert_eq!(responses(&mut world), []);
+    assert!(world.endpoint.requests.is_empty() && world.endpoint.take_catch_ups().is_empty());
+}
