@@ -1,11 +1,14 @@
 //! The broker: takes commands, keeps queues, yields turns.
 //!
-//! Every command is decided, which may refuse it, and comes to facts; `Broker::commit` is the one
-//! place where a fact changes memory and rows. Afterwards queues that were touched give out what
-//! they can (`deliver.rs`).
+//! Every command is decided, which may refuse it, and comes to facts; `Broker::commit` (`commit.rs`)
+//! is the one place where a fact changes memory and rows. Afterwards queues that were touched give
+//! out what they can (`deliver.rs`). Here commands are only passed on to the feature they are about.
 
+mod arrive;
+mod commit;
 mod deadline;
 mod deliver;
+mod load;
 mod open;
 mod read;
 mod send;
@@ -16,23 +19,21 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use peeklock_storage::{Batch, CommitPosition, Epoch, Key};
+use peeklock_storage::{Batch, CommitPosition, Epoch};
 
 use self::deadline::Deadlines;
 use self::read::Purpose;
 use self::stats::Counters;
-use crate::change::Change;
 use crate::command::Command;
 use crate::effect::{Effect, EffectKind, Reply, Turn};
-use crate::entity::namespace::{Namespace, QueueEntities};
-use crate::entity::path::{EntityPath, Subqueue};
-use crate::entity::settings::{BrokerSettings, QueueSettings};
-use crate::error::{Error, LoadError};
+use crate::entity::namespace::Namespace;
+use crate::entity::path::EntityPath;
+use crate::entity::settings::BrokerSettings;
+use crate::error::Error;
 use crate::id::{EntityId, IdSource, NumberMap, Origin, ReadId, ReceiverId};
+use crate::queue::Queue;
 use crate::queue::receiver::Slot;
-use crate::queue::{Definition, Queue, Room, Traces};
-use crate::rows::{self, StateRow};
+use crate::rows;
 use crate::time::Timestamp;
 
 /// What the service says. Clients show it to people.
@@ -46,7 +47,7 @@ pub struct Broker {
     ids: Box<dyn IdSource + Send>,
     namespace: Namespace,
     /// By entity id; ids are dense and never used again.
-    queues: Vec<Option<Queue>>,
+    queues: Vec<Option<Box<Queue>>>,
     receivers: NumberMap<ReceiverId, (EntityId, Slot)>,
     deadlines: Deadlines,
     reads: BTreeMap<ReadId, Purpose>,
@@ -90,75 +91,6 @@ impl Broker {
             touched: Vec::new(),
             counters: Counters::default(),
         }
-    }
-
-    /// Which rows [`Broker::load`] wants, of [`peeklock_storage::Table::State`]. They are few: one
-    /// an entity, whatever it holds.
-    pub fn load_range() -> std::ops::Range<Key> {
-        rows::state_range()
-    }
-
-    /// The broker as it was when the last durable turn was taken, less what is volatile: locks are
-    /// free, receivers gone. Reads no message.
-    pub fn load(
-        settings: BrokerSettings,
-        ids: Box<dyn IdSource + Send>,
-        state_rows: impl IntoIterator<Item = (Key, Bytes)>,
-    ) -> Result<Self, LoadError> {
-        let mut broker = Broker::new(settings, ids);
-        let mut next_entity = EntityId(1);
-        let (mut definitions, mut numbers) = (BTreeMap::new(), BTreeMap::new());
-        for (key, row) in state_rows {
-            match rows::read_state_row(&key, &row)? {
-                StateRow::NextEntity(id) => next_entity = id,
-                StateRow::Definition(definition) => {
-                    definitions.insert(definition.entity, definition);
-                }
-                StateRow::Numbers(entity, counted) => {
-                    numbers.insert(entity, counted);
-                }
-            }
-        }
-        let mut loaded = BTreeMap::new();
-        for (entity, definition) in definitions {
-            if next_entity <= entity {
-                return Err(LoadError::Inconsistent(format!("entity {entity} has a future id")));
-            }
-            let Some(numbers) = numbers.remove(&entity) else {
-                return Err(LoadError::Inconsistent(format!("entity {entity} has no numbers")));
-            };
-            loaded.insert(entity, Queue::load(definition, numbers));
-        }
-        if let Some(entity) = numbers.keys().next() {
-            return Err(LoadError::Inconsistent(format!("entity {entity} has no definition")));
-        }
-        for queue in loaded.values() {
-            let Definition { entity, dead_letter, transfer_dead_letter, path, .. } =
-                &queue.definition;
-            let (Some(dead_letter), Some(transfer_dead_letter)) =
-                (*dead_letter, *transfer_dead_letter)
-            else {
-                continue;
-            };
-            for (subqueue, kind) in [
-                (dead_letter, Subqueue::DeadLetter),
-                (transfer_dead_letter, Subqueue::TransferDeadLetter),
-            ] {
-                let is_there = loaded
-                    .get(&subqueue)
-                    .is_some_and(|other| other.definition.path == path.with_subqueue(kind));
-                if !is_there {
-                    return Err(LoadError::Inconsistent(format!("{path} lacks a subqueue")));
-                }
-            }
-            if broker.namespace.resolve(path).is_some() {
-                return Err(LoadError::Inconsistent(format!("{path} is there twice")));
-            }
-            let entities = QueueEntities { main: *entity, dead_letter, transfer_dead_letter };
-            broker.namespace.insert(path, entities);
-        }
-        broker.queues = (0..next_entity.0).map(|id| loaded.remove(&EntityId(id))).collect();
-        Ok(broker)
     }
 
     /// Takes one command. What comes of it is in the next [`Broker::take_turn`].
@@ -280,149 +212,13 @@ impl Broker {
         self.deadlines.first()
     }
 
-    /// Applies a fact, and writes it down.
-    fn commit(&mut self, change: &Change) {
-        let position = self.open_position();
-        let traces = match change {
-            Change::QueueCreated {
-                entity,
-                dead_letter,
-                transfer_dead_letter,
-                path,
-                settings,
-                at,
-            } => {
-                let entities = QueueEntities {
-                    main: *entity,
-                    dead_letter: *dead_letter,
-                    transfer_dead_letter: *transfer_dead_letter,
-                };
-                self.create_queue(entities, path, settings, *at);
-                Traces::default()
-            }
-            Change::DeadLettered { entity, to, .. } => {
-                let traces = self.apply(*entity, change, position);
-                self.apply(*to, change, position);
-                traces
-            }
-            Change::SettingsChanged { entity, .. } => {
-                let traces = self.apply(*entity, change, position);
-                self.persist_definition(*entity);
-                traces
-            }
-            Change::Accepted { entity, .. }
-            | Change::Locked { entity, .. }
-            | Change::Renewed { entity, .. }
-            | Change::Returned { entity, .. }
-            | Change::Removed { entity, .. }
-            | Change::Lost { entity, .. } => self.apply(*entity, change, position),
-        };
-        rows::persist(change, traces, &mut self.batch);
-    }
-
-    fn create_queue(
-        &mut self,
-        entities: QueueEntities,
-        path: &EntityPath,
-        settings: &QueueSettings,
-        at: Timestamp,
-    ) {
-        let QueueEntities { main, dead_letter, transfer_dead_letter } = entities;
-        for (entity, subqueue) in [
-            (main, Subqueue::Main),
-            (dead_letter, Subqueue::DeadLetter),
-            (transfer_dead_letter, Subqueue::TransferDeadLetter),
-        ] {
-            let is_main = subqueue == Subqueue::Main;
-            let definition = Definition {
-                entity,
-                dead_letter: is_main.then_some(dead_letter),
-                transfer_dead_letter: is_main.then_some(transfer_dead_letter),
-                path: path.with_subqueue(subqueue),
-                settings: settings.clone(),
-                created_at: at,
-                updated_at: at,
-            };
-            assert_eq!(self.queues.len(), entity.0 as usize, "ids are given in order");
-            self.queues.push(Some(Queue::new(definition)));
-            self.persist_definition(entity);
-            self.touch(entity);
-        }
-        self.namespace.insert(path, entities);
-    }
-
-    fn persist_definition(&mut self, entity: EntityId) {
-        if let Some(queue) = queue_mut(&mut self.queues, entity) {
-            rows::persist_definition(&queue.definition, &mut self.batch);
-        }
-    }
-
-    fn apply(&mut self, entity: EntityId, change: &Change, position: CommitPosition) -> Traces {
-        let room = self.room();
-        let queue = queue_mut(&mut self.queues, entity).expect("facts are about entities we have");
-        let before = queue.memory();
-        let traces = match change {
-            Change::DeadLettered {
-                to,
-                sequence,
-                attempts,
-                message,
-                application_properties,
-                ..
-            } if *to == entity => {
-                let section = application_properties;
-                queue.apply_arrival(*sequence, *attempts, message, section, position, room);
-                Traces::default()
-            }
-            Change::QueueCreated { .. }
-            | Change::SettingsChanged { .. }
-            | Change::Accepted { .. }
-            | Change::Locked { .. }
-            | Change::Renewed { .. }
-            | Change::Returned { .. }
-            | Change::Removed { .. }
-            | Change::DeadLettered { .. }
-            | Change::Lost { .. } => queue.apply(change, position, room),
-        };
-        self.memory = self.memory - before + queue.memory();
-        if !matches!(change, Change::Locked { .. } | Change::Renewed { .. }) {
-            self.touch(entity);
-        }
-        traces
-    }
-
-    /// Notes that an entity's row changes, and that it may have something to give out.
-    fn touch(&mut self, entity: EntityId) {
-        let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
-        if !queue.dirty {
-            queue.dirty = true;
-            self.dirty.push(entity);
-        }
-        self.wake(entity);
-    }
-
-    /// Notes that an entity may have something to give out.
-    fn wake(&mut self, entity: EntityId) {
-        if self.touched.last() != Some(&entity) {
-            self.touched.push(entity);
-        }
-    }
-
     /// Where the batch that is being filled will stand.
     const fn open_position(&self) -> CommitPosition {
         self.position.next()
     }
 
-    const fn room(&self) -> Room {
-        Room {
-            settings: self.settings,
-            full: self.settings.cache_bytes_max <= self.memory,
-            tight: self.settings.cache_bytes_max / 2 <= self.memory,
-        }
-    }
-
     fn queue(&self, entity: EntityId) -> Result<&Queue, Error> {
-        let queue = self.queues.get(entity.0 as usize).and_then(Option::as_ref);
+        let queue = self.queues.get(entity.0 as usize).and_then(Option::as_deref);
         queue.ok_or_else(|| Error::EntityNotFound(entity.to_string()))
     }
 
@@ -467,8 +263,8 @@ impl Broker {
 }
 
 /// Borrows a queue and nothing else of the broker.
-fn queue_mut(queues: &mut [Option<Queue>], entity: EntityId) -> Option<&mut Queue> {
-    queues.get_mut(entity.0 as usize).and_then(Option::as_mut)
+fn queue_mut(queues: &mut [Option<Box<Queue>>], entity: EntityId) -> Option<&mut Queue> {
+    queues.get_mut(entity.0 as usize).and_then(Option::as_deref_mut)
 }
 
 /// What [`crate::invariant`] asks.
@@ -497,7 +293,8 @@ impl Broker {
     pub(crate) fn check_reads(&self) -> Result<(), String> {
         let own = |purpose: &&Purpose| matches!(purpose, Purpose::Page(_) | Purpose::Bodies(..));
         let known = self.reads.values().filter(own).count();
-        let expected: usize = self.queues.iter().flatten().map(Queue::reads_under_way).sum();
+        let expected: usize =
+            self.queues.iter().flatten().map(|queue| queue.reads_under_way()).sum();
         if known != expected {
             return Err(format!("{known} reads for queues, {expected} queues waiting for one"));
         }

@@ -1,15 +1,13 @@
-//! Taking messages in.
-
-use std::sync::Arc;
+//! Which messages are taken in. What then becomes of them is `arrive.rs`.
 
 use smallvec::SmallVec;
 
 use super::Broker;
-use crate::change::Change;
+use super::arrive::Arrival;
 use crate::effect::Reply;
 use crate::error::Error;
 use crate::id::EntityId;
-use crate::message::{IncomingMessage, RowHeader};
+use crate::message::IncomingMessage;
 use crate::queue::Queue;
 
 impl Broker {
@@ -21,12 +19,9 @@ impl Broker {
     ) -> Result<Reply, Error> {
         let queue = self.queue(entity)?;
         self.may_take(queue, &messages)?;
-        let mut sequence = queue.next_sequence();
         for message in messages {
-            let message = Arc::new(message.into_stored(RowHeader::new(sequence, self.now)));
-            self.commit(&Change::Accepted { entity, sequence, message });
+            self.arrive(entity, Arrival::new(message));
             self.counters.accepted += 1;
-            sequence = sequence.next();
         }
         Ok(Reply::Accepted)
     }

@@ -1,0 +1,151 @@
+//! The one place where a fact changes memory and rows.
+
+use peeklock_storage::CommitPosition;
+
+use super::{Broker, queue_mut};
+use crate::change::Change;
+use crate::entity::namespace::QueueEntities;
+use crate::entity::path::{EntityPath, Subqueue};
+use crate::entity::settings::QueueSettings;
+use crate::id::EntityId;
+use crate::queue::{Definition, Queue, Room, Traces};
+use crate::rows;
+use crate::time::Timestamp;
+
+impl Broker {
+    /// Applies a fact, and writes it down.
+    pub(super) fn commit(&mut self, change: &Change) {
+        let position = self.open_position();
+        let traces = match change {
+            Change::QueueCreated {
+                entity,
+                dead_letter,
+                transfer_dead_letter,
+                path,
+                settings,
+                at,
+            } => {
+                let entities = QueueEntities {
+                    main: *entity,
+                    dead_letter: *dead_letter,
+                    transfer_dead_letter: *transfer_dead_letter,
+                };
+                self.create_queue(entities, path, settings, *at);
+                Traces::default()
+            }
+            Change::DeadLettered { entity, to, .. } => {
+                let traces = self.apply(*entity, change, position);
+                self.apply(*to, change, position);
+                traces
+            }
+            Change::SettingsChanged { entity, .. } => {
+                let traces = self.apply(*entity, change, position);
+                self.persist_definition(*entity);
+                traces
+            }
+            Change::Accepted { entity, .. }
+            | Change::Locked { entity, .. }
+            | Change::Renewed { entity, .. }
+            | Change::Returned { entity, .. }
+            | Change::Removed { entity, .. }
+            | Change::Lost { entity, .. } => self.apply(*entity, change, position),
+        };
+        rows::persist(change, traces, &mut self.batch);
+    }
+
+    fn create_queue(
+        &mut self,
+        entities: QueueEntities,
+        path: &EntityPath,
+        settings: &QueueSettings,
+        at: Timestamp,
+    ) {
+        let QueueEntities { main, dead_letter, transfer_dead_letter } = entities;
+        for (entity, subqueue) in [
+            (main, Subqueue::Main),
+            (dead_letter, Subqueue::DeadLetter),
+            (transfer_dead_letter, Subqueue::TransferDeadLetter),
+        ] {
+            let is_main = subqueue == Subqueue::Main;
+            let definition = Definition {
+                entity,
+                dead_letter: is_main.then_some(dead_letter),
+                transfer_dead_letter: is_main.then_some(transfer_dead_letter),
+                path: path.with_subqueue(subqueue),
+                settings: settings.clone(),
+                created_at: at,
+                updated_at: at,
+            };
+            assert_eq!(self.queues.len(), entity.0 as usize, "ids are given in order");
+            self.queues.push(Some(Box::new(Queue::new(definition))));
+            self.persist_definition(entity);
+            self.touch(entity);
+        }
+        self.namespace.insert(path, entities);
+    }
+
+    fn persist_definition(&mut self, entity: EntityId) {
+        if let Some(queue) = queue_mut(&mut self.queues, entity) {
+            rows::persist_definition(&queue.definition, &mut self.batch);
+        }
+    }
+
+    fn apply(&mut self, entity: EntityId, change: &Change, position: CommitPosition) -> Traces {
+        let room = self.room();
+        let queue = queue_mut(&mut self.queues, entity).expect("facts are about entities we have");
+        let before = queue.memory();
+        let traces = match change {
+            Change::DeadLettered {
+                to,
+                sequence,
+                attempts,
+                message,
+                application_properties,
+                ..
+            } if *to == entity => {
+                let section = application_properties;
+                queue.apply_arrival(*sequence, *attempts, message, section, position, room);
+                Traces::default()
+            }
+            Change::QueueCreated { .. }
+            | Change::SettingsChanged { .. }
+            | Change::Accepted { .. }
+            | Change::Locked { .. }
+            | Change::Renewed { .. }
+            | Change::Returned { .. }
+            | Change::Removed { .. }
+            | Change::DeadLettered { .. }
+            | Change::Lost { .. } => queue.apply(change, position, room),
+        };
+        self.memory = self.memory - before + queue.memory();
+        if !matches!(change, Change::Locked { .. } | Change::Renewed { .. }) {
+            self.touch(entity);
+        }
+        traces
+    }
+
+    /// Notes that an entity's row changes, and that it may have something to give out.
+    pub(super) fn touch(&mut self, entity: EntityId) {
+        let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
+        if !queue.dirty {
+            queue.dirty = true;
+            self.dirty.push(entity);
+        }
+        self.wake(entity);
+    }
+
+    /// Notes that an entity may have something to give out.
+    pub(super) fn wake(&mut self, entity: EntityId) {
+        if self.touched.last() != Some(&entity) {
+            self.touched.push(entity);
+        }
+    }
+
+    const fn room(&self) -> Room {
+        Room {
+            settings: self.settings,
+            full: self.settings.cache_bytes_max <= self.memory,
+            tight: self.settings.cache_bytes_max / 2 <= self.memory,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The broker as it was, from its rows.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use peeklock_storage::Key;
+
+use super::Broker;
+use crate::entity::namespace::QueueEntities;
+use crate::entity::path::Subqueue;
+use crate::entity::settings::BrokerSettings;
+use crate::error::LoadError;
+use crate::id::{EntityId, IdSource};
+use crate::queue::{Definition, Queue};
+use crate::rows::{self, StateRow};
+
+impl Broker {
+    /// Which rows [`Broker::load`] wants, of [`peeklock_storage::Table::State`]. They are few: one
+    /// an entity, whatever it holds.
+    pub fn load_range() -> std::ops::Range<Key> {
+        rows::state_range()
+    }
+
+    /// The broker as it was when the last durable turn was taken, less what is volatile: locks are
+    /// free, receivers gone. Reads no message.
+    pub fn load(
+        settings: BrokerSettings,
+        ids: Box<dyn IdSource + Send>,
+        state_rows: impl IntoIterator<Item = (Key, Bytes)>,
+    ) -> Result<Self, LoadError> {
+        let mut broker = Broker::new(settings, ids);
+        let mut next_entity = EntityId(1);
+        let (mut definitions, mut numbers) = (BTreeMap::new(), BTreeMap::new());
+        for (key, row) in state_rows {
+            match rows::read_state_row(&key, &row)? {
+                StateRow::NextEntity(id) => next_entity = id,
+                StateRow::Definition(definition) => {
+                    definitions.insert(definition.entity, definition);
+                }
+                StateRow::Numbers(entity, counted) => {
+                    numbers.insert(entity, counted);
+                }
+            }
+        }
+        let mut loaded = BTreeMap::new();
+        for (entity, definition) in definitions {
+            if next_entity <= entity {
+                return Err(LoadError::Inconsistent(format!("entity {entity} has a future id")));
+            }
+            let Some(numbers) = numbers.remove(&entity) else {
+                return Err(LoadError::Inconsistent(format!("entity {entity} has no numbers")));
+            };
+            loaded.insert(entity, Queue::load(definition, numbers));
+        }
+        if let Some(entity) = numbers.keys().next() {
+            return Err(LoadError::Inconsistent(format!("entity {entity} has no definition")));
+        }
+        for queue in loaded.values() {
+            let Definition { entity, dead_letter, transfer_dead_letter, path, .. } =
+                &queue.definition;
+            let (Some(dead_letter), Some(transfer_dead_letter)) =
+                (*dead_letter, *transfer_dead_letter)
+            else {
+                continue;
+            };
+            for (subqueue, kind) in [
+                (dead_letter, Subqueue::DeadLetter),
+                (transfer_dead_letter, Subqueue::TransferDeadLetter),
+            ] {
+                let is_there = loaded
+                    .get(&subqueue)
+                    .is_some_and(|other| other.definition.path == path.with_subqueue(kind));
+                if !is_there {
+                    return Err(LoadError::Inconsistent(format!("{path} lacks a subqueue")));
+                }
+            }
+            if broker.namespace.resolve(path).is_some() {
+                return Err(LoadError::Inconsistent(format!("{path} is there twice")));
+            }
+            let entities = QueueEntities { main: *entity, dead_letter, transfer_dead_letter };
+            broker.namespace.insert(path, entities);
+        }
+        broker.queues =
+            (0..next_entity.0).map(|id| loaded.remove(&EntityId(id)).map(Box::new)).collect();
+        Ok(broker)
+    }
+}
