@@ -23,6 +23,7 @@ pub mod command;
 pub mod effect;
 pub mod entity;
 pub mod error;
+pub mod filter;
 pub mod id;
 mod invariant;
 pub mod message;

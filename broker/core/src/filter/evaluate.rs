@@ -1,0 +1,209 @@
+//! Running a compiled filter over the properties of one message.
+
+use std::borrow::Cow;
+
+use peeklock_protocol::value::Value;
+
+use super::ast::{Comparison, Property};
+use super::compile::{Condition, LikePattern, Operand};
+use super::datum::{self, Datum};
+use super::error::{EvaluationError, LikeError};
+use super::like::{self, Pattern};
+use super::limits::STEPS_MAX;
+use super::name::Name;
+use super::properties::Properties;
+use super::truth::Truth;
+
+/// One run. Conditions and values call one another no deeper than the text was nested.
+pub(crate) struct Evaluation<'a, 'i> {
+    properties: &'a dyn Properties,
+    new_id: &'i mut dyn FnMut() -> [u8; 16],
+    steps_left: u32,
+}
+
+impl<'a, 'i> Evaluation<'a, 'i> {
+    /// Over these properties. `new_id` is what `newid()` draws from.
+    pub(crate) fn new(
+        properties: &'a dyn Properties,
+        new_id: &'i mut dyn FnMut() -> [u8; 16],
+    ) -> Self {
+        Evaluation { properties, new_id, steps_left: STEPS_MAX }
+    }
+
+    /// What was spent so far.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn steps(&self) -> u32 {
+        STEPS_MAX - self.steps_left
+    }
+
+    pub(crate) fn condition(&mut self, condition: &'a Condition) -> Result<Truth, EvaluationError> {
+        self.spend(1)?;
+        match condition {
+            Condition::Known(truth) => Ok(*truth),
+            Condition::Any(items) => self.until(items, Truth::True),
+            Condition::All(items) => self.until(items, Truth::False),
+            Condition::Not(item) => self.condition(item).map(Truth::not),
+            Condition::Compare { operator, left, right } => {
+                let left = self.operand(left)?;
+                let right = self.operand(right)?;
+                Ok(datum::compare(*operator, &left, &right))
+            }
+            Condition::In { value, list, negated } => {
+                let value = self.operand(value)?;
+                self.is_in(&value, list).map(|truth| truth.negated_if(*negated))
+            }
+            Condition::Like { value, pattern, negated } => {
+                let value = self.operand(value)?;
+                self.is_like(&value, pattern).map(|truth| truth.negated_if(*negated))
+            }
+            Condition::IsNull { value, negated } => {
+                let is_null = self.operand(value)?.is_absent();
+                Ok(Truth::from(is_null).negated_if(*negated))
+            }
+            Condition::Exists(property) => self.property(property).map(|v| v.is_some().into()),
+            Condition::Holds(value) => Ok(self.operand(value)?.truth()),
+        }
+    }
+
+    /// `OR` ends at the first that is true, `AND` at the first that is false. Short of that, one
+    /// that is unknown makes the whole so.
+    fn until(&mut self, items: &'a [Condition], end: Truth) -> Result<Truth, EvaluationError> {
+        let mut outcome = end.not();
+        for item in items {
+            let truth = self.condition(item)?;
+            if truth == end {
+                return Ok(end);
+            }
+            if truth == Truth::Unknown {
+                outcome = Truth::Unknown;
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Only the value before `IN` makes the outcome unknown: one of the list that is unknown, or of
+    /// another type, is no match.
+    fn is_in(&mut self, value: &Datum<'a>, list: &'a [Operand]) -> Result<Truth, EvaluationError> {
+        if value.is_absent() {
+            return Ok(Truth::Unknown);
+        }
+        for item in list {
+            let item = self.operand(item)?;
+            if datum::compare(Comparison::Equal, value, &item).is_true() {
+                return Ok(Truth::True);
+            }
+        }
+        Ok(Truth::False)
+    }
+
+    fn is_like(
+        &mut self,
+        value: &Datum<'a>,
+        pattern: &'a LikePattern,
+    ) -> Result<Truth, EvaluationError> {
+        let computed;
+        let pattern = match pattern {
+            LikePattern::Ready(pattern) => pattern,
+            LikePattern::Computed { pattern, escape } => {
+                let Some(pattern) = self.pattern(pattern, escape.as_ref())? else {
+                    return Ok(Truth::Unknown);
+                };
+                computed = pattern;
+                &computed
+            }
+        };
+        let Some(text) = text_of(value)? else { return Ok(Truth::Unknown) };
+        self.spend(pattern.steps(text))?;
+        Ok(pattern.matches(text).into())
+    }
+
+    /// None if the pattern or its escape character is unknown.
+    fn pattern(
+        &mut self,
+        pattern: &'a Operand,
+        escape: Option<&'a Operand>,
+    ) -> Result<Option<Pattern>, EvaluationError> {
+        let pattern = self.operand(pattern)?;
+        let Some(text) = text_of(&pattern)? else { return Ok(None) };
+        let mut escape_character = None;
+        if let Some(operand) = escape {
+            let escape = self.operand(operand)?;
+            let Some(text) = text_of(&escape).map_err(|_| LikeError::BadEscape)? else {
+                return Ok(None);
+            };
+            escape_character = Some(like::escape_character(text)?);
+        }
+        // To prepare a pattern is more work than to match it once.
+        self.spend(u32::try_from(text.len()).unwrap_or(u32::MAX))?;
+        Ok(Some(Pattern::new(text, escape_character)?))
+    }
+
+    pub(crate) fn operand(&mut self, operand: &'a Operand) -> Result<Datum<'a>, EvaluationError> {
+        self.spend(1)?;
+        match operand {
+            Operand::Constant(value) => Ok(Datum::from(value)),
+            Operand::Property(_) | Operand::Named(_) => {
+                Ok(self.lookup(operand)?.map_or(Datum::Unknown, Datum::from))
+            }
+            Operand::NewId => Ok(Datum::Uuid((self.new_id)())),
+            Operand::Plus(value) => self.operand(value).map(datum::plus),
+            Operand::Minus(value) => datum::negate(&self.operand(value)?),
+            Operand::Chain { first, rest } => {
+                let mut result = self.operand(first)?;
+                for (operator, value) in rest {
+                    let value = self.operand(value)?;
+                    result = datum::calculate(*operator, &result, &value)?;
+                    if let Datum::Text(Cow::Owned(text)) = &result {
+                        self.spend(u32::try_from(text.len() / 64).unwrap_or(u32::MAX))?;
+                    }
+                }
+                Ok(result)
+            }
+        }
+    }
+
+    /// The value that an operand names, as it is in the message; none if it is missing, or names
+    /// no property.
+    pub(crate) fn lookup(
+        &mut self,
+        operand: &'a Operand,
+    ) -> Result<Option<&'a Value>, EvaluationError> {
+        match operand {
+            Operand::Property(property) => self.property(property),
+            Operand::Named(name) => {
+                let name = self.operand(name)?;
+                let Datum::Text(name) = name else { return Ok(None) };
+                Ok(self.properties.user(&Name::new(&name)))
+            }
+            Operand::Constant(_)
+            | Operand::NewId
+            | Operand::Plus(_)
+            | Operand::Minus(_)
+            | Operand::Chain { .. } => Ok(None),
+        }
+    }
+
+    fn property(&self, property: &Property) -> Result<Option<&'a Value>, EvaluationError> {
+        match property {
+            Property::User(name) => Ok(self.properties.user(name)),
+            Property::System(property) => Ok(self.properties.system(*property)),
+            Property::UnknownSystem(name) => {
+                Err(EvaluationError::NoSuchSystemProperty(name.as_str().to_owned()))
+            }
+        }
+    }
+
+    fn spend(&mut self, steps: u32) -> Result<(), EvaluationError> {
+        self.steps_left =
+            self.steps_left.checked_sub(steps).ok_or(EvaluationError::TooManySteps)?;
+        Ok(())
+    }
+}
+
+/// None if it is absent.
+fn text_of<'d>(value: &'d Datum<'_>) -> Result<Option<&'d str>, LikeError> {
+    if let Datum::Text(text) = value {
+        return Ok(Some(text));
+    }
+    if value.is_absent() { Ok(None) } else { Err(LikeError::NotText) }
+}
