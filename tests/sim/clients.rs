@@ -263,7 +263,7 @@ impl World {
     fn reply(&mut self, to: Origin, result: Result<Reply, Error>) {
         let asked = self.asked.remove(&to.delivery).expect("a question is answered once");
         match (asked, result) {
-            (Asked::Entity(at), Ok(Reply::ManagementOpened { entity })) => {
+            (Asked::Entity(at), Ok(Reply::ManagementOpened { entity, .. })) => {
                 self.entities.insert(at, entity);
             }
             (Asked::ReceiverOpened, Ok(Reply::ReceiverOpened { .. }))

@@ -124,6 +124,8 @@ pub enum Reply {
     ManagementOpened {
         /// Its number.
         entity: EntityId,
+        /// Octets a message may have that is to be scheduled.
+        message_bytes_max: u64,
     },
     /// The messages are kept.
     Accepted,

@@ -78,7 +78,9 @@ impl Broker {
     }
 
     pub(super) fn open_management(&self, path: &EntityPath) -> Result<Reply, Error> {
-        self.resolve(path).map(|entity| Reply::ManagementOpened { entity })
+        let entity = self.resolve(path)?;
+        let message_bytes_max = self.queue(entity)?.settings().message_bytes_max;
+        Ok(Reply::ManagementOpened { entity, message_bytes_max })
     }
 
     pub(super) fn close_receiver(&mut self, receiver: ReceiverId) {

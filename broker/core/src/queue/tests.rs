@@ -462,7 +462,7 @@ fn addresses_find_entities() {
     assert!(matches!(open("q/$DeadLetterQueue"), Err(Error::NotAllowed(_))));
     assert!(matches!(open("q/$transfer/$deadletterqueue"), Err(Error::NotAllowed(_))));
     let path = EntityPath::parse("q/$DeadLetterQueue/$management").unwrap().path;
-    let Ok(Reply::ManagementOpened { entity }) =
+    let Ok(Reply::ManagementOpened { entity, .. }) =
         world.ask(|origin| Command::OpenManagement { origin, path })
     else {
         panic!("no management of the subqueue")

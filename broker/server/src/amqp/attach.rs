@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use peeklock_core::{Command, EntityId, EntityPath, Error, ReceiveMode};
+use peeklock_core::{Command, EntityId, EntityPath, Error, ReceiveMode, SessionLock};
 use peeklock_protocol::condition::{self, ErrorInfo};
 use peeklock_protocol::connection::{AttachReply, LinkId};
 use peeklock_protocol::delivery::DeliveryId;
@@ -18,6 +18,7 @@ use tracing::{debug, info};
 use super::condition::Refusal;
 use super::endpoint::Endpoint;
 use super::link::{IncomingLink, Link, Node, OutgoingLink, RequestLink, ResponseLink};
+use super::session;
 use crate::auth::{self, Action, Resource};
 
 /// Credit given to a link to a request node: requests are small and answered at once.
@@ -26,10 +27,8 @@ pub(super) const REQUEST_CREDIT: u32 = 100;
 /// A request is a token or a list of lock tokens; 1 MiB leaves room for any SDK's largest.
 const REQUEST_SIZE_MAX: u64 = 1024 * 1024;
 
-const SESSION_FILTER: &str = "com.microsoft:session-filter";
-const SESSION_RECEIVER_ON_PLAIN_ENTITY: &str = "A sessionful message receiver cannot be created on an entity that does not require sessions. \
-     Ensure RequiresSession is set to true when creating a Queue or Subscription to enable \
-     sessionful behavior.";
+/// What a request has besides a message that is to be scheduled.
+const REQUEST_OVERHEAD: u64 = 64 * 1024;
 
 /// Attach replies have no delivery; a link has one attach, so any constant will do.
 const ATTACH: DeliveryId = peeklock_protocol::serial::SerialNumber(0);
@@ -104,11 +103,8 @@ impl Endpoint {
             }
             Named::Entity(path) => {
                 self.authorize(Action::Listen, &path)?;
-                let filters = source.view().filter.as_ref();
-                if filters.is_some_and(|filters| filters.get(SESSION_FILTER).is_some()) {
-                    let text = SESSION_RECEIVER_ON_PLAIN_ENTITY;
-                    return Err(ErrorInfo::new(condition::NOT_ALLOWED, text));
-                }
+                let (session, filter) = session::requested(attach, source.view())?
+                    .map_or((None, None), |(one, two)| (Some(one), Some(two)));
                 let mode = match attach.snd_settle_mode {
                     Some(SenderSettleMode::Settled) => ReceiveMode::ReceiveAndDelete,
                     _ => ReceiveMode::PeekLock,
@@ -120,12 +116,13 @@ impl Endpoint {
                     receiver,
                     path: path.clone(),
                     mode,
-                    session: None,
+                    session,
                 });
                 let link = OutgoingLink {
                     path,
                     entity: None,
                     receiver,
+                    session_filter: filter.map(Box::new),
                     limit: 0,
                     returned: 0,
                     draining: false,
@@ -140,12 +137,11 @@ impl Endpoint {
     fn open_requests(&mut self, id: LinkId, node: Node) {
         let Some(session) = self.engine.session_of(id) else { return };
         self.links.insert(id, Link::Requests(RequestLink { node, session, entity: None }));
-        self.accept_requests(id);
+        self.accept_requests(id, REQUEST_SIZE_MAX);
     }
 
-    fn accept_requests(&mut self, id: LinkId) {
-        let reply =
-            AttachReply { max_message_size: Some(REQUEST_SIZE_MAX), ..AttachReply::default() };
+    fn accept_requests(&mut self, id: LinkId, size_max: u64) {
+        let reply = AttachReply { max_message_size: Some(size_max), ..AttachReply::default() };
         // A peer that left meanwhile gets no answer.
         let _ = self.engine.accept_attach(id, reply);
         let _ = self.engine.set_credit(id, REQUEST_CREDIT);
@@ -186,19 +182,35 @@ impl Endpoint {
         self.top_up(id);
     }
 
-    pub(super) fn receiver_opened(&mut self, id: LinkId, entity: EntityId) {
+    /// The core knows the receiver, and has given it the session it asked for.
+    pub(super) fn receiver_opened(
+        &mut self,
+        id: LinkId,
+        entity: EntityId,
+        session: Option<&SessionLock>,
+    ) {
         let Some(Link::Outgoing(link)) = self.links.get_mut(&id) else { return };
         link.entity = Some(entity);
         debug!(link = id.to_u64(), entity = %link.path, "receiver attached");
-        let _ = self.engine.accept_attach(id, AttachReply::default());
+        let reply = match (link.session_filter.take(), session) {
+            (Some(filter), Some(lock)) => session::granted(*filter, lock),
+            _ => AttachReply::default(),
+        };
+        let _ = self.engine.accept_attach(id, reply);
         self.update_demand(id);
     }
 
-    pub(super) fn management_opened(&mut self, id: LinkId, entity: EntityId) {
+    pub(super) fn management_opened(
+        &mut self,
+        id: LinkId,
+        entity: EntityId,
+        message_bytes_max: u64,
+    ) {
         match self.links.get_mut(&id) {
             Some(Link::Requests(link)) => {
                 link.entity = Some(entity);
-                self.accept_requests(id);
+                let size_max = message_bytes_max.saturating_add(REQUEST_OVERHEAD);
+                self.accept_requests(id, size_max.max(REQUEST_SIZE_MAX));
             }
             Some(Link::Responses(link)) => {
                 link.open = true;

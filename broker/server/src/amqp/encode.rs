@@ -34,16 +34,9 @@ pub(super) fn delivery(delivery: &Delivery, scratch: &mut BytesMut) -> Parts {
         scratch.reserve(SCRATCH_SIZE);
     }
     let message = &*delivery.message;
-    header(message, delivery.attempts, scratch);
-    if let Some(lock) = &delivery.lock {
-        let mut map = MapSectionWriter::new(scratch, MapSectionKind::DeliveryAnnotations);
-        map.entry("x-opt-lock-token", &Value::Uuid(lock.token.0));
-        map.finish();
-    }
+    locked_head(delivery, scratch);
     let mut map = annotations(message, delivery.sequence.as_amqp(), scratch);
-    if let Some(lock) = &delivery.lock {
-        map.entry("x-opt-locked-until", &Value::Timestamp(lock.until.as_amqp()));
-    }
+    locked_until(delivery, &mut map);
     map.finish();
     let head = scratch.split().freeze();
     with_bare_message(head, message, delivery.application_properties.as_ref())
@@ -60,6 +53,36 @@ pub(crate) fn browsed(browsed: &Browsed) -> Bytes {
     with_bare_message(head.freeze(), message, browsed.application_properties.as_ref())
         .concat()
         .into()
+}
+
+/// A deferred message asked for by number: one piece, with its lock and its state.
+pub(crate) fn received(delivery: &Delivery) -> Bytes {
+    let message = &*delivery.message;
+    let mut head = BytesMut::with_capacity(HEAD_SIZE);
+    locked_head(delivery, &mut head);
+    let mut map = annotations(message, delivery.sequence.as_amqp(), &mut head);
+    locked_until(delivery, &mut map);
+    map.entry("x-opt-message-state", &Value::Int(delivery.state.as_amqp()));
+    map.finish();
+    with_bare_message(head.freeze(), message, delivery.application_properties.as_ref())
+        .concat()
+        .into()
+}
+
+/// Header and, if there is a lock, the annotation that names it.
+fn locked_head(delivery: &Delivery, out: &mut BytesMut) {
+    header(&delivery.message, delivery.attempts, out);
+    if let Some(lock) = &delivery.lock {
+        let mut map = MapSectionWriter::new(out, MapSectionKind::DeliveryAnnotations);
+        map.entry("x-opt-lock-token", &Value::Uuid(lock.token.0));
+        map.finish();
+    }
+}
+
+fn locked_until(delivery: &Delivery, map: &mut MapSectionWriter<'_>) {
+    if let Some(lock) = &delivery.lock {
+        map.entry("x-opt-locked-until", &Value::Timestamp(lock.until.as_amqp()));
+    }
 }
 
 /// The header is always there and always has its delivery-count, 0 included: .NET reads it without

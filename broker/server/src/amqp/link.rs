@@ -7,6 +7,8 @@ use peeklock_core::{EntityId, EntityPath, ReceiverId};
 use peeklock_protocol::connection::SessionId;
 use peeklock_protocol::delivery::DeliveryId;
 
+use super::session::SessionFilter;
+
 use crate::auth::Resource;
 
 /// A link, named as seen from the broker.
@@ -74,6 +76,8 @@ pub(super) struct OutgoingLink {
     pub(super) path: EntityPath,
     pub(super) entity: Option<EntityId>,
     pub(super) receiver: ReceiverId,
+    /// What to answer with the session, until that is done.
+    pub(super) session_filter: Option<Box<SessionFilter>>,
     /// The demand last announced to the core, as a total of deliveries.
     pub(super) limit: u64,
     /// Deliveries that could not be sent. The core has counted them as given.

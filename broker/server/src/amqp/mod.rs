@@ -22,5 +22,6 @@ mod link;
 pub mod management;
 mod outgoing;
 mod request;
+mod session;
 
 pub(crate) use endpoint::{Endpoint, EndpointSettings};

@@ -16,7 +16,6 @@ use tracing::{debug, warn};
 
 use super::attach::REQUEST_CREDIT;
 use super::cbs;
-use super::encode;
 use super::endpoint::{Endpoint, EndpointSettings};
 use super::link::{Link, Node};
 use super::management::{self, Answer, NamespaceAnswer};
@@ -92,6 +91,7 @@ impl Endpoint {
                     path,
                     claims: &self.claims,
                     now: self.settings.clock.now(),
+                    transaction: None,
                     host: &self.host,
                 };
                 match management::handle(&request, &context) {
@@ -170,8 +170,12 @@ impl Endpoint {
             Ok(Reply::SenderOpened { entity, message_bytes_max }) => {
                 self.sender_opened(id, entity, message_bytes_max);
             }
-            Ok(Reply::ReceiverOpened { entity, .. }) => self.receiver_opened(id, entity),
-            Ok(Reply::ManagementOpened { entity }) => self.management_opened(id, entity),
+            Ok(Reply::ReceiverOpened { entity, session, .. }) => {
+                self.receiver_opened(id, entity, session.as_ref());
+            }
+            Ok(Reply::ManagementOpened { entity, message_bytes_max }) => {
+                self.management_opened(id, entity, message_bytes_max);
+            }
             // Without the reply, which may hold messages.
             Ok(_) => warn!(link = id.to_u64(), "an answer that fits no request of the link"),
             Err(error) => self.attach_refused(id, &error),
@@ -187,7 +191,7 @@ impl Endpoint {
         let Some(waiting) = self.requests.remove(&(id, delivery)) else { return };
         let PendingRequest { node, session, reply_to, awaited } = waiting;
         let Awaited::Reply { pending, .. } = awaited else { return };
-        let response = pending.response(result, &self.host, encode::browsed);
+        let response = pending.response(result, &self.host);
         self.respond(&node, session, reply_to.as_deref(), &response);
         self.top_up_requests(id);
     }

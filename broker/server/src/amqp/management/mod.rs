@@ -4,23 +4,30 @@
 //! `OPERATIONS` lists what there is and which right each operation needs. What is not listed is not
 //! implemented, and nothing is done before the right was checked.
 
+mod batch_delete_messages;
+mod cancel_scheduled_message;
 mod clock;
+mod get_message_sessions;
+mod get_session_state;
 mod peek_message;
+mod receive_by_sequence_number;
 mod renew_lock;
+mod renew_session_lock;
 mod request;
 mod response;
+mod schedule_message;
+mod set_session_state;
 #[cfg(test)]
 mod tests;
 mod update_disposition;
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use peeklock_core::command::Command;
-use peeklock_core::effect::{Browsed, Reply};
+use peeklock_core::effect::Reply;
 use peeklock_core::entity::path::EntityPath;
 use peeklock_core::error::Error;
-use peeklock_core::id::{EntityId, Origin};
+use peeklock_core::id::{EntityId, Origin, TransactionId};
 use peeklock_core::time::Timestamp;
 use peeklock_protocol::message::{Message, Properties};
 use tracing::warn;
@@ -29,6 +36,7 @@ use self::clock::Done;
 use self::request::Request;
 use super::cbs::reply_properties;
 use super::condition::Refusal;
+use super::encode;
 use crate::auth::{Action, Claims, Resource, authorize};
 use crate::clock::Clock;
 
@@ -45,6 +53,8 @@ pub struct Context<'a> {
     pub claims: &'a Claims,
     /// When.
     pub now: Timestamp,
+    /// With which transaction, if the request names one.
+    pub transaction: Option<TransactionId>,
     /// What the peer calls the broker.
     pub host: &'a str,
 }
@@ -80,11 +90,16 @@ struct Operation {
 }
 
 /// All operations there are.
-static OPERATIONS: [Operation; 3] = [
+static OPERATIONS: [Operation; 11] = [
     Operation {
         name: "com.microsoft:renew-lock",
         right: Action::Listen,
         command: renew_lock::command,
+    },
+    Operation {
+        name: "com.microsoft:renew-session-lock",
+        right: Action::Listen,
+        command: renew_session_lock::command,
     },
     Operation {
         name: "com.microsoft:peek-message",
@@ -92,9 +107,44 @@ static OPERATIONS: [Operation; 3] = [
         command: peek_message::command,
     },
     Operation {
+        name: "com.microsoft:receive-by-sequence-number",
+        right: Action::Listen,
+        command: receive_by_sequence_number::command,
+    },
+    Operation {
         name: "com.microsoft:update-disposition",
         right: Action::Listen,
         command: update_disposition::command,
+    },
+    Operation {
+        name: "com.microsoft:schedule-message",
+        right: Action::Send,
+        command: schedule_message::command,
+    },
+    Operation {
+        name: "com.microsoft:cancel-scheduled-message",
+        right: Action::Send,
+        command: cancel_scheduled_message::command,
+    },
+    Operation {
+        name: "com.microsoft:set-session-state",
+        right: Action::Listen,
+        command: set_session_state::command,
+    },
+    Operation {
+        name: "com.microsoft:get-session-state",
+        right: Action::Listen,
+        command: get_session_state::command,
+    },
+    Operation {
+        name: "com.microsoft:get-message-sessions",
+        right: Action::Listen,
+        command: get_message_sessions::command,
+    },
+    Operation {
+        name: "com.microsoft:batch-delete-messages",
+        right: Action::Listen,
+        command: batch_delete_messages::command,
     },
 ];
 
@@ -192,25 +242,44 @@ impl Pending {
         self.operation.name
     }
 
-    /// The response to what the core says. `encode` makes the complete encoded message of one that was
-    /// looked at.
-    pub fn response(
-        self,
-        result: Result<Reply, Error>,
-        host: &str,
-        encode: impl Fn(&Browsed) -> Bytes,
-    ) -> Message {
+    /// The response to what the core says.
+    pub fn response(self, result: Result<Reply, Error>, host: &str) -> Message {
+        let properties = self.properties;
         match result {
-            Ok(Reply::Renewed { until }) => renew_lock::response(self.properties, &until),
+            Ok(Reply::Renewed { until }) => renew_lock::response(properties, &until),
             Ok(Reply::Browsed { messages }) => {
-                peek_message::response(self.properties, messages.iter().map(encode))
+                peek_message::response(properties, messages.iter().map(encode::browsed))
             }
-            Ok(Reply::Settled) => update_disposition::response(self.properties),
-            Ok(_) => {
+            Ok(Reply::Settled | Reply::Enlisted) => update_disposition::response(properties),
+            Ok(Reply::Scheduled { sequences }) => {
+                schedule_message::response(properties, &sequences)
+            }
+            Ok(Reply::ScheduledCancelled) => cancel_scheduled_message::response(properties),
+            Ok(Reply::DeferredReceived { deliveries }) => {
+                receive_by_sequence_number::response(properties, &deliveries, encode::received)
+            }
+            Ok(Reply::SessionRenewed { until }) => renew_session_lock::response(properties, until),
+            Ok(Reply::SessionStateSet) => set_session_state::response(properties),
+            Ok(Reply::SessionState { state }) => get_session_state::response(properties, state),
+            Ok(Reply::Sessions { sessions, skip }) => {
+                get_message_sessions::response(properties, &sessions, skip)
+            }
+            Ok(Reply::BatchDeleted { count }) => batch_delete_messages::response(properties, count),
+            Ok(
+                Reply::QueueEnsured { .. }
+                | Reply::QueueDeleted
+                | Reply::QueueDescribed(_)
+                | Reply::SenderOpened { .. }
+                | Reply::ReceiverOpened { .. }
+                | Reply::ManagementOpened { .. }
+                | Reply::Accepted
+                | Reply::Declared { .. }
+                | Reply::Discharged,
+            ) => {
                 warn!(operation = self.operation.name, "a reply that fits no request");
-                response::refused(self.properties, &Refusal::internal(), host)
+                response::refused(properties, &Refusal::internal(), host)
             }
-            Err(error) => response::refused(self.properties, &Refusal::of(&error), host),
+            Err(error) => response::refused(properties, &Refusal::of(&error), host),
         }
     }
 

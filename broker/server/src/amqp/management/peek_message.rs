@@ -18,9 +18,6 @@ const COUNT_MAX: u32 = 250;
 const BYTES_MAX: usize = 1024 * 1024;
 
 pub(super) fn command(request: Request<'_>, context: &Context<'_>) -> Result<Command, Refusal> {
-    if request.field("session-id").is_some() {
-        return Err(Refusal::not_implemented("Peeking into one session is not supported."));
-    }
     // Whatever lies below the first message means from the start: SDKs begin with 0, 1 or less.
     let from = request.integer("from-sequence-number")?.unwrap_or(0);
     let count = match request.integer("message-count")? {
@@ -34,7 +31,7 @@ pub(super) fn command(request: Request<'_>, context: &Context<'_>) -> Result<Com
         from: SequenceNumber(u64::try_from(from).unwrap_or(0)),
         count_max: count,
         bytes_max: BYTES_MAX,
-        session: None,
+        session: request.session()?,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use peeklock_core::id::LockToken;
+use peeklock_core::id::{LockToken, MessageSessionId, SequenceNumber};
 use peeklock_protocol::message::Message;
 use peeklock_protocol::value::{Str, Value};
 
@@ -50,6 +50,31 @@ impl<'a> Request<'a> {
         self.field(key)
             .map(|value| value.as_i64().ok_or_else(|| wrong(key, "an integer")))
             .transpose()
+    }
+
+    /// `session-id`, if there is one. The empty text is an id.
+    pub(super) fn session(self) -> Result<Option<MessageSessionId>, Refusal> {
+        let key = "session-id";
+        let id = self.text(key)?;
+        id.map(|id| MessageSessionId::new(&id).ok_or_else(|| wrong(key, "up to 128 characters")))
+            .transpose()
+    }
+
+    pub(super) fn needed_session(self) -> Result<MessageSessionId, Refusal> {
+        self.session()?.ok_or_else(|| wrong("session-id", "a string"))
+    }
+
+    /// `sequence-numbers`: at least one. The core says how many are too many.
+    pub(super) fn sequence_numbers(self) -> Result<Vec<SequenceNumber>, Refusal> {
+        let key = "sequence-numbers";
+        let numbers = self.field(key).map(Value::items).unwrap_or_default();
+        if numbers.is_empty() {
+            return Err(wrong(key, "an array of long with at least one element"));
+        }
+        let number = |value: &Value| value.as_i64().ok_or_else(|| wrong(key, "an array of long"));
+        // No message has a number below one, and zero names none.
+        let sequence = |number: i64| SequenceNumber(u64::try_from(number).unwrap_or(0));
+        numbers.iter().map(|value| number(value).map(sequence)).collect()
     }
 
     /// `lock-tokens`: at least one uuid. The core says how many are too many.

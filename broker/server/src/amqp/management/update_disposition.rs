@@ -33,8 +33,8 @@ pub(super) fn command(request: Request<'_>, context: &Context<'_>) -> Result<Com
         entity: context.entity,
         tokens: request.lock_tokens()?,
         settlement,
-        session: None,
-        transaction: None,
+        session: request.session()?,
+        transaction: context.transaction,
     })
 }
 
