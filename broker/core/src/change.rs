@@ -32,6 +32,10 @@ pub(crate) enum Change {
     Locked { entity: EntityId, sequence: SequenceNumber, lock: MessageLock },
     /// A lock lasts longer. Not written either.
     Renewed { entity: EntityId, token: LockToken, until: Timestamp },
+    /// A lock became part of a transaction: only that may settle it. Not written either.
+    Enlisted { entity: EntityId, token: LockToken },
+    /// The transaction was rolled back.
+    Withdrawn { entity: EntityId, token: LockToken },
     /// A locked message is free again.
     Returned {
         entity: EntityId,

@@ -130,7 +130,7 @@ pub enum Command {
     },
     /// Ends a message lock.
     Settle {
-        /// Who wants to hear of it.
+        /// Who wants to hear of it. With a transaction always somebody: it says whose that is.
         origin: Option<Origin>,
         /// Where the message is.
         entity: EntityId,

@@ -7,6 +7,7 @@ impl Broker {
     pub fn check(&self) -> Result<(), String> {
         self.check_queues()?;
         self.check_receivers()?;
-        self.check_reads()
+        self.check_reads()?;
+        self.check_transactions()
     }
 }

@@ -132,7 +132,11 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
             let key = Key::new().with_u32(NO_ENTITY).with_u8(KIND_NEXT_ENTITY);
             batch.put(Table::State, key, (last.0 + 1).to_be_bytes().to_vec());
         }
-        Change::SettingsChanged { .. } | Change::Locked { .. } | Change::Renewed { .. } => {}
+        Change::SettingsChanged { .. }
+        | Change::Locked { .. }
+        | Change::Renewed { .. }
+        | Change::Enlisted { .. }
+        | Change::Withdrawn { .. } => {}
     }
 }
 

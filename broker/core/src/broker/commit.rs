@@ -46,6 +46,8 @@ impl Broker {
             Change::Accepted { entity, .. }
             | Change::Locked { entity, .. }
             | Change::Renewed { entity, .. }
+            | Change::Enlisted { entity, .. }
+            | Change::Withdrawn { entity, .. }
             | Change::Returned { entity, .. }
             | Change::Removed { entity, .. }
             | Change::Lost { entity, .. } => self.apply(*entity, change, position),
@@ -112,13 +114,22 @@ impl Broker {
             | Change::Accepted { .. }
             | Change::Locked { .. }
             | Change::Renewed { .. }
+            | Change::Enlisted { .. }
+            | Change::Withdrawn { .. }
             | Change::Returned { .. }
             | Change::Removed { .. }
             | Change::DeadLettered { .. }
             | Change::Lost { .. } => queue.apply(change, position, room),
         };
         self.memory = self.memory - before + queue.memory();
-        if !matches!(change, Change::Locked { .. } | Change::Renewed { .. }) {
+        let is_volatile = matches!(
+            change,
+            Change::Locked { .. }
+                | Change::Renewed { .. }
+                | Change::Enlisted { .. }
+                | Change::Withdrawn { .. }
+        );
+        if !is_volatile {
             self.touch(entity);
         }
         traces

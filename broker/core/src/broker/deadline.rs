@@ -61,6 +61,7 @@ fn first_deadline(queue: &Queue) -> Option<Timestamp> {
 impl Broker {
     /// Does what is due, but for at most so many locks a turn; the rest is due at once again.
     pub(super) fn tick(&mut self) {
+        self.expire_transactions();
         let mut expiries_left = self.settings.expiries_max;
         while expiries_left > 0
             && let Some(entity) = self.deadlines.take_due(self.now)

@@ -16,6 +16,7 @@ mod settle;
 pub mod stats;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ use peeklock_storage::{Batch, CommitPosition, Epoch};
 use self::deadline::Deadlines;
 use self::read::Purpose;
 use self::stats::Counters;
+use self::transaction::Transactions;
 use crate::command::Command;
 use crate::effect::{Effect, EffectKind, Reply, Turn};
 use crate::entity::namespace::Namespace;
@@ -50,6 +52,7 @@ pub struct Broker {
     queues: Vec<Option<Box<Queue>>>,
     receivers: NumberMap<ReceiverId, (EntityId, Slot)>,
     deadlines: Deadlines,
+    transactions: Transactions,
     reads: BTreeMap<ReadId, Purpose>,
     next_read: u64,
     /// Octets of memory that messages take, over all queues.
@@ -79,6 +82,7 @@ impl Broker {
             queues: vec![None],
             receivers: NumberMap::default(),
             deadlines: Deadlines::default(),
+            transactions: Transactions::default(),
             reads: BTreeMap::new(),
             next_read: 1,
             memory: 0,
@@ -119,9 +123,9 @@ impl Broker {
                 self.reply_at_once(origin, result);
             }
             Command::CloseReceiver { receiver } => self.close_receiver(receiver),
-            Command::Send { origin, transaction: Some(_), .. }
-            | Command::Discharge { origin, .. } => {
-                self.reply_at_once(origin, Err(Error::TransactionUnknown));
+            Command::Send { origin, entity, messages, transaction: Some(transaction) } => {
+                let result = self.enlist_send(origin, transaction, entity, messages);
+                self.reply_at_once(origin, result);
             }
             Command::Send { origin, entity, messages, transaction: None } => {
                 let result = self.send(entity, messages);
@@ -129,15 +133,25 @@ impl Broker {
             }
             Command::Demand { receiver, limit } => self.demand(receiver, limit, false),
             Command::Drain { receiver, limit } => self.demand(receiver, limit, true),
-            Command::Settle { origin, transaction: Some(_), .. } => {
-                self.answer_settle(origin, Err(Error::TransactionUnknown));
+            Command::Settle { origin, entity, token, settlement, transaction } => {
+                match (transaction, origin) {
+                    (None, _) => self.settle(origin, entity, token, settlement),
+                    (Some(transaction), Some(origin)) => {
+                        let tokens = vec![token];
+                        self.enlist(origin, transaction, entity, tokens, settlement);
+                    }
+                    // Nobody's transaction, so it is unknown, and nobody wants to hear of it.
+                    (Some(_), None) => {}
+                }
             }
-            Command::UpdateDisposition { origin, transaction: Some(_), .. } => {
-                self.answer_settle(Some(origin), Err(Error::TransactionUnknown));
-            }
-            Command::Settle { origin, entity, token, settlement, transaction: None } => {
-                self.settle(origin, entity, token, settlement);
-            }
+            Command::UpdateDisposition {
+                origin,
+                entity,
+                tokens,
+                settlement,
+                session: _,
+                transaction: Some(transaction),
+            } => self.enlist(origin, transaction, entity, tokens, settlement),
             Command::UpdateDisposition {
                 origin,
                 entity,
@@ -177,9 +191,15 @@ impl Broker {
                 self.reply_at_once(origin, Err(Error::NotImplemented("Batch deletion")));
             }
             Command::Declare { origin } => {
-                self.reply_at_once(origin, Err(Error::NotImplemented("Transactions")));
+                let result = self.declare(origin);
+                self.reply_at_once(origin, result);
             }
-            Command::CloseCoordinator { .. } => {}
+            Command::Discharge { origin, transaction, fail } => {
+                self.discharge(origin, transaction, fail);
+            }
+            Command::CloseCoordinator { connection, link } => {
+                self.close_coordinator(connection, link);
+            }
             Command::ReadDone { read, result } => self.read_done(read, result),
             Command::Tick => self.tick(),
         }
@@ -209,7 +229,10 @@ impl Broker {
 
     /// When something is due that no command will bring about.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.deadlines.first()
+        match (self.deadlines.first(), self.transactions.first_end()) {
+            (Some(queue), Some(transaction)) => Some(queue.min(transaction)),
+            (queue, transaction) => queue.or(transaction),
+        }
     }
 
     /// Where the batch that is being filled will stand.

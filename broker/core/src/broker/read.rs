@@ -3,6 +3,7 @@
 
 use peeklock_storage::{CommitPosition, StoreError};
 
+use super::transaction::Discharge;
 use super::{Broker, queue_mut};
 use crate::change::Change;
 use crate::command::{ReadRequest, ReadRows, Settlement};
@@ -32,6 +33,8 @@ pub(super) enum Purpose {
     Settle(Parked, BodyPlan),
     /// Messages to look at.
     Browse(Browsing),
+    /// Bodies that a commit needs.
+    Discharge(Box<Discharge>),
 }
 
 /// A settlement that waits for bodies.
@@ -81,15 +84,21 @@ impl Broker {
         request: ReadRequest,
         purpose: Purpose,
     ) -> Result<(), Error> {
-        if CLIENT_READS_MAX <= self.reads.len() {
-            return Err(Error::ServerBusy("Too many requests wait for the store."));
-        }
+        self.may_read_for_client()?;
         self.start_read(request, purpose);
         Ok(())
     }
 
+    /// Refuses when many clients are waiting already.
+    pub(super) fn may_read_for_client(&self) -> Result<(), Error> {
+        if CLIENT_READS_MAX <= self.reads.len() {
+            return Err(Error::ServerBusy("Too many requests wait for the store."));
+        }
+        Ok(())
+    }
+
     /// Asks the shell to read, after everything that was written so far.
-    fn start_read(&mut self, request: ReadRequest, purpose: Purpose) {
+    pub(super) fn start_read(&mut self, request: ReadRequest, purpose: Purpose) {
         let read = ReadId(self.next_read);
         self.next_read += 1;
         self.reads.insert(read, purpose);
@@ -128,6 +137,8 @@ impl Broker {
                 self.settle_all(wish);
             }
             (Purpose::Browse(browsing), Ok(rows)) => self.browse_done(browsing, rows),
+            (Purpose::Discharge(discharge), Ok(rows)) => self.discharge_read(*discharge, rows),
+            (Purpose::Discharge(discharge), Err(_)) => self.discharge_unread(&discharge),
             (Purpose::Page(entity) | Purpose::Bodies(entity, _), Err(_)) => {
                 let retry_at = self.now.plus(RETRY_AFTER);
                 if let Some(queue) = queue_mut(&mut self.queues, entity) {
@@ -157,7 +168,7 @@ impl Broker {
         self.wake(entity);
     }
 
-    fn restore_bodies(&mut self, entity: EntityId, plan: BodyPlan, rows: ReadRows) {
+    pub(super) fn restore_bodies(&mut self, entity: EntityId, plan: BodyPlan, rows: ReadRows) {
         for (wanted, body) in plan.read(rows.gets) {
             let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
             match body {

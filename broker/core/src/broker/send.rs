@@ -19,14 +19,24 @@ impl Broker {
     ) -> Result<Reply, Error> {
         let queue = self.queue(entity)?;
         self.may_take(queue, &messages)?;
+        self.accept(entity, messages);
+        Ok(Reply::Accepted)
+    }
+
+    /// Takes in what was found fit.
+    pub(super) fn accept(&mut self, entity: EntityId, messages: SmallVec<[IncomingMessage; 1]>) {
         for message in messages {
             self.arrive(entity, Arrival::new(message));
             self.counters.accepted += 1;
         }
-        Ok(Reply::Accepted)
     }
 
-    fn may_take(&self, queue: &Queue, messages: &[IncomingMessage]) -> Result<(), Error> {
+    /// Whether an entity takes all of these.
+    pub(super) fn may_take<'a>(
+        &self,
+        queue: &Queue,
+        messages: impl IntoIterator<Item = &'a IncomingMessage>,
+    ) -> Result<(), Error> {
         let settings = queue.settings();
         let path = || queue.definition.path.to_string();
         let Some(dead_letter) = queue.definition.dead_letter else {

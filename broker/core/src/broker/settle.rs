@@ -136,7 +136,7 @@ impl Broker {
         }
     }
 
-    fn count_settlement(&mut self, change: &Change) {
+    pub(super) fn count_settlement(&mut self, change: &Change) {
         match change {
             Change::Removed { .. } => self.counters.completed += 1,
             Change::DeadLettered { .. } => self.counters.dead_lettered += 1,
@@ -147,6 +147,8 @@ impl Broker {
             | Change::Accepted { .. }
             | Change::Locked { .. }
             | Change::Renewed { .. }
+            | Change::Enlisted { .. }
+            | Change::Withdrawn { .. }
             | Change::Lost { .. } => unreachable!("no settlement comes to this"),
         }
     }

@@ -24,6 +24,10 @@ pub struct Counters {
     pub locks_expired: u64,
     /// Messages moved to a dead-letter subqueue.
     pub dead_lettered: u64,
+    /// Transactions that were committed.
+    pub transactions_committed: u64,
+    /// Transactions that were rolled back, whoever wanted it.
+    pub transactions_rolled_back: u64,
     /// Pages asked of the store.
     pub pages_read: u64,
     /// Messages whose rows could not be read. Anything but zero means a damaged store.

@@ -171,6 +171,20 @@ pub struct BrokerSettings {
     pub browse_bytes_max: usize,
     /// Octets of bodies read for one request to settle several locks, but for the first.
     pub settle_bytes_max: u64,
+    /// How long a transaction may be open: two minutes, as in Service Bus.
+    pub transaction_time_max: Span,
+    /// Messages one transaction sends: a hundred, as in Service Bus. Locks it settles are bounded like
+    /// those of one request.
+    pub transaction_messages_max: usize,
+    /// Octets of the messages of one transaction, unless it is one message: a hundred of 160 KiB.
+    pub transaction_bytes_max: u64,
+    /// Octets of the messages of all open transactions. They are held in memory until discharged, so
+    /// this is what clients that never discharge can take.
+    pub transactions_bytes_max: u64,
+    /// Transactions open on one connection. A client has one a thread.
+    pub connection_transactions_max: usize,
+    /// Transactions open in all: with their bookkeeping a few megabytes.
+    pub transactions_max: usize,
 }
 
 impl Default for BrokerSettings {
@@ -187,6 +201,12 @@ impl Default for BrokerSettings {
             browse_count_max: 1000,
             browse_bytes_max: 4 * 1024 * 1024,
             settle_bytes_max: 16 * 1024 * 1024,
+            transaction_time_max: Span::from_secs(120),
+            transaction_messages_max: 100,
+            transaction_bytes_max: 16 * 1024 * 1024,
+            transactions_bytes_max: 64 * 1024 * 1024,
+            connection_transactions_max: 1000,
+            transactions_max: 10_000,
         }
     }
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use peeklock_protocol::message::merge_application_properties;
 use peeklock_protocol::value::{Str, Value};
 
+use super::lock::Held;
 use super::{Body, Entry, Queue};
 use crate::change::Change;
 use crate::command::{PropertyChanges, Settlement};
@@ -47,6 +48,24 @@ impl Queue {
         wish: &Settlement,
     ) -> Result<Decision, Error> {
         let held = self.lock_in_force(now, token).ok_or(Error::MessageLockLost)?;
+        if held.enlisted {
+            return Err(Error::NotAllowed("The message is about to be settled by a transaction."));
+        }
+        self.decide_held(held, wish)
+    }
+
+    /// The same for the transaction that the lock is in.
+    pub(crate) fn decide_enlisted(
+        &self,
+        now: Timestamp,
+        token: LockToken,
+        wish: &Settlement,
+    ) -> Result<Decision, Error> {
+        let held = self.lock_in_force(now, token).ok_or(Error::MessageLockLost)?;
+        self.decide_held(held, wish)
+    }
+
+    fn decide_held(&self, held: Held, wish: &Settlement) -> Result<Decision, Error> {
         let (entity, sequence) = (self.id(), held.sequence);
         match wish {
             Settlement::Complete => Ok(Decision::Change(Change::Removed { entity, sequence })),

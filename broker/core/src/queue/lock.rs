@@ -12,6 +12,8 @@ pub(crate) struct Held {
     pub(crate) sequence: SequenceNumber,
     /// The first moment at which the lock is gone.
     pub(crate) until: Timestamp,
+    /// Whether a transaction is to settle it, and nobody else.
+    pub(crate) enlisted: bool,
 }
 
 /// All locks of a queue.
@@ -52,6 +54,19 @@ impl LockTable {
             self.record_end(until, token);
             self.clean_up();
         }
+    }
+
+    /// Says whether a transaction is to settle the lock.
+    pub(crate) fn set_enlisted(&mut self, token: LockToken, enlisted: bool) {
+        let held = self.held.get_mut(&token).expect("only a lock in force is enlisted");
+        assert_ne!(held.enlisted, enlisted, "a lock is in one transaction");
+        held.enlisted = enlisted;
+    }
+
+    /// How many locks are in transactions. Looks at all of them: for checks.
+    pub(crate) fn enlisted_count(&self) -> usize {
+        // A count does not depend on the order.
+        self.held.values().filter(|held| held.enlisted).count()
     }
 
     pub(crate) fn remove(&mut self, token: LockToken) {
@@ -129,7 +144,8 @@ mod tests {
         let (mut table, mut ids) = (LockTable::default(), SeededIds::new(1));
         let tokens = ends.iter().zip(1..).map(|(end, number)| {
             let token = ids.lock_token();
-            let held = Held { sequence: SequenceNumber(number), until: Timestamp(*end) };
+            let sequence = SequenceNumber(number);
+            let held = Held { sequence, until: Timestamp(*end), enlisted: false };
             table.insert(token, held);
             token
         });

@@ -267,7 +267,7 @@ impl Queue {
                 Traces::default()
             }
             Change::Locked { sequence, lock, .. } => {
-                let held = Held { sequence: *sequence, until: lock.until };
+                let held = Held { sequence: *sequence, until: lock.until, enlisted: false };
                 self.locks.insert(lock.token, held);
                 self.place(*sequence, Standing::Locked(lock.token));
                 if room.tight {
@@ -277,6 +277,14 @@ impl Queue {
             }
             Change::Renewed { token, until, .. } => {
                 self.locks.renew(*token, *until);
+                Traces::default()
+            }
+            Change::Enlisted { token, .. } => {
+                self.locks.set_enlisted(*token, true);
+                Traces::default()
+            }
+            Change::Withdrawn { token, .. } => {
+                self.locks.set_enlisted(*token, false);
                 Traces::default()
             }
             Change::Returned { sequence, attempts, application_properties, .. } => {
