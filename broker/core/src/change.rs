@@ -24,6 +24,8 @@ pub(crate) enum Change {
         settings: Box<QueueSettings>,
         at: Timestamp,
     },
+    /// A queue and its subqueues are gone, with all they held.
+    QueueDeleted { entity: EntityId, dead_letter: EntityId, transfer_dead_letter: EntityId },
     /// A queue or subqueue behaves differently from now on.
     SettingsChanged { entity: EntityId, settings: Box<QueueSettings>, at: Timestamp },
     /// A queue holds a new message, at the end.

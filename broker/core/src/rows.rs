@@ -132,6 +132,21 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
             let key = Key::new().with_u32(NO_ENTITY).with_u8(KIND_NEXT_ENTITY);
             batch.put(Table::State, key, (last.0 + 1).to_be_bytes().to_vec());
         }
+        Change::QueueDeleted { entity, dead_letter, transfer_dead_letter } => {
+            for entity in [*entity, *dead_letter, *transfer_dead_letter] {
+                for kind in [KIND_NUMBERS, KIND_DEFINITION] {
+                    let key = Key::new().with_u32(NO_ENTITY).with_u8(kind).with_u32(entity.0);
+                    batch.remove(Table::State, key);
+                }
+            }
+            // Their numbers follow one another. Each range makes later reads a little slower, so
+            // one does for all three.
+            let range =
+                Key::new().with_u32(entity.0)..Key::new().with_u32(transfer_dead_letter.0 + 1);
+            for table in [Table::Message, Table::State, Table::Dedup] {
+                batch.remove_range(table, range.clone());
+            }
+        }
         Change::SettingsChanged { .. }
         | Change::Locked { .. }
         | Change::Renewed { .. }

@@ -172,7 +172,13 @@ impl World {
                 let row = self.rows.remove(&(table, key.clone()));
                 assert!(row.is_some(), "row {key} of {table} removed, but not there");
             }
-            Op::RemoveRange { .. } => panic!("no command removes ranges"),
+            Op::RemoveRange { table, range } => {
+                let range = (table, range.start)..(table, range.end);
+                let keys: Vec<_> = self.rows.range(range).map(|(key, _)| key.clone()).collect();
+                for key in keys {
+                    self.rows.remove(&key);
+                }
+            }
         }
     }
 

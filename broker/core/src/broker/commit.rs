@@ -8,7 +8,7 @@ use crate::entity::namespace::QueueEntities;
 use crate::entity::path::{EntityPath, Subqueue};
 use crate::entity::settings::QueueSettings;
 use crate::id::EntityId;
-use crate::queue::{Definition, Queue, Room, Traces};
+use crate::queue::{Definition, Numbers, Queue, Room, Traces};
 use crate::rows;
 use crate::time::Timestamp;
 
@@ -30,7 +30,13 @@ impl Broker {
                     dead_letter: *dead_letter,
                     transfer_dead_letter: *transfer_dead_letter,
                 };
-                self.create_queue(entities, path, settings, *at);
+                self.add_queue(entities, path, settings, *at);
+                Traces::default()
+            }
+            Change::QueueDeleted { entity, dead_letter, transfer_dead_letter } => {
+                for entity in [*entity, *dead_letter, *transfer_dead_letter] {
+                    self.forget(entity);
+                }
                 Traces::default()
             }
             Change::DeadLettered { entity, to, .. } => {
@@ -55,7 +61,7 @@ impl Broker {
         rows::persist(change, traces, &mut self.batch);
     }
 
-    fn create_queue(
+    fn add_queue(
         &mut self,
         entities: QueueEntities,
         path: &EntityPath,
@@ -81,9 +87,25 @@ impl Broker {
             assert_eq!(self.queues.len(), entity.0 as usize, "ids are given in order");
             self.queues.push(Some(Box::new(Queue::new(definition))));
             self.persist_definition(entity);
+            rows::persist_numbers(entity, &Numbers::new(at), &mut self.batch);
             self.touch(entity);
         }
         self.namespace.insert(path, entities);
+    }
+
+    /// Drops what memory holds of an entity that is gone. Its receivers were closed before; clients
+    /// that wait for a read learn of it when the read is done.
+    fn forget(&mut self, entity: EntityId) {
+        let Some(queue) = self.queues.get_mut(entity.0 as usize).and_then(Option::take) else {
+            return;
+        };
+        assert_eq!(queue.receivers.len(), 0, "receivers are told before their entity goes");
+        self.memory -= queue.memory();
+        self.deadlines.forget(&queue);
+        self.reads.retain(|_, purpose| !purpose.is_of_queue(entity));
+        if queue.definition.dead_letter.is_some() {
+            self.namespace.remove(&queue.definition.path);
+        }
     }
 
     fn persist_definition(&mut self, entity: EntityId) {
@@ -110,6 +132,7 @@ impl Broker {
                 Traces::default()
             }
             Change::QueueCreated { .. }
+            | Change::QueueDeleted { .. }
             | Change::SettingsChanged { .. }
             | Change::Accepted { .. }
             | Change::Locked { .. }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::idle::idle_deadline;
 use super::{Broker, queue_mut};
 use crate::id::EntityId;
 use crate::queue::Queue;
@@ -30,6 +31,13 @@ impl Deadlines {
         self.0.insert((at, queue.id()));
     }
 
+    /// Gives up the plan of a queue that is gone.
+    pub(super) fn forget(&mut self, queue: &Queue) {
+        if let Some(planned) = queue.wake_at {
+            self.0.remove(&(planned, queue.id()));
+        }
+    }
+
     fn take_due(&mut self, now: Timestamp) -> Option<EntityId> {
         let (at, entity) = *self.0.first()?;
         (at <= now && self.0.remove(&(at, entity))).then_some(entity)
@@ -52,10 +60,8 @@ impl Deadlines {
 }
 
 fn first_deadline(queue: &Queue) -> Option<Timestamp> {
-    match (queue.locks.first_end(), queue.window.retry_at) {
-        (Some(lock), Some(retry)) => Some(lock.min(retry)),
-        (lock, retry) => lock.or(retry),
-    }
+    let deadlines = [queue.locks.first_end(), queue.window.retry_at, idle_deadline(queue)];
+    deadlines.into_iter().flatten().min()
 }
 
 impl Broker {
@@ -78,6 +84,7 @@ impl Broker {
                 let change = queue.decide_expiry(sequence);
                 self.commit(&change);
             }
+            self.delete_if_idle(entity);
             self.wake(entity);
             self.plan_deadline(entity);
         }

@@ -47,6 +47,7 @@ impl Broker {
             ReceiveMode::ReceiveAndDelete => (position, None),
         };
         queue.receivers.given(slot, after);
+        queue.accessed_at = self.now;
         match lock {
             Some(lock) => self.commit(&Change::Locked { entity, sequence, lock }),
             None => self.commit(&Change::Removed { entity, sequence }),

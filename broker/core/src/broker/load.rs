@@ -74,6 +74,9 @@ impl Broker {
                     return Err(LoadError::Inconsistent(format!("{path} lacks a subqueue")));
                 }
             }
+            if dead_letter.0 != entity.0 + 1 || transfer_dead_letter.0 != entity.0 + 2 {
+                return Err(LoadError::Inconsistent(format!("{path} has its subqueues elsewhere")));
+            }
             if broker.namespace.resolve(path).is_some() {
                 return Err(LoadError::Inconsistent(format!("{path} is there twice")));
             }
@@ -82,6 +85,9 @@ impl Broker {
         }
         broker.queues =
             (0..next_entity.0).map(|id| loaded.remove(&EntityId(id)).map(Box::new)).collect();
+        for entity in 0..next_entity.0 {
+            broker.plan_deadline(EntityId(entity));
+        }
         Ok(broker)
     }
 }

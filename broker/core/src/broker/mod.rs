@@ -8,12 +8,15 @@ mod arrive;
 mod commit;
 mod deadline;
 mod deliver;
+mod entities;
+mod idle;
 mod load;
 mod open;
 mod read;
 mod send;
 mod settle;
 pub mod stats;
+mod status;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -100,6 +103,7 @@ impl Broker {
     /// Takes one command. What comes of it is in the next [`Broker::take_turn`].
     pub fn handle(&mut self, now: Timestamp, command: Command) {
         self.now = self.now.max(now);
+        self.note_command(&command);
         match command {
             Command::EnsureQueue { origin, path, settings } => {
                 let result = self.ensure_queue(path, settings);
@@ -169,11 +173,21 @@ impl Broker {
             Command::Browse { origin, entity, from, count_max, bytes_max, session: _ } => {
                 self.browse(origin, entity, from, count_max, bytes_max);
             }
-            Command::CreateQueue { origin, .. }
-            | Command::UpdateQueue { origin, .. }
-            | Command::DeleteQueue { origin, .. }
-            | Command::DescribeQueue { origin, .. } => {
-                self.reply_at_once(origin, Err(Error::NotImplemented("Entity management")));
+            Command::CreateQueue { origin, path, settings } => {
+                let result = self.create_queue(path, settings);
+                self.reply_after_commit(origin, result);
+            }
+            Command::UpdateQueue { origin, path, settings } => {
+                let result = self.update_queue(&path, &settings);
+                self.reply_after_commit(origin, result);
+            }
+            Command::DeleteQueue { origin, path } => {
+                let result = self.delete_queue(&path);
+                self.reply_after_commit(origin, result);
+            }
+            Command::DescribeQueue { origin, path } => {
+                let result = self.describe_queue(&path);
+                self.reply_after_commit(origin, result);
             }
             Command::RenewSessionLock { origin, .. }
             | Command::SetSessionState { origin, .. }
@@ -211,6 +225,7 @@ impl Broker {
         for entity in std::mem::take(&mut self.dirty) {
             let Some(queue) = queue_mut(&mut self.queues, entity) else { continue };
             queue.dirty = false;
+            queue.noted_at = queue.accessed_at;
             rows::persist_numbers(entity, &queue.numbers(), &mut self.batch);
         }
         self.reclaim();

@@ -1,57 +1,16 @@
-//! Declaring entities, and opening links to them.
+//! Opening and closing links to entities.
 
 use super::{Broker, queue_mut};
-use crate::change::Change;
 use crate::command::ReceiveMode;
 use crate::effect::Reply;
-use crate::entity::path::{EntityPath, Subqueue};
-use crate::entity::settings::QueueSettings;
+use crate::entity::path::EntityPath;
 use crate::error::Error;
-use crate::id::{EntityId, ReceiverId};
+use crate::id::ReceiverId;
 
 impl Broker {
-    pub(super) fn ensure_queue(
-        &mut self,
-        path: EntityPath,
-        settings: QueueSettings,
-    ) -> Result<Reply, Error> {
-        settings.validate()?;
-        if path.subqueue() != Subqueue::Main || EntityPath::for_new_entity(path.name()).is_err() {
-            return Err(Error::InvalidArgument("The name of the queue is not valid."));
-        }
-        let at = self.now;
-        if let Some(entities) = self.namespace.queue(&path) {
-            for entity in entities.all() {
-                if *self.queue(entity)?.settings() != settings {
-                    let settings = Box::new(settings.clone());
-                    self.commit(&Change::SettingsChanged { entity, settings, at });
-                }
-            }
-            return Ok(Reply::QueueEnsured { entity: entities.main });
-        }
-        let Some(next) = u32::try_from(self.queues.len()).ok().filter(|id| *id < u32::MAX - 3)
-        else {
-            return Err(Error::NotAllowed("There are too many entities."));
-        };
-        let [entity, dead_letter, transfer_dead_letter] =
-            [0, 1, 2].map(|offset| EntityId(next + offset));
-        self.commit(&Change::QueueCreated {
-            entity,
-            dead_letter,
-            transfer_dead_letter,
-            path,
-            settings: Box::new(settings),
-            at,
-        });
-        Ok(Reply::QueueEnsured { entity })
-    }
-
     pub(super) fn open_sender(&self, path: &EntityPath) -> Result<Reply, Error> {
         let entity = self.resolve(path)?;
-        let queue = self.queue(entity)?;
-        if queue.definition.dead_letter.is_none() {
-            return Err(Error::NotAllowed("Messages cannot be sent to a subqueue."));
-        }
+        let queue = self.sendable(entity)?;
         Ok(Reply::SenderOpened { entity, message_bytes_max: queue.settings().message_bytes_max })
     }
 
@@ -62,6 +21,7 @@ impl Broker {
         mode: ReceiveMode,
     ) -> Result<Reply, Error> {
         let entity = self.resolve(path)?;
+        self.open_to_receivers(entity)?;
         if self.receivers.contains_key(&receiver) {
             return Err(Error::InvalidArgument("The receiver is open already."));
         }
@@ -79,7 +39,7 @@ impl Broker {
 
     pub(super) fn open_management(&self, path: &EntityPath) -> Result<Reply, Error> {
         let entity = self.resolve(path)?;
-        let message_bytes_max = self.queue(entity)?.settings().message_bytes_max;
+        let message_bytes_max = self.enabled(entity)?.settings().message_bytes_max;
         Ok(Reply::ManagementOpened { entity, message_bytes_max })
     }
 

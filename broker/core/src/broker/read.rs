@@ -37,6 +37,16 @@ pub(super) enum Purpose {
     Discharge(Box<Discharge>),
 }
 
+impl Purpose {
+    /// Whether it is an entity itself that reads, and not a client.
+    pub(super) fn is_of_queue(&self, entity: EntityId) -> bool {
+        match self {
+            Purpose::Page(of) | Purpose::Bodies(of, _) => *of == entity,
+            Purpose::Settle(..) | Purpose::Browse(_) | Purpose::Discharge(_) => false,
+        }
+    }
+}
+
 /// A settlement that waits for bodies.
 #[derive(Debug)]
 pub(super) struct Parked {
@@ -205,7 +215,7 @@ impl Broker {
     ) {
         let count_max = count_max.min(self.settings.browse_count_max) as usize;
         let bytes_max = bytes_max.min(self.settings.browse_bytes_max);
-        let collected = self.queue(entity).map(|queue| {
+        let collected = self.receivable(entity).map(|queue| {
             Collected::from_memory(queue, from, count_max, bytes_max, self.open_position())
         });
         let Collected { items, bodies, mut request, scan, after } = match collected {

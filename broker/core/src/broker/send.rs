@@ -17,7 +17,7 @@ impl Broker {
         entity: EntityId,
         messages: SmallVec<[IncomingMessage; 1]>,
     ) -> Result<Reply, Error> {
-        let queue = self.queue(entity)?;
+        let queue = self.sendable(entity)?;
         self.may_take(queue, &messages)?;
         self.accept(entity, messages);
         Ok(Reply::Accepted)
@@ -39,9 +39,6 @@ impl Broker {
     ) -> Result<(), Error> {
         let settings = queue.settings();
         let path = || queue.definition.path.to_string();
-        let Some(dead_letter) = queue.definition.dead_letter else {
-            return Err(Error::NotAllowed("Messages cannot be sent to a subqueue."));
-        };
         let mut total = 0_u64;
         for message in messages {
             let (size, limit) = (message.size(), settings.message_bytes_max);
@@ -50,7 +47,7 @@ impl Broker {
             }
             total = total.saturating_add(size);
         }
-        let size = queue.bytes().saturating_add(self.queue(dead_letter)?.bytes());
+        let size = self.held_bytes(queue.entities())?;
         let limit = settings.entity_bytes_max;
         if limit < size.saturating_add(total) {
             return Err(Error::EntityFull { path: path(), size, limit });

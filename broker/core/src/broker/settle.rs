@@ -22,8 +22,9 @@ impl Broker {
         token: LockToken,
         settlement: Settlement,
     ) {
-        let decision =
-            self.queue(entity).and_then(|queue| queue.decide_settle(self.now, token, &settlement));
+        let decision = self
+            .receivable(entity)
+            .and_then(|queue| queue.decide_settle(self.now, token, &settlement));
         match decision {
             Ok(Decision::Change(change)) => {
                 self.count_settlement(&change);
@@ -58,7 +59,7 @@ impl Broker {
     /// All or none, at once or after reading.
     pub(super) fn settle_all(&mut self, wish: Parked) {
         let decide = |broker: &Broker| {
-            let queue = broker.queue(wish.entity)?;
+            let queue = broker.receivable(wish.entity)?;
             let decide =
                 |token: &LockToken| queue.decide_settle(broker.now, *token, &wish.settlement);
             wish.tokens.iter().map(decide).collect::<Result<Vec<_>, Error>>()
@@ -114,7 +115,7 @@ impl Broker {
         if self.settings.tokens_max < tokens.len() {
             return Err(Error::InvalidArgument("There are too many lock tokens."));
         }
-        let queue = self.queue(entity)?;
+        let queue = self.receivable(entity)?;
         let renewed = self.now.plus(queue.settings().lock_duration);
         // A lock taken when locks lasted longer does not get shorter by being renewed.
         let end = |token: &LockToken| {
@@ -143,6 +144,7 @@ impl Broker {
             Change::Returned { attempts: Some(_), .. } => self.counters.abandoned += 1,
             Change::Returned { attempts: None, .. } => self.counters.released += 1,
             Change::QueueCreated { .. }
+            | Change::QueueDeleted { .. }
             | Change::SettingsChanged { .. }
             | Change::Accepted { .. }
             | Change::Locked { .. }

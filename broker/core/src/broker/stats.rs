@@ -39,11 +39,17 @@ pub struct Counters {
 pub struct QueueStats {
     /// Its path.
     pub path: EntityPath,
-    /// Messages in it, locked ones included.
+    /// Messages to be delivered, or locked. What is deferred is counted apart.
     pub active_count: u64,
+    /// Messages set aside.
+    pub deferred_count: u64,
+    /// Messages not due yet.
+    pub scheduled_count: u64,
     /// Messages in its dead-letter subqueue.
     pub dead_letter_count: u64,
-    /// Octets of both.
+    /// Messages in its transfer dead-letter subqueue.
+    pub transfer_dead_letter_count: u64,
+    /// Octets of all of them.
     pub bytes: u64,
     /// Messages locked now.
     pub locked_count: u64,
@@ -73,6 +79,10 @@ pub struct DurableEntity {
     pub settings: QueueSettings,
     /// When it was created.
     pub created_at: Timestamp,
+    /// When its settings were last changed.
+    pub updated_at: Timestamp,
+    /// When it was last used, as its row says.
+    pub accessed_at: Timestamp,
     /// What its next message gets.
     pub next_sequence: SequenceNumber,
     /// How many messages it has to deliver.
@@ -99,12 +109,17 @@ impl Broker {
     /// How all queues stand.
     pub fn queue_stats(&self) -> impl Iterator<Item = QueueStats> {
         self.queues.iter().flatten().filter_map(|queue| {
-            let dead_letter = self.queue(queue.definition.dead_letter?).ok()?;
+            queue.definition.dead_letter?;
+            let entities = queue.entities();
+            let counts = self.counts(entities).ok()?;
             Some(QueueStats {
                 path: queue.definition.path.clone(),
                 active_count: queue.count(),
-                dead_letter_count: dead_letter.count(),
-                bytes: queue.bytes() + dead_letter.bytes(),
+                deferred_count: counts.deferred,
+                scheduled_count: counts.scheduled,
+                dead_letter_count: counts.dead_letter,
+                transfer_dead_letter_count: counts.transfer_dead_letter,
+                bytes: self.held_bytes(entities).ok()?,
                 locked_count: queue.locks.len() as u64,
                 resident_count: queue.resident_count() as u64,
                 receiver_count: queue.receivers.len() as u64,
@@ -119,6 +134,8 @@ impl Broker {
             path: queue.definition.path.clone(),
             settings: queue.settings().clone(),
             created_at: queue.definition.created_at,
+            updated_at: queue.definition.updated_at,
+            accessed_at: queue.noted_at,
             next_sequence: queue.next_sequence(),
             count: queue.count(),
             deferred_count: queue.deferred_count(),

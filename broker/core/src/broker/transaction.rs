@@ -223,7 +223,7 @@ impl Broker {
         messages: SmallVec<[IncomingMessage; 1]>,
     ) -> Result<Reply, Error> {
         self.expire_transactions();
-        self.may_take(self.queue(entity)?, &messages)?;
+        self.may_take(self.sendable(entity)?, &messages)?;
         let transaction = self.transactions.get(origin.connection, id)?;
         let bytes = transaction.check_room(&messages, self.transactions.bytes, &self.settings)?;
         let transaction = self.transactions.get_mut(origin.connection, id)?;
@@ -264,7 +264,7 @@ impl Broker {
                 "The maximum number of settlements in a single transaction is exceeded.",
             ));
         }
-        let queue = self.queue(entity)?;
+        let queue = self.receivable(entity)?;
         for token in &tokens {
             // What it comes to is decided anew with the commit. A refusal is known now.
             queue.decide_settle(self.now, *token, &settlement)?;
@@ -365,7 +365,7 @@ impl Broker {
         let mut changes = Vec::with_capacity(transaction.lock_count);
         let mut missing = BTreeMap::<EntityId, Vec<LockToken>>::new();
         for EnlistedSettlement { entity, tokens, settlement } in &transaction.settlements {
-            let queue = self.queue(*entity)?;
+            let queue = self.receivable(*entity)?;
             for token in tokens {
                 match queue.decide_enlisted(self.now, *token, settlement)? {
                     Decision::Change(change) => changes.push(change),
@@ -378,7 +378,7 @@ impl Broker {
             by_entity.entry(*entity).or_default().extend(messages);
         }
         for (entity, messages) in by_entity {
-            self.may_take(self.queue(entity)?, messages)?;
+            self.may_take(self.sendable(entity)?, messages)?;
         }
         if missing.is_empty() {
             return Ok(Verdict::Commit(changes));

@@ -43,6 +43,16 @@ impl Namespace {
         self.queues.get(path.folded_name()).copied()
     }
 
+    /// How many queues there are.
+    pub(crate) fn queue_count(&self) -> usize {
+        self.queues.len()
+    }
+
+    pub(crate) fn remove(&mut self, path: &EntityPath) {
+        let before = self.queues.remove(path.folded_name());
+        assert!(before.is_some(), "only a path that names an entity is freed");
+    }
+
     pub(crate) fn insert(&mut self, path: &EntityPath, entities: QueueEntities) {
         let before = self.queues.insert(Arc::clone(path.folded_name()), entities);
         assert_eq!(before, None, "a path names one entity");

@@ -159,6 +159,8 @@ pub struct BrokerSettings {
     pub page_rows_max: usize,
     /// Octets of a page: what 1024 messages of 1 KiB need.
     pub page_bytes_max: usize,
+    /// Queues there may be: 1,000 entities are the default of Service Bus Premium.
+    pub queues_max: usize,
     /// Receivers one entity serves: the number of concurrent receives Service Bus allows.
     pub receivers_max: usize,
     /// Lock tokens in one request: a lock on each of 4096 messages is more than any client holds.
@@ -195,6 +197,7 @@ impl Default for BrokerSettings {
             window_count_max: 65_536,
             page_rows_max: 1024,
             page_bytes_max: 1024 * 1024,
+            queues_max: 1000,
             receivers_max: 5000,
             tokens_max: 4096,
             expiries_max: 1000,

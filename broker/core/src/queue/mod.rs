@@ -31,7 +31,8 @@ pub(crate) use self::standing::{Body, Entry, Standing, Traces};
 use self::window::Window;
 pub(crate) use self::window::{Room, Zone};
 use crate::change::Change;
-use crate::entity::path::EntityPath;
+use crate::entity::namespace::QueueEntities;
+use crate::entity::path::{EntityPath, Subqueue};
 use crate::entity::settings::QueueSettings;
 use crate::id::{EntityId, LockToken, SequenceNumber};
 use crate::message::StoredMessage;
@@ -98,6 +99,10 @@ pub(crate) struct Queue {
     bytes: u64,
     /// When it was last used.
     pub(crate) accessed_at: Timestamp,
+    /// When it was last used, as its row will say.
+    pub(crate) noted_at: Timestamp,
+    /// When it was last used since the broker was started.
+    pub(crate) idle_since: Option<Timestamp>,
     entries: BTreeMap<SequenceNumber, Entry>,
     ready: ReadyOrder,
     doomed: BTreeSet<SequenceNumber>,
@@ -127,7 +132,8 @@ pub(crate) enum Offer {
 impl Queue {
     pub(crate) fn new(definition: Definition) -> Self {
         let numbers = Numbers::new(definition.created_at);
-        Queue::load(definition, numbers)
+        let idle_since = Some(definition.created_at);
+        Queue { idle_since, ..Queue::load(definition, numbers) }
     }
 
     /// A queue whose messages are all on disk.
@@ -141,6 +147,8 @@ impl Queue {
             scheduled_count: numbers.scheduled_count,
             bytes: numbers.bytes,
             accessed_at: numbers.accessed_at,
+            noted_at: numbers.accessed_at,
+            idle_since: None,
             entries: BTreeMap::new(),
             ready: ReadyOrder::default(),
             doomed: BTreeSet::new(),
@@ -156,6 +164,19 @@ impl Queue {
 
     pub(crate) const fn id(&self) -> EntityId {
         self.definition.entity
+    }
+
+    /// It and its subqueues. Only for a queue's own entity.
+    pub(crate) fn entities(&self) -> QueueEntities {
+        let Definition { entity, dead_letter, transfer_dead_letter, .. } = self.definition;
+        let subqueues = dead_letter.zip(transfer_dead_letter);
+        let (dead_letter, transfer_dead_letter) = subqueues.expect("a queue has subqueues");
+        QueueEntities { main: entity, dead_letter, transfer_dead_letter }
+    }
+
+    /// Whether its messages go on by themselves.
+    pub(crate) fn forwards_messages(&self) -> bool {
+        self.definition.path.subqueue() == Subqueue::Main && self.settings().forward_to.is_some()
     }
 
     pub(crate) const fn settings(&self) -> &QueueSettings {
@@ -255,7 +276,7 @@ impl Queue {
         room: Room,
     ) -> Traces {
         match change {
-            Change::QueueCreated { .. } => Traces::default(),
+            Change::QueueCreated { .. } | Change::QueueDeleted { .. } => Traces::default(),
             Change::SettingsChanged { settings, at, .. } => {
                 self.definition.settings = QueueSettings::clone(settings);
                 self.definition.updated_at = *at;

@@ -43,6 +43,11 @@ impl Receivers {
         self.slots.len() - self.free.len()
     }
 
+    /// All of them.
+    pub(crate) fn ids(&self) -> Vec<ReceiverId> {
+        self.slots.iter().flatten().map(|receiver| receiver.id).collect()
+    }
+
     pub(crate) fn open(&mut self, id: ReceiverId, mode: ReceiveMode) -> Slot {
         let receiver = Receiver {
             id,

@@ -1,0 +1,211 @@
+//! The life of entities: creating, changing, deleting and describing them.
+
+use super::{Broker, queue_mut};
+use crate::change::Change;
+use crate::effect::{ClosedLinks, Counts, EffectKind, QueueDescription, Reply};
+use crate::entity::namespace::QueueEntities;
+use crate::entity::path::{EntityPath, Subqueue};
+use crate::entity::settings::QueueSettings;
+use crate::error::Error;
+use crate::id::EntityId;
+
+impl Broker {
+    /// For queues that are declared together, in any order: where they forward to need not be there
+    /// yet.
+    pub(super) fn ensure_queue(
+        &mut self,
+        path: EntityPath,
+        settings: QueueSettings,
+    ) -> Result<Reply, Error> {
+        check_name(&path)?;
+        check_settings(&path, &settings)?;
+        match self.namespace.queue(&path) {
+            Some(entities) => self.change_queue(entities, &settings),
+            None => self.new_queue(path, settings),
+        }
+    }
+
+    pub(super) fn create_queue(
+        &mut self,
+        path: EntityPath,
+        settings: QueueSettings,
+    ) -> Result<Reply, Error> {
+        check_name(&path)?;
+        check_settings(&path, &settings)?;
+        if self.namespace.queue(&path).is_some() {
+            return Err(Error::EntityExists(path.to_string()));
+        }
+        self.check_targets(&settings)?;
+        self.new_queue(path, settings)
+    }
+
+    pub(super) fn update_queue(
+        &mut self,
+        path: &EntityPath,
+        settings: &QueueSettings,
+    ) -> Result<Reply, Error> {
+        let entities = self.named_queue(path)?;
+        check_settings(path, settings)?;
+        self.check_targets(settings)?;
+        self.note_use(entities.main);
+        self.change_queue(entities, settings)
+    }
+
+    pub(super) fn delete_queue(&mut self, path: &EntityPath) -> Result<Reply, Error> {
+        let entities = self.named_queue(path)?;
+        self.remove_queue(entities);
+        Ok(Reply::QueueDeleted)
+    }
+
+    pub(super) fn describe_queue(&self, path: &EntityPath) -> Result<Reply, Error> {
+        let entities = self.named_queue(path)?;
+        let queue = self.queue(entities.main)?;
+        let mut accessed_at = queue.accessed_at;
+        for subqueue in [entities.dead_letter, entities.transfer_dead_letter] {
+            accessed_at = accessed_at.max(self.queue(subqueue)?.accessed_at);
+        }
+        let definition = &queue.definition;
+        Ok(Reply::QueueDescribed(Box::new(QueueDescription {
+            path: definition.path.clone(),
+            settings: definition.settings.clone(),
+            created_at: definition.created_at,
+            updated_at: definition.updated_at,
+            accessed_at,
+            counts: self.counts(entities)?,
+            bytes: self.held_bytes(entities)?,
+        })))
+    }
+
+    /// Messages of a queue, by kind.
+    pub(super) fn counts(&self, entities: QueueEntities) -> Result<Counts, Error> {
+        let queue = self.queue(entities.main)?;
+        let all_of =
+            |entity| self.queue(entity).map(|queue| queue.count() + queue.deferred_count());
+        Ok(Counts {
+            active: queue.count() + queue.deferred_count(),
+            deferred: queue.deferred_count(),
+            dead_letter: all_of(entities.dead_letter)?,
+            scheduled: queue.scheduled_count(),
+            // What is passed on leaves one entity and reaches the other in one commit.
+            transfer: 0,
+            transfer_dead_letter: all_of(entities.transfer_dead_letter)?,
+        })
+    }
+
+    /// Octets of everything a queue and its subqueues hold: what its quota is about.
+    pub(super) fn held_bytes(&self, entities: QueueEntities) -> Result<u64, Error> {
+        let mut bytes = 0_u64;
+        for entity in entities.all() {
+            bytes = bytes.saturating_add(self.queue(entity)?.bytes());
+        }
+        Ok(bytes)
+    }
+
+    /// The queue of that path, which is a queue's own.
+    fn named_queue(&self, path: &EntityPath) -> Result<QueueEntities, Error> {
+        let entities = self.namespace.queue(path).filter(|_| path.subqueue() == Subqueue::Main);
+        entities.ok_or_else(|| Error::EntityNotFound(path.to_string()))
+    }
+
+    fn check_targets(&self, settings: &QueueSettings) -> Result<(), Error> {
+        let targets = [&settings.forward_to, &settings.forward_dead_letters_to];
+        for target in targets.into_iter().flatten() {
+            self.named_queue(target)?;
+        }
+        Ok(())
+    }
+
+    fn new_queue(&mut self, path: EntityPath, settings: QueueSettings) -> Result<Reply, Error> {
+        if self.settings.queues_max <= self.namespace.queue_count() {
+            return Err(Error::NotAllowed("There are too many entities."));
+        }
+        let Some(next) = u32::try_from(self.queues.len()).ok().filter(|id| *id < u32::MAX - 3)
+        else {
+            return Err(Error::NotAllowed("There are no numbers left for entities."));
+        };
+        let [entity, dead_letter, transfer_dead_letter] =
+            [0, 1, 2].map(|offset| EntityId(next + offset));
+        self.commit(&Change::QueueCreated {
+            entity,
+            dead_letter,
+            transfer_dead_letter,
+            path,
+            settings: Box::new(settings),
+            at: self.now,
+        });
+        Ok(Reply::QueueEnsured { entity })
+    }
+
+    fn change_queue(
+        &mut self,
+        entities: QueueEntities,
+        settings: &QueueSettings,
+    ) -> Result<Reply, Error> {
+        let before = self.queue(entities.main)?.settings();
+        if before.requires_session != settings.requires_session {
+            return Err(Error::InvalidArgument(
+                "Whether a queue requires sessions cannot be changed.",
+            ));
+        }
+        if before.duplicate_window.is_some() != settings.duplicate_window.is_some() {
+            return Err(Error::InvalidArgument(
+                "Whether a queue detects duplicates cannot be changed.",
+            ));
+        }
+        let at = self.now;
+        for entity in entities.all() {
+            if self.queue(entity)?.settings() != settings {
+                let settings = Box::new(settings.clone());
+                self.commit(&Change::SettingsChanged { entity, settings, at });
+                self.close_refused_links(entity);
+            }
+        }
+        Ok(Reply::QueueEnsured { entity: entities.main })
+    }
+
+    /// Deletes a queue, its subqueues, all they hold, and every link to them.
+    pub(super) fn remove_queue(&mut self, entities: QueueEntities) {
+        let after = self.open_position();
+        for entity in entities.all() {
+            let Ok(queue) = self.queue(entity) else { continue };
+            let error = Error::EntityNotFound(queue.definition.path.to_string());
+            self.close_receivers(entity, &error);
+            let scope = ClosedLinks::All;
+            self.emit(after, EffectKind::EntityClosed { entity, scope, error });
+        }
+        let QueueEntities { main: entity, dead_letter, transfer_dead_letter } = entities;
+        self.commit(&Change::QueueDeleted { entity, dead_letter, transfer_dead_letter });
+    }
+
+    /// Takes its receivers from an entity, and tells them why.
+    pub(super) fn close_receivers(&mut self, entity: EntityId, error: &Error) {
+        let after = self.open_position();
+        let receivers = queue_mut(&mut self.queues, entity).map(|queue| queue.receivers.ids());
+        for receiver in receivers.unwrap_or_default() {
+            self.close_receiver(receiver);
+            let error = error.clone();
+            self.emit(after, EffectKind::ReceiverClosed { receiver, error });
+        }
+    }
+}
+
+fn check_name(path: &EntityPath) -> Result<(), Error> {
+    if path.subqueue() != Subqueue::Main || EntityPath::for_new_entity(path.name()).is_err() {
+        return Err(Error::InvalidArgument("The name of the queue is not valid."));
+    }
+    Ok(())
+}
+
+fn check_settings(path: &EntityPath, settings: &QueueSettings) -> Result<(), Error> {
+    settings.validate()?;
+    let targets = [&settings.forward_to, &settings.forward_dead_letters_to];
+    for target in targets.into_iter().flatten() {
+        if target.subqueue() != Subqueue::Main {
+            return Err(Error::InvalidArgument("Messages cannot be forwarded to a subqueue."));
+        }
+        if target == path {
+            return Err(Error::InvalidArgument("A queue cannot forward messages to itself."));
+        }
+    }
+    Ok(())
+}
