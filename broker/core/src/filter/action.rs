@@ -200,7 +200,7 @@ fn system_value(
     let wrong = |found| EvaluationError::WrongType { property: property.name(), found };
     match (property.settable(), value) {
         (SystemType::Text, Datum::Text(text)) => {
-            text_fits(property, text).map_err(wrong)?;
+            text_fits(property, text.as_str()).map_err(wrong)?;
             Ok(Some(value.to_value()))
         }
         // `SET sys.MessageId = newid()`

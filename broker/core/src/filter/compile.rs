@@ -1,12 +1,10 @@
 //! The form that runs: names are folded, parameters are their values, constant patterns are
 //! prepared, and what depends on no message is known already.
 
-use std::borrow::Cow;
-
 use peeklock_protocol::value::Value;
 
 use super::ast::{Arithmetic, Comparison, Expr, Predicate, Property};
-use super::datum::Datum;
+use super::datum::{Datum, Text};
 use super::evaluate::Evaluation;
 use super::like::{Pattern, escape_character};
 use super::name::Name;
@@ -123,13 +121,13 @@ fn like_pattern(pattern: Operand, escape: Option<Operand>) -> LikePattern {
 fn prepared(pattern: &Operand, escape: Option<&Operand>) -> Option<Pattern> {
     let pattern = constant_text(pattern)?;
     let escape = match escape {
-        Some(escape) => Some(escape_character(&constant_text(escape)?).ok()?),
+        Some(escape) => Some(escape_character(constant_text(escape)?.as_str()).ok()?),
         None => None,
     };
-    Pattern::new(&pattern, escape).ok()
+    Pattern::new(pattern.as_str(), escape).ok()
 }
 
-fn constant_text(operand: &Operand) -> Option<Cow<'_, str>> {
+fn constant_text(operand: &Operand) -> Option<Text<'_>> {
     let Operand::Constant(value) = operand else { return None };
     let Datum::Text(text) = Datum::from(value) else { return None };
     Some(text)

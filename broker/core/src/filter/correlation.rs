@@ -101,7 +101,7 @@ impl FieldValue {
                     FieldValue::Integer,
                 ))
             }
-            Datum::Text(text) => Some(FieldValue::Text((&*text).into())),
+            Datum::Text(text) => Some(FieldValue::Text(text.as_str().into())),
             Datum::Moment(v) => Some(FieldValue::Moment(v)),
             Datum::Span(v) => Some(FieldValue::Span(v)),
             Datum::Uuid(v) => Some(FieldValue::Uuid(v)),

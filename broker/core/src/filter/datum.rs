@@ -4,10 +4,9 @@
 //! Integers of all widths are one type, and floats are doubles: "numeric operations follow the
 //! promotion rules of C#". Where C# has no operator for a pair of types the outcome is unknown.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use peeklock_protocol::value::{F64, Symbol, Value};
+use peeklock_protocol::value::{F64, Str, Symbol, Value};
 
 use super::ast::{Arithmetic, Comparison};
 use super::decimal::Decimal;
@@ -35,7 +34,7 @@ pub(crate) enum Datum<'a> {
     Integer(i128),
     Double(f64),
     Decimal(Decimal),
-    Text(Cow<'a, str>),
+    Text(Text<'a>),
     /// Ticks since the year 1.
     Moment(i128),
     /// Ticks.
@@ -44,6 +43,38 @@ pub(crate) enum Datum<'a> {
     Binary(&'a [u8]),
     /// A list, a map, an array, or something described: there is nothing to be done with it.
     Other,
+}
+
+/// Text at work. Its octets are at hand; to see them as text costs a check of UTF-8.
+#[derive(Clone, Debug)]
+pub(crate) enum Text<'a> {
+    Str(&'a Str),
+    Symbol(&'a Symbol),
+    Built(String),
+}
+
+impl Text<'_> {
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Text::Str(text) => text,
+            Text::Symbol(text) => text,
+            Text::Built(text) => text,
+        }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Text::Str(text) => text.as_bytes(),
+            Text::Symbol(text) => text.as_bytes(),
+            Text::Built(text) => text.as_bytes(),
+        }
+    }
+}
+
+impl PartialEq for Text<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
 }
 
 impl<'a> From<&'a Value> for Datum<'a> {
@@ -66,14 +97,14 @@ impl<'a> From<&'a Value> for Datum<'a> {
             Value::Decimal32(octets) => decimal(Decimal::from_decimal32(*octets)),
             Value::Decimal64(octets) => decimal(Decimal::from_decimal64(*octets)),
             Value::Decimal128(octets) => decimal(Decimal::from_decimal128(*octets)),
-            Value::Char(c) => Datum::Text(Cow::Owned((*c).into())),
+            Value::Char(c) => Datum::Text(Text::Built((*c).into())),
             Value::Timestamp(v) => {
                 Datum::Moment(i128::from(*v) * TICKS_PER_MILLISECOND + TICKS_TO_1970)
             }
             Value::Uuid(octets) => Datum::Uuid(*octets),
             Value::Binary(octets) => Datum::Binary(octets),
-            Value::String(text) => Datum::Text(Cow::Borrowed(text)),
-            Value::Symbol(text) => Datum::Text(Cow::Borrowed(text)),
+            Value::String(text) => Datum::Text(Text::Str(text)),
+            Value::Symbol(text) => Datum::Text(Text::Symbol(text)),
             Value::Described(parts) => described(&parts.0, &parts.1),
             Value::List(_) | Value::Map(_) | Value::Array(_) => Datum::Other,
         }
@@ -90,7 +121,7 @@ fn described<'a>(descriptor: &Value, value: &'a Value) -> Datum<'a> {
         }
     }
     if let (Value::String(text), true) = (value, descriptor.is_text(URI)) {
-        return Datum::Text(Cow::Borrowed(text));
+        return Datum::Text(Text::Str(text));
     }
     Datum::Other
 }
@@ -135,7 +166,7 @@ impl Datum<'_> {
                 .map_or_else(|_| u64::try_from(*v).map_or(Value::Null, Value::Ulong), Value::Long),
             Datum::Double(v) => Value::Double(F64::from(*v)),
             Datum::Decimal(v) => Value::Double(F64::from(v.as_double())),
-            Datum::Text(text) => Value::String((&**text).into()),
+            Datum::Text(text) => Value::String(text.as_str().into()),
             Datum::Moment(ticks) => {
                 let milliseconds = (ticks - TICKS_TO_1970).div_euclid(TICKS_PER_MILLISECOND);
                 i64::try_from(milliseconds).map_or(Value::Null, Value::Timestamp)
@@ -188,6 +219,17 @@ enum Relation {
     None,
 }
 
+/// A comparison of values as they are. Two texts and two integers, which most are, take no detour.
+pub(crate) fn compare_values(operator: Comparison, left: &Value, right: &Value) -> Truth {
+    if let (Value::String(a), Value::String(b)) = (left, right) {
+        return ordered(operator, Some(a.as_bytes().cmp(b.as_bytes())));
+    }
+    if let (Some(a), Some(b)) = (left.as_i64(), right.as_i64()) {
+        return ordered(operator, Some(a.cmp(&b)));
+    }
+    compare(operator, &Datum::from(left), &Datum::from(right))
+}
+
 /// A comparison.
 pub(crate) fn compare(operator: Comparison, left: &Datum<'_>, right: &Datum<'_>) -> Truth {
     match relation(left, right) {
@@ -200,24 +242,29 @@ pub(crate) fn compare(operator: Comparison, left: &Datum<'_>, right: &Datum<'_>)
             | Comparison::Greater
             | Comparison::GreaterOrEqual => Truth::Unknown,
         },
-        Relation::Order(order) => Truth::from(match operator {
-            Comparison::Equal => order == Some(Ordering::Equal),
-            Comparison::NotEqual => order != Some(Ordering::Equal),
-            Comparison::Less => order.is_some_and(Ordering::is_lt),
-            Comparison::LessOrEqual => order.is_some_and(Ordering::is_le),
-            Comparison::Greater => order.is_some_and(Ordering::is_gt),
-            Comparison::GreaterOrEqual => order.is_some_and(Ordering::is_ge),
-        }),
+        Relation::Order(order) => ordered(operator, order),
     }
 }
 
-/// Text is compared by its characters' numbers: case counts, and languages do not.
+fn ordered(operator: Comparison, order: Option<Ordering>) -> Truth {
+    Truth::from(match operator {
+        Comparison::Equal => order == Some(Ordering::Equal),
+        Comparison::NotEqual => order != Some(Ordering::Equal),
+        Comparison::Less => order.is_some_and(Ordering::is_lt),
+        Comparison::LessOrEqual => order.is_some_and(Ordering::is_le),
+        Comparison::Greater => order.is_some_and(Ordering::is_gt),
+        Comparison::GreaterOrEqual => order.is_some_and(Ordering::is_ge),
+    })
+}
+
+/// Text is compared by its characters' numbers, which order as their octets do in UTF-8: case counts,
+/// and languages do not.
 fn relation(left: &Datum<'_>, right: &Datum<'_>) -> Relation {
     match (left, right) {
         (Datum::Integer(a), Datum::Integer(b)) | (Datum::Moment(a), Datum::Moment(b)) => {
             Relation::Order(Some(a.cmp(b)))
         }
-        (Datum::Text(a), Datum::Text(b)) => Relation::Order(Some(a.cmp(b))),
+        (Datum::Text(a), Datum::Text(b)) => Relation::Order(Some(a.as_bytes().cmp(b.as_bytes()))),
         (Datum::Span(a), Datum::Span(b)) => Relation::Order(Some(a.cmp(b))),
         (Datum::Bool(a), Datum::Bool(b)) => Relation::Equality(a == b),
         (Datum::Uuid(a), Datum::Uuid(b)) => Relation::Equality(a == b),
@@ -243,10 +290,10 @@ pub(crate) fn calculate<'a>(
     match (left, right) {
         (Datum::Integer(a), Datum::Integer(b)) => integers(operator, *a, *b).map(Datum::Integer),
         (Datum::Text(a), Datum::Text(b)) if operator == Arithmetic::Add => {
-            if BUILT_TEXT_MAX < a.len() + b.len() {
+            if BUILT_TEXT_MAX < a.as_bytes().len() + b.as_bytes().len() {
                 return Err(EvaluationError::TextTooLong);
             }
-            Ok(Datum::Text(Cow::Owned([a.as_ref(), b.as_ref()].concat())))
+            Ok(Datum::Text(Text::Built([a.as_str(), b.as_str()].concat())))
         }
         _ => Ok(match (left.as_double(), right.as_double()) {
             (Some(a), Some(b)) => Datum::Double(doubles(operator, a, b)),

@@ -1,12 +1,10 @@
 //! Running a compiled filter over the properties of one message.
 
-use std::borrow::Cow;
-
 use peeklock_protocol::value::Value;
 
 use super::ast::{Comparison, Property};
 use super::compile::{Condition, LikePattern, Operand};
-use super::datum::{self, Datum};
+use super::datum::{self, Datum, Text};
 use super::error::{EvaluationError, LikeError};
 use super::like::{self, Pattern};
 use super::limits::STEPS_MAX;
@@ -44,17 +42,18 @@ impl<'a, 'i> Evaluation<'a, 'i> {
             Condition::All(items) => self.until(items, Truth::False),
             Condition::Not(item) => self.condition(item).map(Truth::not),
             Condition::Compare { operator, left, right } => {
+                if let (Some(left), Some(right)) = (self.plain(left)?, self.plain(right)?) {
+                    return Ok(datum::compare_values(*operator, left, right));
+                }
                 let left = self.operand(left)?;
                 let right = self.operand(right)?;
                 Ok(datum::compare(*operator, &left, &right))
             }
             Condition::In { value, list, negated } => {
-                let value = self.operand(value)?;
-                self.is_in(&value, list).map(|truth| truth.negated_if(*negated))
+                self.is_in(value, list).map(|truth| truth.negated_if(*negated))
             }
             Condition::Like { value, pattern, negated } => {
-                let value = self.operand(value)?;
-                self.is_like(&value, pattern).map(|truth| truth.negated_if(*negated))
+                self.is_like(value, pattern).map(|truth| truth.negated_if(*negated))
             }
             Condition::IsNull { value, negated } => {
                 let is_null = self.operand(value)?.is_absent();
@@ -83,13 +82,19 @@ impl<'a, 'i> Evaluation<'a, 'i> {
 
     /// Only the value before `IN` makes the outcome unknown: one of the list that is unknown, or of
     /// another type, is no match.
-    fn is_in(&mut self, value: &Datum<'a>, list: &'a [Operand]) -> Result<Truth, EvaluationError> {
+    fn is_in(&mut self, value: &'a Operand, list: &'a [Operand]) -> Result<Truth, EvaluationError> {
+        let plain = self.plain(value)?;
+        let value = self.operand(value)?;
         if value.is_absent() {
             return Ok(Truth::Unknown);
         }
         for item in list {
-            let item = self.operand(item)?;
-            if datum::compare(Comparison::Equal, value, &item).is_true() {
+            self.spend(1)?;
+            let truth = match (plain, self.plain(item)?) {
+                (Some(value), Some(item)) => datum::compare_values(Comparison::Equal, value, item),
+                _ => datum::compare(Comparison::Equal, &value, &self.operand(item)?),
+            };
+            if truth.is_true() {
                 return Ok(Truth::True);
             }
         }
@@ -98,21 +103,29 @@ impl<'a, 'i> Evaluation<'a, 'i> {
 
     fn is_like(
         &mut self,
-        value: &Datum<'a>,
+        value: &'a Operand,
         pattern: &'a LikePattern,
     ) -> Result<Truth, EvaluationError> {
-        let computed;
-        let pattern = match pattern {
-            LikePattern::Ready(pattern) => pattern,
-            LikePattern::Computed { pattern, escape } => {
-                let Some(pattern) = self.pattern(pattern, escape.as_ref())? else {
-                    return Ok(Truth::Unknown);
+        let (pattern, escape) = match pattern {
+            LikePattern::Ready(pattern) => {
+                if let Some(Value::String(text)) = self.plain(value)? {
+                    return self.covers(pattern, text);
+                }
+                return match text_of(&self.operand(value)?)? {
+                    Some(text) => self.covers(pattern, text),
+                    None => Ok(Truth::Unknown),
                 };
-                computed = pattern;
-                &computed
             }
+            LikePattern::Computed { pattern, escape } => (pattern, escape),
         };
-        let Some(text) = text_of(value)? else { return Ok(Truth::Unknown) };
+        let value = self.operand(value)?;
+        match (self.pattern(pattern, escape.as_ref())?, text_of(&value)?) {
+            (Some(pattern), Some(text)) => self.covers(&pattern, text),
+            _ => Ok(Truth::Unknown),
+        }
+    }
+
+    fn covers(&mut self, pattern: &Pattern, text: &str) -> Result<Truth, EvaluationError> {
         self.spend(pattern.steps(text))?;
         Ok(pattern.matches(text).into())
     }
@@ -153,7 +166,7 @@ impl<'a, 'i> Evaluation<'a, 'i> {
                 for (operator, value) in rest {
                     let value = self.operand(value)?;
                     result = datum::calculate(*operator, &result, &value)?;
-                    if let Datum::Text(Cow::Owned(text)) = &result {
+                    if let Datum::Text(Text::Built(text)) = &result {
                         self.spend(u32::try_from(text.len() / 64).unwrap_or(u32::MAX))?;
                     }
                 }
@@ -173,9 +186,23 @@ impl<'a, 'i> Evaluation<'a, 'i> {
             Operand::Named(name) => {
                 let name = self.operand(name)?;
                 let Datum::Text(name) = name else { return Ok(None) };
-                Ok(self.properties.user(&Name::new(&name)))
+                self.spend(u32::try_from(name.as_bytes().len() / 64).unwrap_or(u32::MAX))?;
+                Ok(self.properties.user(&Name::new(name.as_str())))
             }
             Operand::Constant(_)
+            | Operand::NewId
+            | Operand::Plus(_)
+            | Operand::Minus(_)
+            | Operand::Chain { .. } => Ok(None),
+        }
+    }
+
+    /// The value of a constant, or of a property that is there: what most comparisons are about.
+    fn plain(&self, operand: &'a Operand) -> Result<Option<&'a Value>, EvaluationError> {
+        match operand {
+            Operand::Constant(value) => Ok(Some(value)),
+            Operand::Property(property) => self.property(property),
+            Operand::Named(_)
             | Operand::NewId
             | Operand::Plus(_)
             | Operand::Minus(_)
@@ -203,7 +230,7 @@ impl<'a, 'i> Evaluation<'a, 'i> {
 /// None if it is absent.
 fn text_of<'d>(value: &'d Datum<'_>) -> Result<Option<&'d str>, LikeError> {
     if let Datum::Text(text) = value {
-        return Ok(Some(text));
+        return Ok(Some(text.as_str()));
     }
     if value.is_absent() { Ok(None) } else { Err(LikeError::NotText) }
 }

@@ -42,7 +42,8 @@ pub struct MessageProperties<'m> {
     sections: &'m Sections,
     arrival: Arrival,
     system: OnceCell<SystemValues>,
-    /// In the order of their folded names; those that share one, in the order of the message.
+    /// In the order of their names' hashes, then of their folded names; those that share one, in the
+    /// order of the message.
     user: OnceCell<Vec<UserProperty<'m>>>,
 }
 
@@ -50,6 +51,7 @@ type SystemValues = [Option<Value>; SystemProperty::COUNT];
 
 #[derive(Debug)]
 struct UserProperty<'m> {
+    hash: u64,
     folded: Cow<'m, str>,
     key: &'m str,
     entry: Entry<'m>,
@@ -143,12 +145,21 @@ impl<'m> MessageProperties<'m> {
         let Some(Ok(section)) = section.map(MapSection::parse) else { return Vec::new() };
         let property = |entry: Entry<'m>| {
             let key = entry.key().ok()??;
-            Some(UserProperty { folded: name::fold(key), key, entry, value: OnceCell::new() })
+            let folded = name::fold(key);
+            let hash = name::hash(&folded);
+            Some(UserProperty { hash, folded, key, entry, value: OnceCell::new() })
         };
         let mut properties: Vec<_> =
             section.entries().filter_map(|entry| property(entry.ok()?)).collect();
-        properties.sort_by(|a, b| a.folded.cmp(&b.folded));
+        properties.sort_by(|a, b| a.place().cmp(&b.place()));
         properties
+    }
+}
+
+impl UserProperty<'_> {
+    /// What they are sorted by.
+    fn place(&self) -> (u64, &str) {
+        (self.hash, &self.folded)
     }
 }
 
@@ -167,8 +178,9 @@ impl Properties for MessageProperties<'_> {
 
     fn user(&self, name: &Name) -> Option<&Value> {
         let properties = self.user.get_or_init(|| self.read_user());
-        let first = properties.partition_point(|property| *property.folded < *name.folded());
-        let same = properties.get(first..)?.iter().take_while(|p| p.folded == name.folded());
+        let place = (name.hash(), name.folded());
+        let first = properties.partition_point(|property| property.place() < place);
+        let same = properties.get(first..)?.iter().take_while(|property| property.place() == place);
         let mut found = None;
         for property in same {
             if property.key == name.as_str() {

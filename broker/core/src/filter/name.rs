@@ -5,6 +5,8 @@ use std::borrow::Cow;
 /// A property's name, ready to be looked up.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name {
+    /// Of the folded form: most names that differ are told apart by it.
+    hash: u64,
     folded: Box<str>,
     shown: Box<str>,
     /// Whether the case of the letters counts: it does in JMS selectors.
@@ -14,7 +16,9 @@ pub struct Name {
 impl Name {
     /// A name as SQL filters, actions and correlation filters mean it: in any case.
     pub fn new(text: &str) -> Self {
-        Name { folded: fold(text).into(), shown: text.into(), exact: false }
+        let folded = fold(text);
+        let hash = hash(&folded);
+        Name { hash, folded: folded.into(), shown: text.into(), exact: false }
     }
 
     /// A name as JMS selectors mean it.
@@ -30,6 +34,11 @@ impl Name {
     /// The form that all spellings of the name share.
     pub fn folded(&self) -> &str {
         &self.folded
+    }
+
+    /// What names are found by; equal names have the same.
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
     }
 
     /// Whether only this very spelling is meant.
@@ -53,6 +62,14 @@ pub(crate) fn fold(text: &str) -> Cow<'_, str> {
         // Letter by letter: a final sigma is a sigma, wherever it stands.
         Cow::Owned(text.chars().flat_map(char::to_lowercase).collect())
     }
+}
+
+/// FNV-1a, of a folded name. Peers may choose names with the same hash, and gain nothing: tables are
+/// sorted by hash and name.
+pub(crate) fn hash(folded: &str) -> u64 {
+    folded.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, octet| {
+        (hash ^ u64::from(octet)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
