@@ -20,6 +20,8 @@ mod datum;
 mod decimal;
 mod error;
 mod evaluate;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod lexer;
 mod like;
 pub mod limits;
