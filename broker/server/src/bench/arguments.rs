@@ -28,6 +28,10 @@ pub struct Arguments {
     /// Connections that receive
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub receivers: u32,
+    /// Spread the messages over this many message sessions of Service Bus, each received by a
+    /// connection of its own (instead of --receivers)
+    #[arg(long, value_name = "N", conflicts_with = "receivers")]
+    pub sessions: Option<NonZeroU32>,
     /// Bytes in the body of each message
     #[arg(long, value_name = "BYTES", default_value_t = 1024)]
     pub size: usize,
@@ -135,6 +139,8 @@ pub(super) struct Plan {
     pub(super) source: String,
     pub(super) senders: u32,
     pub(super) receivers: u32,
+    /// How many message sessions there are, if there are any.
+    pub(super) sessions: Option<NonZeroU32>,
     pub(super) size: usize,
     pub(super) credit: u32,
     pub(super) in_flight: u32,
@@ -165,7 +171,8 @@ impl Plan {
     pub(super) fn new(arguments: &Arguments) -> Result<Self, Failure> {
         let a = arguments.clone();
         let senders = if a.drain || a.idle_connections.is_some() { 0 } else { a.senders };
-        let receivers = if a.fill || a.idle_connections.is_some() { 0 } else { a.receivers };
+        let receivers = a.sessions.map_or(a.receivers, NonZeroU32::get);
+        let receivers = if a.fill || a.idle_connections.is_some() { 0 } else { receivers };
         if senders == 0 && receivers == 0 && a.idle_connections.is_none() {
             return Err(refused("no senders and no receivers: nothing to do"));
         }
@@ -202,6 +209,7 @@ impl Plan {
             address: a.address,
             senders,
             receivers,
+            sessions: a.sessions,
             size: a.size,
             credit: a.credit.get(),
             in_flight: a.in_flight.get(),
@@ -296,6 +304,13 @@ mod tests {
         assert_eq!((fill.senders, fill.receivers, fill.extent), (1, 0, Extent::Count(5)));
         let drain = plan("--drain").expect("valid");
         assert_eq!((drain.senders, drain.receivers, drain.extent), (0, 1, Extent::UntilQuiet));
+    }
+
+    #[test]
+    fn each_session_has_a_receiver() {
+        let both = plan("--sessions 5").expect("valid");
+        assert_eq!((both.senders, both.receivers, both.sessions), (1, 5, NonZeroU32::new(5)));
+        assert_eq!(plan("--sessions 5 --fill").expect("valid").receivers, 0);
     }
 
     #[test]

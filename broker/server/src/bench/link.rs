@@ -3,9 +3,12 @@
 use peeklock_protocol::performative::{Attach, ReceiverSettleMode, Role, SenderSettleMode};
 use peeklock_protocol::serial::SerialNumber;
 use peeklock_protocol::terminus::{Source, TargetNode};
-use peeklock_protocol::value::Str;
+use peeklock_protocol::value::{Map, Str, Symbol};
 
 use super::arguments::{Mode, Plan, SettleMode};
+
+/// The filter by which a link asks for a message session.
+const SESSION_FILTER: &str = "com.microsoft:session-filter";
 
 /// A link to send on: every message unsettled, to be settled by the broker with its outcome.
 pub(super) fn sender(target: &str, run: u64, index: u32) -> Attach {
@@ -34,7 +37,17 @@ pub(super) fn receiver(plan: &Plan, run: u64, index: u32) -> Attach {
     };
     attach.snd_settle_mode = Some(sender);
     attach.rcv_settle_mode = Some(receiver);
-    attach.source = Some(Source::new(Str::from(plan.source.as_str())).into());
+    let mut source = Source::new(Str::from(plan.source.as_str()));
+    if plan.sessions.is_some() {
+        let session = session_id(index);
+        source = source.with_filter(Map::new().with(Symbol::from_static(SESSION_FILTER), session));
+    }
+    attach.source = Some(source.into());
     attach.target = Some(TargetNode::new(Str::from(name)).into());
     attach
+}
+
+/// The id of a message session of a run. Runs share them, so that one can drain what another left.
+pub(super) fn session_id(index: u32) -> String {
+    format!("bench-{index}")
 }

@@ -1,9 +1,12 @@
 //! The messages of the load generator: a durable header and one data section, written once; only
 //! the time stamp at the front of the body differs from message to message.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
-use peeklock_protocol::message::Sections;
+use std::num::NonZeroU32;
 
+use bytes::{BufMut as _, Bytes, BytesMut};
+use peeklock_protocol::message::{Properties, Sections};
+
+use super::link::session_id;
 use super::stamp::Stamp;
 
 /// §3.2.1 header as a list of one element: durable = true.
@@ -18,26 +21,45 @@ const BINARY_32: u8 = 0xb0;
 /// The parts that all messages share.
 #[derive(Clone, Debug)]
 pub(super) struct MessageTemplate {
-    front: Bytes,
+    /// What stands before the body: one for each session, in turn; one if there are none.
+    fronts: Vec<Bytes>,
     filler: Bytes,
 }
 
 impl MessageTemplate {
     /// `size` counts the bytes of the body, the stamp included.
-    pub(super) fn new(size: usize) -> Self {
-        let mut front = BytesMut::new();
-        front.put_slice(&DURABLE_HEADER);
-        front.put_slice(&DATA);
-        front.put_u8(BINARY_32);
-        front.put_u32(u32::try_from(size).expect("the plan bounds the size to 100 MiB"));
+    pub(super) fn new(size: usize, sessions: Option<NonZeroU32>) -> Self {
+        let front = |session: Option<String>| {
+            let mut front = BytesMut::new();
+            front.put_slice(&DURABLE_HEADER);
+            if let Some(session) = session {
+                let group_id = Some(session.into());
+                Properties { group_id, ..Properties::default() }.encode(&mut front);
+            }
+            front.put_slice(&DATA);
+            front.put_u8(BINARY_32);
+            front.put_u32(u32::try_from(size).expect("the plan bounds the size to 100 MiB"));
+            front.freeze()
+        };
+        let fronts = match sessions {
+            None => vec![front(None)],
+            Some(count) => (0..count.get()).map(|index| front(Some(session_id(index)))).collect(),
+        };
         // Not all the same byte: a store that compresses should find about what real bodies give it.
         let filler: Vec<u8> = (Stamp::LEN..size).map(noise).collect();
-        Self { front: front.freeze(), filler: filler.into() }
+        Self { fronts, filler: filler.into() }
     }
 
     /// One message. The engine joins the parts as it writes them.
     pub(super) fn parts(&self, stamp: Stamp) -> [Bytes; 3] {
-        [self.front.clone(), Bytes::copy_from_slice(&stamp.encode()), self.filler.clone()]
+        // A sender's messages go to the sessions in turn.
+        let turn = stamp.number % self.fronts.len() as u64;
+        let front = usize::try_from(turn).ok().and_then(|turn| self.fronts.get(turn));
+        [
+            front.cloned().unwrap_or_default(),
+            Bytes::copy_from_slice(&stamp.encode()),
+            self.filler.clone(),
+        ]
     }
 }
 
@@ -75,10 +97,22 @@ mod tests {
     #[test]
     fn a_message_has_a_body_of_the_size_asked_for_with_the_stamp_in_front() {
         for size in [Stamp::LEN, 33, 1024, 100_000] {
-            let message = MessageTemplate::new(size).parts(STAMP).concat();
+            let message = MessageTemplate::new(size, None).parts(STAMP).concat();
             let body = body(&message).expect("a data section");
             assert_eq!(body.len(), size);
             assert_eq!(Stamp::decode(body), Some(STAMP));
+        }
+    }
+
+    #[test]
+    fn messages_go_to_the_sessions_in_turn() {
+        let template = MessageTemplate::new(100, NonZeroU32::new(3));
+        for (number, wanted) in [(0, "bench-0"), (1, "bench-1"), (2, "bench-2"), (3, "bench-0")] {
+            let message = template.parts(Stamp { number, ..STAMP }).concat();
+            let section = Sections::index(&message).unwrap().properties().unwrap();
+            let properties = Properties::decode_slice(&message[section]).unwrap();
+            assert_eq!(properties.group_id.as_deref(), Some(wanted));
+            assert_eq!(body(&message).unwrap().len(), 100);
         }
     }
 

@@ -100,7 +100,7 @@ async fn send_all(
         client,
         link,
         slots: Slots::new(plan.in_flight),
-        template: MessageTemplate::new(plan.size),
+        template: MessageTemplate::new(plan.size, plan.sessions),
         quota,
         number: 0,
         shared: Arc::clone(&shared),
