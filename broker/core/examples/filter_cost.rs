@@ -10,7 +10,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use peeklock_core::filter::{
-    CorrelationFilter, CorrelationIndex, MessageProperties, SqlFilter, SystemProperty,
+    Arrival, CorrelationFilter, CorrelationIndex, MessageProperties, SqlFilter, SystemProperty,
 };
 use peeklock_core::{IncomingMessage, SequenceNumber, Timestamp};
 use peeklock_protocol::message::{Message, Properties as Fields};
@@ -124,7 +124,7 @@ fn message() -> IncomingMessage {
 }
 
 fn properties(message: &IncomingMessage) -> MessageProperties<'_> {
-    MessageProperties::of_incoming(message, Timestamp(1_000), SequenceNumber(1))
+    MessageProperties::of_incoming(message, Arrival::new(Timestamp(1_000), SequenceNumber(1)))
 }
 
 fn no_id() -> [u8; 16] {

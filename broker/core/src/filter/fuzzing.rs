@@ -4,7 +4,7 @@
 use super::evaluate::Evaluation;
 use super::lexer::Dialect;
 use super::limits::{STATEMENTS_MAX, STEPS_MAX};
-use super::message_properties::MessageProperties;
+use super::message_properties::{Arrival, MessageProperties};
 use super::{Action, compile, parser, rewrite};
 use crate::id::SequenceNumber;
 use crate::message::IncomingMessage;
@@ -17,7 +17,8 @@ pub fn filter(data: &[u8]) {
     let message = message.get(1..).and_then(|bytes| IncomingMessage::from_wire(bytes).ok());
     let message = message.or_else(|| IncomingMessage::from_wire(&[]).ok());
     let message = message.expect("a message may have no sections at all");
-    let properties = MessageProperties::of_incoming(&message, Timestamp(1), SequenceNumber(1));
+    let properties =
+        MessageProperties::of_incoming(&message, Arrival::new(Timestamp(1), SequenceNumber(1)));
     for dialect in [Dialect::Sql, Dialect::Selector] {
         let predicate = match parser::predicate(&text, dialect, &[]) {
             Ok(predicate) => predicate,

@@ -23,12 +23,21 @@ const TICKS_PER_MILLISECOND: i64 = 10_000;
 pub struct Arrival {
     /// When it was accepted.
     pub enqueued_at: Timestamp,
+    /// The first moment at which it is of no use any more, if it is the entity that says so.
+    pub expires_at: Option<Timestamp>,
     /// Its number in the entity that holds it.
     pub sequence: SequenceNumber,
     /// Its number in the entity that took it in.
     pub enqueue_sequence: SequenceNumber,
     /// Deliveries that were tried so far.
     pub attempts: u32,
+}
+
+impl Arrival {
+    /// Of a message that has just come to an entity and got its number there.
+    pub const fn new(enqueued_at: Timestamp, sequence: SequenceNumber) -> Self {
+        Arrival { enqueued_at, expires_at: None, sequence, enqueue_sequence: sequence, attempts: 0 }
+    }
 }
 
 /// The properties of one message. Nothing is read before it is asked for, and nothing twice, however
@@ -65,21 +74,13 @@ impl<'m> MessageProperties<'m> {
         MessageProperties { message, sections, arrival, system, user }
     }
 
-    /// Of a message on its way in, to which an entity has just given a number.
-    pub fn of_incoming(
-        message: &'m IncomingMessage,
-        enqueued_at: Timestamp,
-        sequence: SequenceNumber,
-    ) -> Self {
-        let arrival = Arrival { enqueued_at, sequence, enqueue_sequence: sequence, attempts: 0 };
+    /// Of a message on its way in.
+    pub fn of_incoming(message: &'m IncomingMessage, arrival: Arrival) -> Self {
         Self::new(message.bytes(), message.sections(), arrival)
     }
 
     /// Of a message that an entity holds.
-    pub fn of_stored(message: &'m StoredMessage, sequence: SequenceNumber, attempts: u32) -> Self {
-        let enqueued_at = message.enqueued_at();
-        let enqueue_sequence = message.enqueue_sequence();
-        let arrival = Arrival { enqueued_at, sequence, enqueue_sequence, attempts };
+    pub fn of_stored(message: &'m StoredMessage, arrival: Arrival) -> Self {
         Self::new(message.bytes(), message.sections(), arrival)
     }
 
@@ -123,7 +124,8 @@ impl<'m> MessageProperties<'m> {
         set(System::SequenceNumber, number(self.arrival.sequence.0));
         set(System::EnqueuedSequenceNumber, number(self.arrival.enqueue_sequence.0));
         set(System::DeliveryCount, number(self.arrival.attempts.into()));
-        let expires_at = ttl.map(|ttl| self.arrival.enqueued_at.as_amqp().saturating_add(ttl));
+        let by_ttl = ttl.map(|ttl| self.arrival.enqueued_at.as_amqp().saturating_add(ttl));
+        let expires_at = self.arrival.expires_at.map(Timestamp::as_amqp).or(by_ttl);
         set(System::ExpiresAtUtc, expires_at.map(Value::Timestamp));
         set(System::Size, number(self.message.len() as u64));
         // What a filter sees is active: neither deferred nor scheduled any more.

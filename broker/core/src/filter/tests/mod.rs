@@ -124,13 +124,9 @@ fn incoming(message: &Message) -> IncomingMessage {
 }
 
 fn properties(message: &IncomingMessage) -> MessageProperties<'_> {
-    let arrival = Arrival {
-        enqueued_at: Timestamp(1_000),
-        sequence: SequenceNumber(7),
-        enqueue_sequence: SequenceNumber(6),
-        attempts: 2,
-    };
-    MessageProperties::new(message.bytes(), message.sections(), arrival)
+    let arrival = Arrival::new(Timestamp(1_000), SequenceNumber(7));
+    let arrival = Arrival { enqueue_sequence: SequenceNumber(6), attempts: 2, ..arrival };
+    MessageProperties::of_incoming(message, arrival)
 }
 
 /// Ids that are all different.

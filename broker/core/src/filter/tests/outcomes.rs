@@ -1,6 +1,7 @@
 //! The table of outcomes.
 
 use super::*;
+use crate::message::RowHeader;
 
 const TABLE: &str = include_str!("outcomes.txt");
 
@@ -81,6 +82,53 @@ fn parameters_are_values_of_any_type() {
     let of = |value| SqlFilter::with_parameters("a = @x", &[("x".into(), value)]).unwrap();
     assert_ne!(of(Value::Int(1)).canonical(), of(Value::Int(2)).canonical());
     assert_eq!(of(Value::Int(1)).canonical(), of(Value::Int(1)).canonical());
+}
+
+/// Comparing values as they are is a short cut, not another rule.
+#[test]
+fn plain_values_compare_as_computed_ones_do() {
+    use super::super::ast::Comparison;
+    use super::super::datum::{Datum, compare, compare_values};
+
+    let values: Vec<Value> = application_properties().into_iter().map(|(_, value)| value).collect();
+    for left in &values {
+        for right in &values {
+            for operator in [
+                Comparison::Equal,
+                Comparison::NotEqual,
+                Comparison::Less,
+                Comparison::LessOrEqual,
+                Comparison::Greater,
+                Comparison::GreaterOrEqual,
+            ] {
+                let computed = compare(operator, &Datum::from(left), &Datum::from(right));
+                let plain = compare_values(operator, left, right);
+                assert_eq!(plain, computed, "{left:?} {operator} {right:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stored_message_says_what_its_entity_knows() {
+    let header = RowHeader::new(SequenceNumber(6), Timestamp(1_000));
+    let stored = incoming(&message()).into_stored(header);
+    let arrival = Arrival {
+        enqueued_at: stored.enqueued_at(),
+        expires_at: Some(Timestamp(2_000)),
+        sequence: SequenceNumber(7),
+        enqueue_sequence: stored.enqueue_sequence(),
+        attempts: 2,
+    };
+    let properties = MessageProperties::of_stored(&stored, arrival);
+    for text in [
+        "sys.SequenceNumber = 7 AND sys.EnqueuedSequenceNumber = 6 AND sys.DeliveryCount = 2",
+        "sys.EnqueuedTimeUtc = moment AND sys.ExpiresAtUtc = later",
+        "sys.Label = 'hello' AND color = 'red'",
+    ] {
+        let filter = SqlFilter::parse(text).unwrap();
+        assert_eq!(filter.matches(&properties, &mut new_ids()), Ok(true), "{text}");
+    }
 }
 
 #[test]
