@@ -29,7 +29,15 @@ pub(crate) enum Change {
     /// A queue or subqueue behaves differently from now on.
     SettingsChanged { entity: EntityId, settings: Box<QueueSettings>, at: Timestamp },
     /// A queue holds a new message, at the end.
-    Accepted { entity: EntityId, sequence: SequenceNumber, message: Arc<StoredMessage> },
+    Accepted {
+        entity: EntityId,
+        sequence: SequenceNumber,
+        message: Arc<StoredMessage>,
+        /// The section that replaces the message's own, if it was changed before it came here.
+        application_properties: Option<Bytes>,
+    },
+    /// A message took a number of a queue and went on at once, without being held there.
+    Passed { entity: EntityId, sequence: SequenceNumber },
     /// A receiver holds a message. Not written: a crash frees all locks.
     Locked { entity: EntityId, sequence: SequenceNumber, lock: MessageLock },
     /// A lock lasts longer. Not written either.

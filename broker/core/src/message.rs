@@ -141,16 +141,12 @@ impl StoredMessage {
         Ok(StoredMessage { row, sections, header })
     }
 
-    /// The same message for another place or time. Copies it: rows are written once.
-    #[cfg_attr(not(test), expect(dead_code, reason = "forwarding is about to use it"))]
-    pub(crate) fn with_header(&self, header: RowHeader) -> Self {
-        let mut row = self.row.to_vec();
-        header.write(&mut row);
-        StoredMessage { row: Bytes::from(row), sections: self.sections.clone(), header }
+    /// The same message on its way in again, as it was sent.
+    pub(crate) fn into_incoming(self) -> IncomingMessage {
+        IncomingMessage { row: self.row.into(), sections: self.sections }
     }
 
     /// What stands before the message.
-    #[cfg_attr(not(test), expect(dead_code, reason = "forwarding is about to use it"))]
     pub(crate) const fn header(&self) -> RowHeader {
         self.header
     }
@@ -228,7 +224,7 @@ mod tests {
         assert_eq!(read.bytes(), wire);
         assert_eq!(read.shared_bytes(), wire);
         assert_eq!(read.header(), header);
-        let moved = read.with_header(RowHeader { hops: 4, ..header });
+        let moved = read.clone().into_incoming().into_stored(RowHeader { hops: 4, ..header });
         assert_eq!((moved.header().hops, moved.bytes()), (4, &wire[..]));
         assert_eq!(read.enqueued_at(), Timestamp(1_000));
         assert_eq!(read.enqueue_sequence(), SequenceNumber(7));

@@ -96,8 +96,11 @@ pub(crate) fn page_scans(
 /// Numbers are written once a turn, by [`persist_numbers`], definitions by [`persist_definition`].
 pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
     match change {
-        Change::Accepted { entity, sequence, message } => {
+        Change::Accepted { entity, sequence, message, application_properties } => {
             batch.put(Table::Message, message_key(*entity, *sequence), message.row().clone());
+            if let Some(section) = application_properties {
+                batch.put(Table::State, properties_key(*entity, *sequence), section.clone());
+            }
         }
         Change::Returned { entity, sequence, attempts, application_properties } => {
             if let Some(attempts) = attempts {
@@ -148,6 +151,7 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
             }
         }
         Change::SettingsChanged { .. }
+        | Change::Passed { .. }
         | Change::Locked { .. }
         | Change::Renewed { .. }
         | Change::Enlisted { .. }

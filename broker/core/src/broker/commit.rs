@@ -50,6 +50,7 @@ impl Broker {
                 traces
             }
             Change::Accepted { entity, .. }
+            | Change::Passed { entity, .. }
             | Change::Locked { entity, .. }
             | Change::Renewed { entity, .. }
             | Change::Enlisted { entity, .. }
@@ -135,6 +136,7 @@ impl Broker {
             | Change::QueueDeleted { .. }
             | Change::SettingsChanged { .. }
             | Change::Accepted { .. }
+            | Change::Passed { .. }
             | Change::Locked { .. }
             | Change::Renewed { .. }
             | Change::Enlisted { .. }

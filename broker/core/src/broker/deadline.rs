@@ -60,7 +60,8 @@ impl Deadlines {
 }
 
 fn first_deadline(queue: &Queue) -> Option<Timestamp> {
-    let deadlines = [queue.locks.first_end(), queue.window.retry_at, idle_deadline(queue)];
+    let deadlines =
+        [queue.locks.first_end(), queue.window.retry_at, idle_deadline(queue), queue.forward_at];
     deadlines.into_iter().flatten().min()
 }
 
@@ -75,6 +76,7 @@ impl Broker {
             let Some(queue) = queue_mut(&mut self.queues, entity) else { continue };
             queue.wake_at = None;
             queue.window.retry_at.take_if(|at| *at <= self.now);
+            queue.forward_at.take_if(|at| *at <= self.now);
             while expiries_left > 0
                 && let Some(queue) = queue_mut(&mut self.queues, entity)
                 && let Some((_, sequence)) = queue.locks.expired(self.now)

@@ -23,6 +23,7 @@ impl Broker {
     pub(super) fn give_out(&mut self) {
         while let Some(entity) = self.touched.pop() {
             self.bury_doomed(entity);
+            self.forward_held(entity);
             while let Some(found) = queue_mut(&mut self.queues, entity).and_then(next_match) {
                 self.deliver(entity, &found);
             }
@@ -53,6 +54,7 @@ impl Broker {
             None => self.commit(&Change::Removed { entity, sequence }),
         }
         self.counters.delivered += 1;
+        let dead_letter_source = self.dead_letter_source(&content.message);
         let delivery = Delivery {
             entity,
             sequence,
@@ -61,7 +63,7 @@ impl Broker {
             lock,
             application_properties: content.application_properties,
             state: MessageState::Active,
-            dead_letter_source: None,
+            dead_letter_source,
         };
         self.emit(after, EffectKind::Deliver { receiver, delivery });
     }

@@ -9,6 +9,7 @@ mod commit;
 mod deadline;
 mod deliver;
 mod entities;
+mod forward;
 mod idle;
 mod load;
 mod open;
@@ -290,7 +291,7 @@ impl Broker {
             }
             self.reclaim_hand = (self.reclaim_hand + 1) % self.queues.len();
             let Some(Some(queue)) = self.queues.get_mut(self.reclaim_hand) else { continue };
-            if queue.receivers.any_waiting() {
+            if queue.is_wanted() {
                 continue;
             }
             let before = queue.memory();

@@ -227,7 +227,8 @@ impl Broker {
         }
         let browsing = Browsing { origin, items, bodies, scan };
         if request == ReadRequest::default() {
-            let messages = browsing.items.into_iter().filter_map(Item::whole).collect();
+            let mut messages: Vec<_> = browsing.items.into_iter().filter_map(Item::whole).collect();
+            self.name_sources(&mut messages);
             let result = Ok(Reply::Browsed { messages });
             return self.emit(after, EffectKind::Reply { to: origin, result });
         }
@@ -269,6 +270,7 @@ impl Broker {
                 messages.extend(browsed_row(row));
             }
         }
+        self.name_sources(&mut messages);
         // Everything shown was durable when the read began.
         self.reply_at_once(origin, Ok(Reply::Browsed { messages }));
     }

@@ -147,6 +147,7 @@ impl Broker {
             | Change::QueueDeleted { .. }
             | Change::SettingsChanged { .. }
             | Change::Accepted { .. }
+            | Change::Passed { .. }
             | Change::Locked { .. }
             | Change::Renewed { .. }
             | Change::Enlisted { .. }

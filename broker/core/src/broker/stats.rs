@@ -28,6 +28,8 @@ pub struct Counters {
     pub transactions_committed: u64,
     /// Transactions that were rolled back, whoever wanted it.
     pub transactions_rolled_back: u64,
+    /// Messages passed on from where they were held.
+    pub forwarded: u64,
     /// Pages asked of the store.
     pub pages_read: u64,
     /// Messages whose rows could not be read. Anything but zero means a damaged store.

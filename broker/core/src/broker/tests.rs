@@ -1,6 +1,7 @@
 //! Histories: long sequences of anything at all, with crashes, against a model that sees what clients
 //! see. A failure names its seed; `PEEKLOCK_SEED=n cargo test histories` runs that one alone.
 
+mod forward;
 mod life;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -163,6 +163,20 @@ impl Queue {
         self.decide_attempts_burial(sequence, entry, to, entry.attempts, &[])
     }
 
+    /// Decides what becomes of a message that cannot be passed on.
+    pub(crate) fn decide_undeliverable(
+        &self,
+        sequence: SequenceNumber,
+        to: EntityId,
+        reason: &str,
+        description: &str,
+    ) -> Decision {
+        let entry = &self.entries[&sequence];
+        let verdict =
+            Verdict { reason: Some(reason), description: Some(description), changes: &[] };
+        self.decide_burial(sequence, entry, to, entry.attempts, &verdict)
+    }
+
     fn decide_attempts_burial(
         &self,
         sequence: SequenceNumber,

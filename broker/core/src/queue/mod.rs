@@ -113,6 +113,8 @@ pub(crate) struct Queue {
     memory: usize,
     /// Octets of the messages in the ready order.
     ready_bytes: u64,
+    /// Passing messages on goes on then.
+    pub(crate) forward_at: Option<Timestamp>,
     /// When the broker has planned to look at this queue's deadlines.
     pub(crate) wake_at: Option<Timestamp>,
     /// Whether the entity row is to be written this turn.
@@ -157,6 +159,7 @@ impl Queue {
             window: Window::new(on_disk),
             memory: 0,
             ready_bytes: 0,
+            forward_at: None,
             wake_at: None,
             dirty: false,
         }
@@ -174,9 +177,28 @@ impl Queue {
         QueueEntities { main: entity, dead_letter, transfer_dead_letter }
     }
 
-    /// Whether its messages go on by themselves.
+    /// Whether it is a queue whose messages go on by themselves.
     pub(crate) fn forwards_messages(&self) -> bool {
-        self.definition.path.subqueue() == Subqueue::Main && self.settings().forward_to.is_some()
+        self.settings().forward_to.is_some() && self.definition.path.subqueue() == Subqueue::Main
+    }
+
+    /// Where its messages go on to by themselves.
+    pub(crate) fn forwards_to(&self) -> Option<&EntityPath> {
+        match self.definition.path.subqueue() {
+            Subqueue::Main => self.settings().forward_to.as_ref(),
+            Subqueue::DeadLetter => self.settings().forward_dead_letters_to.as_ref(),
+            Subqueue::TransferDeadLetter => None,
+        }
+    }
+
+    /// Whether they do so now.
+    pub(crate) fn passes_on(&self) -> bool {
+        self.forwards_to().is_some() && self.settings().status.gives_messages()
+    }
+
+    /// Whether there is somewhere for its messages to go: somebody waits, or they are passed on.
+    pub(crate) fn is_wanted(&mut self) -> bool {
+        self.receivers.any_waiting() || self.passes_on()
     }
 
     pub(crate) const fn settings(&self) -> &QueueSettings {
@@ -282,9 +304,18 @@ impl Queue {
                 self.definition.updated_at = *at;
                 Traces::default()
             }
-            Change::Accepted { sequence, message, .. } => {
+            Change::Accepted { sequence, message, application_properties, .. } => {
                 assert_eq!(*sequence, self.next_sequence, "numbers have no gaps");
-                self.arrive(*sequence, fresh_entry(message, position), room);
+                let mut entry = fresh_entry(message, position);
+                if let Some(section) = application_properties {
+                    entry.overlay(section);
+                }
+                self.arrive(*sequence, entry, room);
+                Traces::default()
+            }
+            Change::Passed { sequence, .. } => {
+                assert_eq!(*sequence, self.next_sequence, "numbers have no gaps");
+                self.next_sequence = sequence.next();
                 Traces::default()
             }
             Change::Locked { sequence, lock, .. } => {
@@ -329,10 +360,8 @@ impl Queue {
     ) {
         let mut entry = fresh_entry(message, position);
         entry.attempts = attempts;
-        entry.traces = Traces { marked: attempts != 0, overlaid: true };
-        if let Some(body) = &mut entry.body {
-            body.application_properties = Some(application_properties.clone());
-        }
+        entry.traces.marked = attempts != 0;
+        entry.overlay(application_properties);
         self.arrive(sequence, entry, room);
     }
 

@@ -148,7 +148,7 @@ impl Queue {
         let low = self.ready.len() < settings.page_rows_max
             && self.ready_bytes < settings.page_bytes_max as u64
             && self.entries.len() - self.window.tail_count < settings.window_count_max;
-        if !idle || !low || !self.receivers.any_waiting() {
+        if !idle || !low || !self.is_wanted() {
             return None;
         }
         let scans =
@@ -176,8 +176,7 @@ impl Queue {
         if self.window.bodies.is_some() || self.window.retry_at.is_some() {
             return None;
         }
-        let next_is_missing =
-            self.receivers.any_waiting() && matches!(self.offer(), Offer::BodyMissing);
+        let next_is_missing = self.is_wanted() && matches!(self.offer(), Offer::BodyMissing);
         if self.doomed.is_empty() && !next_is_missing {
             return None;
         }

@@ -67,6 +67,14 @@ impl Entry {
     /// What a body takes besides its octets: the shared message and its sections.
     const BODY_OVERHEAD: usize = 250;
 
+    /// Shows a section in place of the message's own, from the start.
+    pub(crate) fn overlay(&mut self, section: &Bytes) {
+        self.traces.overlaid = true;
+        if let Some(body) = &mut self.body {
+            body.application_properties = Some(section.clone());
+        }
+    }
+
     /// About how much memory it takes.
     pub(crate) fn memory(&self) -> usize {
         Self::OVERHEAD + self.body.as_ref().map_or(0, Body::memory)

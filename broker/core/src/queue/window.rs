@@ -171,7 +171,7 @@ impl Queue {
         }
         let spacious = !room.full && self.memory < room.settings.window_bytes_max;
         // What goes out at once needs no room.
-        spacious || (self.ready.first().is_none() && self.receivers.any_waiting())
+        spacious || (self.ready.first().is_none() && self.is_wanted())
     }
 
     /// Forgets ready messages from the end until the bounds hold.
