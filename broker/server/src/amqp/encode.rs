@@ -16,13 +16,14 @@ const HEAD_SIZE: usize = 256;
 
 /// Annotations that are the broker's: a message sent again with the ones it was received with must
 /// not carry both.
-const OWN_ANNOTATIONS: [&str; 6] = [
+const OWN_ANNOTATIONS: [&str; 7] = [
     "x-opt-sequence-number",
     "x-opt-enqueue-sequence-number",
     "x-opt-enqueued-time",
     "x-opt-locked-until",
     "x-opt-lock-token",
     "x-opt-message-state",
+    "x-opt-deadletter-source",
 ];
 
 /// The parts of a message, in order.
@@ -37,6 +38,7 @@ pub(super) fn delivery(delivery: &Delivery, scratch: &mut BytesMut) -> Parts {
     locked_head(delivery, scratch);
     let mut map = annotations(message, delivery.sequence.as_amqp(), scratch);
     locked_until(delivery, &mut map);
+    dead_letter_source(delivery.dead_letter_source.as_deref(), &mut map);
     map.finish();
     let head = scratch.split().freeze();
     with_bare_message(head, message, delivery.application_properties.as_ref())
@@ -49,6 +51,7 @@ pub(crate) fn browsed(browsed: &Browsed) -> Bytes {
     header(message, browsed.attempts, &mut head);
     let mut map = annotations(message, browsed.sequence.as_amqp(), &mut head);
     map.entry("x-opt-message-state", &Value::Int(browsed.state.as_amqp()));
+    dead_letter_source(browsed.dead_letter_source.as_deref(), &mut map);
     map.finish();
     with_bare_message(head.freeze(), message, browsed.application_properties.as_ref())
         .concat()
@@ -62,6 +65,7 @@ pub(crate) fn received(delivery: &Delivery) -> Bytes {
     locked_head(delivery, &mut head);
     let mut map = annotations(message, delivery.sequence.as_amqp(), &mut head);
     locked_until(delivery, &mut map);
+    dead_letter_source(delivery.dead_letter_source.as_deref(), &mut map);
     map.entry("x-opt-message-state", &Value::Int(delivery.state.as_amqp()));
     map.finish();
     with_bare_message(head.freeze(), message, delivery.application_properties.as_ref())
@@ -82,6 +86,13 @@ fn locked_head(delivery: &Delivery, out: &mut BytesMut) {
 fn locked_until(delivery: &Delivery, map: &mut MapSectionWriter<'_>) {
     if let Some(lock) = &delivery.lock {
         map.entry("x-opt-locked-until", &Value::Timestamp(lock.until.as_amqp()));
+    }
+}
+
+/// Where a dead letter that was forwarded comes from.
+fn dead_letter_source(source: Option<&str>, map: &mut MapSectionWriter<'_>) {
+    if let Some(source) = source {
+        map.entry("x-opt-deadletter-source", &Value::from(source));
     }
 }
 

@@ -160,6 +160,19 @@ fn annotations_of_ours_are_replaced_and_all_others_kept() {
     assert_eq!(map.len(), 6);
 }
 
+#[test]
+fn a_forwarded_dead_letter_says_where_it_comes_from() {
+    let source = Some(Arc::<str>::from("Eu/Orders"));
+    let message = stored(HELLO);
+    let one =
+        Delivery { dead_letter_source: source.clone(), ..delivered(Arc::clone(&message), None) };
+    let seen = Browsed { dead_letter_source: source, ..looked_at(message) };
+    for bytes in [encoded(&one), received(&one), browsed(&seen)] {
+        let map = decoded(&bytes).message_annotations.unwrap();
+        assert_eq!(map.get("x-opt-deadletter-source"), Some(&Value::from("Eu/Orders")));
+    }
+}
+
 /// A described value, a decimal and a map: kept as octets, in an order no encoder of ours chose.
 #[test]
 fn annotations_of_unknown_types_stay_octet_by_octet() {
