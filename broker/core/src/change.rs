@@ -38,6 +38,16 @@ pub(crate) enum Change {
     },
     /// A message took a number of a queue and went on at once, without being held there.
     Passed { entity: EntityId, sequence: SequenceNumber },
+    /// A queue holds a new message that is not due yet. The message says when it is.
+    Scheduled { entity: EntityId, sequence: SequenceNumber, message: Arc<StoredMessage> },
+    /// A scheduled message is due, or not wanted any more. If it is due, it arrives with another fact.
+    Unscheduled {
+        entity: EntityId,
+        sequence: SequenceNumber,
+        due: Timestamp,
+        size: u64,
+        row_exists: bool,
+    },
     /// A receiver holds a message. Not written: a crash frees all locks.
     Locked { entity: EntityId, sequence: SequenceNumber, lock: MessageLock },
     /// A lock lasts longer. Not written either.

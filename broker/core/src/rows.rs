@@ -6,11 +6,15 @@
 //! | state | `[0][01]` | the next entity id | with every new entity |
 //! | state | `[0][02][entity]` | definition: path and settings | when created or changed |
 //! | message | `[entity][01][sequence]` | see [`crate::message`] | once; removed once |
+//! | message | `[entity][02][sequence]` | the same, of a scheduled message | once; removed once |
+//! | message | `[entity][03][sequence]` | the same, of a deferred message | once; removed once |
 //! | state | `[entity][02][sequence]` | mark: failed deliveries | when there are any |
 //! | state | `[entity][03][sequence]` | changed application-properties section | when changed |
 //!
 //! Entity ids are 4 octets and sequence numbers 8, big-endian; no entity has the id 0. All rows of the
 //! entities themselves lie together, so loading reads one short range and no message.
+
+mod timer;
 
 use std::ops::Range;
 
@@ -24,11 +28,17 @@ use crate::entity::settings::{EntityStatus, QueueSettings};
 use crate::error::LoadError;
 use crate::id::{EntityId, SequenceNumber};
 use crate::message::ROW_HEADER_LEN;
-use crate::queue::{Definition, Numbers, Traces};
+use crate::queue::timers::{Timer, TimerKind};
+use crate::queue::{Definition, Numbers, Shelf, Traces};
 use crate::time::{Span, Timestamp};
+
+use self::timer::{put_timer, remove_timer};
+pub(crate) use self::timer::{read_timers, timer_scan};
 
 const KIND_NUMBERS: u8 = 0;
 const KIND_MESSAGE: u8 = 1;
+const KIND_SCHEDULED: u8 = 2;
+const KIND_DEFERRED: u8 = 3;
 const KIND_MARK: u8 = 2;
 const KIND_PROPERTIES: u8 = 3;
 const KIND_NEXT_ENTITY: u8 = 1;
@@ -48,6 +58,16 @@ pub(crate) fn state_range() -> Range<Key> {
 
 pub(crate) fn message_key(entity: EntityId, sequence: SequenceNumber) -> Key {
     row_key(entity, KIND_MESSAGE, sequence)
+}
+
+/// Where a message is, by what became of it.
+pub(crate) fn shelf_key(entity: EntityId, shelf: Shelf, sequence: SequenceNumber) -> Key {
+    let kind = match shelf {
+        Shelf::Active => KIND_MESSAGE,
+        Shelf::Scheduled => KIND_SCHEDULED,
+        Shelf::Deferred => KIND_DEFERRED,
+    };
+    row_key(entity, kind, sequence)
 }
 
 pub(crate) fn properties_key(entity: EntityId, sequence: SequenceNumber) -> Key {
@@ -92,6 +112,30 @@ pub(crate) fn page_scans(
     tables.map(scan).into()
 }
 
+/// The scans that find everything about the messages of a range, those set aside included: marks,
+/// sections, active, scheduled and deferred messages. No active message is below `head`.
+pub(crate) fn shelf_scans(
+    entity: EntityId,
+    range: &Range<SequenceNumber>,
+    head: SequenceNumber,
+    rows_max: usize,
+    bytes_max: usize,
+) -> Vec<Scan> {
+    let scan = |table, kind, start: SequenceNumber| Scan {
+        table,
+        range: row_key(entity, kind, start.min(range.end))..row_key(entity, kind, range.end),
+        rows_max,
+        bytes_max,
+    };
+    vec![
+        scan(Table::State, KIND_MARK, range.start),
+        scan(Table::State, KIND_PROPERTIES, range.start),
+        scan(Table::Message, KIND_MESSAGE, range.start.max(head)),
+        scan(Table::Message, KIND_SCHEDULED, range.start),
+        scan(Table::Message, KIND_DEFERRED, range.start),
+    ]
+}
+
 /// Appends what a fact means for the rows of messages. `traces` says which rows the message had.
 /// Numbers are written once a turn, by [`persist_numbers`], definitions by [`persist_definition`].
 pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
@@ -101,6 +145,19 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
             if let Some(section) = application_properties {
                 batch.put(Table::State, properties_key(*entity, *sequence), section.clone());
             }
+        }
+        Change::Scheduled { entity, sequence, message } => {
+            let key = shelf_key(*entity, Shelf::Scheduled, *sequence);
+            batch.put(Table::Message, key, message.row().clone());
+            let timer = Timer { at: message.enqueued_at(), sequence: *sequence };
+            put_timer(*entity, TimerKind::Activation, timer, message.size(), batch);
+        }
+        Change::Unscheduled { entity, sequence, due, size: _, row_exists } => {
+            if *row_exists {
+                batch.remove(Table::Message, shelf_key(*entity, Shelf::Scheduled, *sequence));
+            }
+            let timer = Timer { at: *due, sequence: *sequence };
+            remove_timer(*entity, TimerKind::Activation, timer, batch);
         }
         Change::Returned { entity, sequence, attempts, application_properties } => {
             if let Some(attempts) = attempts {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use peeklock_protocol::message::Sections;
 use peeklock_storage::{Batch, CommitPosition, Key, Op, StoreError, Table};
 use smallvec::SmallVec;
 
@@ -26,9 +27,10 @@ pub(crate) fn wire_message(body: &[u8]) -> Vec<u8> {
     wire
 }
 
-/// What stands in the data section of a message made by [`wire_message`].
+/// What stands in the data section of a message made by [`wire_message`], whatever stands before it.
 pub(crate) fn body_of(wire: &[u8]) -> &[u8] {
-    &wire[8..]
+    let body = Sections::index(wire).unwrap().body().unwrap();
+    &wire[body.start + 8..]
 }
 
 /// A broker, its rows, and what is on the way between them.

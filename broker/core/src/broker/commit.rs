@@ -51,6 +51,8 @@ impl Broker {
             }
             Change::Accepted { entity, .. }
             | Change::Passed { entity, .. }
+            | Change::Scheduled { entity, .. }
+            | Change::Unscheduled { entity, .. }
             | Change::Locked { entity, .. }
             | Change::Renewed { entity, .. }
             | Change::Enlisted { entity, .. }
@@ -103,7 +105,7 @@ impl Broker {
         assert_eq!(queue.receivers.len(), 0, "receivers are told before their entity goes");
         self.memory -= queue.memory();
         self.deadlines.forget(&queue);
-        self.reads.retain(|_, purpose| !purpose.is_of_queue(entity));
+        self.reads.retain(|_, purpose| purpose.owner() != Some(entity));
         if queue.definition.dead_letter.is_some() {
             self.namespace.remove(&queue.definition.path);
         }
@@ -137,6 +139,8 @@ impl Broker {
             | Change::SettingsChanged { .. }
             | Change::Accepted { .. }
             | Change::Passed { .. }
+            | Change::Scheduled { .. }
+            | Change::Unscheduled { .. }
             | Change::Locked { .. }
             | Change::Renewed { .. }
             | Change::Enlisted { .. }

@@ -60,8 +60,13 @@ impl Deadlines {
 }
 
 fn first_deadline(queue: &Queue) -> Option<Timestamp> {
-    let deadlines =
-        [queue.locks.first_end(), queue.window.retry_at, idle_deadline(queue), queue.forward_at];
+    let deadlines = [
+        queue.locks.first_end(),
+        queue.window.retry_at,
+        idle_deadline(queue),
+        queue.forward_at,
+        queue.activations.first_at(),
+    ];
     deadlines.into_iter().flatten().min()
 }
 
@@ -77,6 +82,7 @@ impl Broker {
             queue.wake_at = None;
             queue.window.retry_at.take_if(|at| *at <= self.now);
             queue.forward_at.take_if(|at| *at <= self.now);
+            queue.activations.retry(self.now);
             while expiries_left > 0
                 && let Some(queue) = queue_mut(&mut self.queues, entity)
                 && let Some((_, sequence)) = queue.locks.expired(self.now)
@@ -87,6 +93,8 @@ impl Broker {
                 self.commit(&change);
             }
             self.delete_if_idle(entity);
+            // What is due is being read from here on, so that it is not due any more.
+            self.plan_activations(entity);
             self.wake(entity);
             self.plan_deadline(entity);
         }

@@ -5,15 +5,18 @@
 //! out what they can (`deliver.rs`). Here commands are only passed on to the feature they are about.
 
 mod arrive;
+mod browse;
 mod commit;
 mod deadline;
 mod deliver;
 mod entities;
+mod fetch;
 mod forward;
 mod idle;
 mod load;
 mod open;
 mod read;
+mod schedule;
 mod send;
 mod settle;
 pub mod stats;
@@ -196,8 +199,15 @@ impl Broker {
             | Command::ListSessions { origin, .. } => {
                 self.reply_at_once(origin, Err(Error::NotImplemented("Message sessions")));
             }
-            Command::Schedule { origin, .. } | Command::CancelScheduled { origin, .. } => {
-                self.reply_at_once(origin, Err(Error::NotImplemented("Scheduling")));
+            Command::Schedule { origin, transaction: Some(_), .. } => {
+                self.reply_at_once(origin, Err(Error::TransactionUnknown));
+            }
+            Command::Schedule { origin, entity, messages, transaction: None } => {
+                let result = self.schedule(entity, messages);
+                self.reply_after_commit(origin, result);
+            }
+            Command::CancelScheduled { origin, entity, sequences } => {
+                self.cancel_scheduled(origin, entity, sequences);
             }
             Command::ReceiveDeferred { origin, .. } => {
                 self.reply_at_once(origin, Err(Error::NotImplemented("Deferral")));
@@ -330,8 +340,7 @@ impl Broker {
     }
 
     pub(crate) fn check_reads(&self) -> Result<(), String> {
-        let own = |purpose: &&Purpose| matches!(purpose, Purpose::Page(_) | Purpose::Bodies(..));
-        let known = self.reads.values().filter(own).count();
+        let known = self.reads.values().filter_map(Purpose::owner).count();
         let expected: usize =
             self.queues.iter().flatten().map(|queue| queue.reads_under_way()).sum();
         if known != expected {

@@ -3,6 +3,9 @@
 
 use peeklock_storage::{CommitPosition, StoreError};
 
+use super::browse::BrowsingShelves;
+use super::fetch::Fetching;
+use super::schedule::DueMessages;
 use super::transaction::Discharge;
 use super::{Broker, queue_mut};
 use crate::change::Change;
@@ -11,6 +14,7 @@ use crate::effect::{Browsed, EffectKind, MessageState, Reply};
 use crate::error::Error;
 use crate::id::{EntityId, LockToken, Origin, ReadId, SequenceNumber};
 use crate::queue::paging::{BodyPlan, PageRow, Unreadable, assemble};
+use crate::queue::timers::TimerKind;
 use crate::queue::{Entry, Queue};
 use crate::rows;
 use crate::time::Span;
@@ -20,7 +24,7 @@ use crate::time::Span;
 const CLIENT_READS_MAX: usize = 1024;
 
 /// How long to leave the store alone after a failed read.
-const RETRY_AFTER: Span = Span::from_secs(1);
+pub(super) const RETRY_AFTER: Span = Span::from_secs(1);
 
 /// Why something is being read.
 #[derive(Debug)]
@@ -35,14 +39,29 @@ pub(super) enum Purpose {
     Browse(Browsing),
     /// Bodies that a commit needs.
     Discharge(Box<Discharge>),
+    /// Messages to look at, where some are set aside.
+    BrowseShelves(BrowsingShelves),
+    /// Messages asked for by number.
+    Fetch(Fetching),
+    /// The next due times of a queue.
+    Timers(EntityId, TimerKind),
+    /// Scheduled messages that are due.
+    Activation(EntityId, DueMessages),
 }
 
 impl Purpose {
-    /// Whether it is an entity itself that reads, and not a client.
-    pub(super) fn is_of_queue(&self, entity: EntityId) -> bool {
+    /// The entity that reads, if it is not a client.
+    pub(super) const fn owner(&self) -> Option<EntityId> {
         match self {
-            Purpose::Page(of) | Purpose::Bodies(of, _) => *of == entity,
-            Purpose::Settle(..) | Purpose::Browse(_) | Purpose::Discharge(_) => false,
+            Purpose::Page(entity)
+            | Purpose::Bodies(entity, _)
+            | Purpose::Timers(entity, _)
+            | Purpose::Activation(entity, _) => Some(*entity),
+            Purpose::Settle(..)
+            | Purpose::Browse(_)
+            | Purpose::BrowseShelves(_)
+            | Purpose::Fetch(_)
+            | Purpose::Discharge(_) => None,
         }
     }
 }
@@ -128,6 +147,7 @@ impl Broker {
             self.counters.pages_read += 1;
             self.start_read(request, Purpose::Page(entity));
         }
+        self.plan_activations(entity);
     }
 
     pub(super) fn read_done(&mut self, read: ReadId, result: Result<ReadRows, StoreError>) {
@@ -149,6 +169,21 @@ impl Broker {
             (Purpose::Browse(browsing), Ok(rows)) => self.browse_done(browsing, rows),
             (Purpose::Discharge(discharge), Ok(rows)) => self.discharge_read(*discharge, rows),
             (Purpose::Discharge(discharge), Err(_)) => self.discharge_unread(&discharge),
+            (Purpose::BrowseShelves(browsing), Ok(rows)) => {
+                self.browse_shelves_done(&browsing, rows);
+            }
+            (Purpose::BrowseShelves(browsing), Err(_)) => self.browse_shelves_failed(&browsing),
+            (Purpose::Fetch(fetching), result) => self.fetch_done(fetching, result),
+            (Purpose::Timers(entity, kind), Ok(rows)) => {
+                self.timers_done(entity, kind, read, rows.scans);
+            }
+            (Purpose::Timers(entity, kind), Err(_)) => self.timers_failed(entity, kind, read),
+            (Purpose::Activation(entity, due), Ok(rows)) => {
+                self.activate(entity, read, due, rows.gets);
+            }
+            (Purpose::Activation(entity, due), Err(_)) => {
+                self.activation_failed(entity, read, due);
+            }
             (Purpose::Page(entity) | Purpose::Bodies(entity, _), Err(_)) => {
                 let retry_at = self.now.plus(RETRY_AFTER);
                 if let Some(queue) = queue_mut(&mut self.queues, entity) {
@@ -215,6 +250,12 @@ impl Broker {
     ) {
         let count_max = count_max.min(self.settings.browse_count_max) as usize;
         let bytes_max = bytes_max.min(self.settings.browse_bytes_max);
+        let has_shelves = self
+            .receivable(entity)
+            .is_ok_and(|queue| queue.deferred_count() + queue.scheduled_count() > 0);
+        if has_shelves {
+            return self.browse_shelves(origin, entity, from, count_max, bytes_max);
+        }
         let collected = self.receivable(entity).map(|queue| {
             Collected::from_memory(queue, from, count_max, bytes_max, self.open_position())
         });
@@ -267,7 +308,7 @@ impl Broker {
                     break;
                 }
                 bytes_left = bytes_left.saturating_sub(row.size);
-                messages.extend(browsed_row(row));
+                messages.extend(browsed_row(row, MessageState::Active));
             }
         }
         self.name_sources(&mut messages);
@@ -358,14 +399,14 @@ impl Item {
     }
 }
 
-fn browsed_row(row: PageRow) -> Option<Browsed> {
+pub(super) fn browsed_row(row: PageRow, state: MessageState) -> Option<Browsed> {
     let body = row.body?;
     Some(Browsed {
         sequence: row.sequence,
         message: body.message,
         attempts: row.attempts,
         application_properties: body.application_properties,
-        state: MessageState::Active,
+        state,
         dead_letter_source: None,
     })
 }

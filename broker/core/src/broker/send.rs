@@ -6,7 +6,7 @@ use super::Broker;
 use super::arrive::Arrival;
 use crate::effect::Reply;
 use crate::error::Error;
-use crate::id::EntityId;
+use crate::id::{EntityId, SequenceNumber};
 use crate::message::IncomingMessage;
 use crate::queue::Queue;
 
@@ -17,18 +17,36 @@ impl Broker {
         entity: EntityId,
         messages: SmallVec<[IncomingMessage; 1]>,
     ) -> Result<Reply, Error> {
+        self.take_in(entity, messages).map(|_| Reply::Accepted)
+    }
+
+    /// Takes messages in, all or none, and says which numbers they have.
+    pub(super) fn take_in(
+        &mut self,
+        entity: EntityId,
+        messages: SmallVec<[IncomingMessage; 1]>,
+    ) -> Result<SmallVec<[SequenceNumber; 1]>, Error> {
         let queue = self.sendable(entity)?;
         self.may_take(queue, &messages)?;
-        self.accept(entity, messages);
-        Ok(Reply::Accepted)
+        Ok(self.accept(entity, messages))
     }
 
     /// Takes in what was found fit.
-    pub(super) fn accept(&mut self, entity: EntityId, messages: SmallVec<[IncomingMessage; 1]>) {
+    pub(super) fn accept(
+        &mut self,
+        entity: EntityId,
+        messages: SmallVec<[IncomingMessage; 1]>,
+    ) -> SmallVec<[SequenceNumber; 1]> {
+        let mut sequences = SmallVec::with_capacity(messages.len());
         for message in messages {
-            self.arrive(entity, Arrival::new(message));
+            let due = message.facts().scheduled_enqueue_time().filter(|due| self.now < *due);
+            sequences.push(match due {
+                Some(due) => self.set_aside_until(entity, due, message),
+                None => self.arrive(entity, Arrival::new(message)),
+            });
             self.counters.accepted += 1;
         }
+        sequences
     }
 
     /// Whether an entity takes all of these.

@@ -148,6 +148,8 @@ impl Broker {
             | Change::SettingsChanged { .. }
             | Change::Accepted { .. }
             | Change::Passed { .. }
+            | Change::Scheduled { .. }
+            | Change::Unscheduled { .. }
             | Change::Locked { .. }
             | Change::Renewed { .. }
             | Change::Enlisted { .. }

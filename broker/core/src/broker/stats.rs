@@ -30,6 +30,8 @@ pub struct Counters {
     pub transactions_rolled_back: u64,
     /// Messages passed on from where they were held.
     pub forwarded: u64,
+    /// Scheduled messages that became active.
+    pub activated: u64,
     /// Pages asked of the store.
     pub pages_read: u64,
     /// Messages whose rows could not be read. Anything but zero means a damaged store.

@@ -3,6 +3,8 @@
 
 mod forward;
 mod life;
+mod schedule;
+mod timed;
 
 use std::collections::{BTreeMap, BTreeSet};
 

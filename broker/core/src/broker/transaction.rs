@@ -432,11 +432,9 @@ impl Broker {
 /// What [`crate::invariant`] asks.
 impl Broker {
     pub(crate) fn check_transactions(&self) -> Result<(), String> {
-        let being_discharged = self.reads.values().filter_map(|purpose| match purpose {
-            Purpose::Discharge(discharge) => Some(&discharge.transaction),
-            Purpose::Page(_) | Purpose::Bodies(..) | Purpose::Settle(..) | Purpose::Browse(_) => {
-                None
-            }
+        let being_discharged = self.reads.values().filter_map(|purpose| {
+            let Purpose::Discharge(discharge) = purpose else { return None };
+            Some(&discharge.transaction)
         });
         let (mut bytes, mut enlisted) = (0, 0);
         for transaction in self.transactions.open.values().chain(being_discharged) {

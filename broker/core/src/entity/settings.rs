@@ -167,6 +167,9 @@ pub struct BrokerSettings {
     pub tokens_max: usize,
     /// Locks that expire in one turn, so that a turn stays short; the rest follow at once.
     pub expiries_max: usize,
+    /// Due times one entity keeps in memory, of each kind, and reads at a time: what a queue that
+    /// expires or activates a thousand messages a second needs for a second.
+    pub timers_max: usize,
     /// Messages one browse returns, whatever was asked for.
     pub browse_count_max: u32,
     /// Octets of messages one browse returns, but for the first. It is one message to the client.
@@ -201,6 +204,7 @@ impl Default for BrokerSettings {
             receivers_max: 5000,
             tokens_max: 4096,
             expiries_max: 1000,
+            timers_max: 1024,
             browse_count_max: 1000,
             browse_bytes_max: 4 * 1024 * 1024,
             settle_bytes_max: 16 * 1024 * 1024,

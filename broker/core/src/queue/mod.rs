@@ -11,9 +11,12 @@ pub(crate) mod lock;
 pub(crate) mod paging;
 mod ready;
 pub(crate) mod receiver;
+mod shelf;
 mod standing;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod timers;
+mod watch;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +30,10 @@ pub(crate) use self::decide::Decision;
 use self::lock::{Held, LockTable};
 use self::ready::ReadyOrder;
 use self::receiver::Receivers;
+pub(crate) use self::shelf::Shelf;
 pub(crate) use self::standing::{Body, Entry, Standing, Traces};
+use self::timers::Timers;
+use self::watch::Watch;
 use self::window::Window;
 pub(crate) use self::window::{Room, Zone};
 use crate::change::Change;
@@ -109,6 +115,10 @@ pub(crate) struct Queue {
     pub(crate) locks: LockTable,
     pub(crate) receivers: Receivers,
     pub(crate) window: Window,
+    /// When scheduled messages become active.
+    pub(crate) activations: Timers,
+    /// Messages that are being read by number.
+    pub(crate) watch: Watch,
     /// Octets that `entries` takes.
     memory: usize,
     /// Octets of the messages in the ready order.
@@ -157,6 +167,8 @@ impl Queue {
             locks: LockTable::default(),
             receivers: Receivers::default(),
             window: Window::new(on_disk),
+            activations: Timers::load(numbers.scheduled_count),
+            watch: Watch::default(),
             memory: 0,
             ready_bytes: 0,
             forward_at: None,
@@ -316,6 +328,15 @@ impl Queue {
             Change::Passed { sequence, .. } => {
                 assert_eq!(*sequence, self.next_sequence, "numbers have no gaps");
                 self.next_sequence = sequence.next();
+                Traces::default()
+            }
+            Change::Scheduled { sequence, message, .. } => {
+                let (due, size) = (message.enqueued_at(), message.size());
+                self.schedule(*sequence, due, size, room.settings.timers_max);
+                Traces::default()
+            }
+            Change::Unscheduled { sequence, due, size, .. } => {
+                self.unschedule(*sequence, *due, *size);
                 Traces::default()
             }
             Change::Locked { sequence, lock, .. } => {
@@ -525,6 +546,7 @@ impl Queue {
         if !self.ready.iter().is_sorted() || self.ready.iter().count() != self.ready.len() {
             return Err(format!("{path}: ready messages out of order"));
         }
+        self.activations.check().map_err(|e| format!("{path}: {e}"))?;
         self.locks.check().and_then(|()| self.receivers.check()).map_err(|e| format!("{path}: {e}"))
     }
 }

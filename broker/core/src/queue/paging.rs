@@ -234,7 +234,9 @@ impl Queue {
 
     /// How many reads for this queue itself are under way.
     pub(crate) fn reads_under_way(&self) -> usize {
-        usize::from(self.window.page.is_some()) + usize::from(self.window.bodies.is_some())
+        usize::from(self.window.page.is_some())
+            + usize::from(self.window.bodies.is_some())
+            + self.activations.reads_under_way()
     }
 
     /// Puts a page in memory. Messages whose row is damaged are there too, without a body; they are
