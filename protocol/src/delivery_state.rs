@@ -99,7 +99,7 @@ pub(crate) const SPECS: &[CompositeSpec] = &[
 
 /// §4.5.4: the specification leaves the type open and defines binary.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TxnId(Bytes);
+pub(crate) struct TxnId(pub(crate) Bytes);
 
 impl Wire for TxnId {
     const TYPE: &'static str = "*";

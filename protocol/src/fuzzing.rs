@@ -11,6 +11,7 @@ use crate::message::{
 };
 use crate::performative::Performative;
 use crate::sasl::SaslFrame;
+use crate::transaction::Coordination;
 use crate::value::{RawValue, Value};
 
 /// Frame and protocol heads: what is accepted is within its bounds.
@@ -69,6 +70,9 @@ pub fn performatives(data: &[u8]) {
 /// Messages: sections tile the message, and their readers agree with one another.
 pub fn message_sections(data: &[u8]) {
     let message = Bytes::copy_from_slice(data);
+    if let Ok(request) = Coordination::decode(&message) {
+        assert_eq!(Coordination::decode(&request.to_bytes()), Ok(request));
+    }
     let Ok(sections) = Sections::index(&message) else {
         assert!(Message::decode(&message).is_err(), "decoded what has no sections");
         return;

@@ -31,6 +31,7 @@ pub mod serial;
 mod session;
 mod slots;
 pub mod terminus;
+pub mod transaction;
 pub mod value;
 pub mod violation;
 

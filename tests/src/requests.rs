@@ -1,5 +1,6 @@
 //! Request and response over a pair of links: `$cbs` and `$management`.
 
+use bytes::Bytes;
 use peeklock_protocol::delivery_state::DeliveryState;
 use peeklock_protocol::performative::{Attach, Performative, ReceiverSettleMode, SenderSettleMode};
 use peeklock_protocol::terminus::{Source, TargetNode};
@@ -35,7 +36,31 @@ pub struct Answer {
     pub status: i32,
 }
 
+impl Requests {
+    fn request(&mut self, operation: &str, body: Map) -> Message {
+        self.asked += 1;
+        let id = format!("request {}", self.asked);
+        Message::value(body)
+            .with_id(id.as_str())
+            .with_reply_to(&self.reply_to)
+            .with_property("operation", operation)
+            .with_property("com.microsoft:server-timeout", 60_000_u32)
+    }
+}
+
 impl Answer {
+    #[track_caller]
+    fn to(request: &Message, message: Message) -> Self {
+        assert_eq!(message.correlation_id(), request.id());
+        let status = match message.property("statusCode") {
+            Some(Value::Int(status)) => *status,
+            other => panic!("statusCode has to be an int, found {other:?}"),
+        };
+        let description = message.property("statusDescription");
+        assert!(matches!(description, Some(Value::String(_))), "Java needs it: {description:?}");
+        Self { message, status }
+    }
+
     /// The condition of a failure, which has to be a symbol (.NET casts it).
     #[track_caller]
     pub fn condition(&self) -> &str {
@@ -126,22 +151,24 @@ impl Peer {
     /// Asks the management node.
     #[track_caller]
     pub fn manage(&mut self, pair: &mut Requests, operation: &str, body: Map) -> Answer {
-        pair.asked += 1;
-        let id = format!("request {}", pair.asked);
-        let request = Message::value(body)
-            .with_id(id.as_str())
-            .with_reply_to(&pair.reply_to)
-            .with_property("operation", operation)
-            .with_property("com.microsoft:server-timeout", 60_000_u32);
+        let request = pair.request(operation, body);
         let message = self.ask(pair, &request);
-        assert_eq!(message.correlation_id(), &Value::from(id));
-        let status = match message.property("statusCode") {
-            Some(Value::Int(status)) => *status,
-            other => panic!("statusCode has to be an int, found {other:?}"),
-        };
-        let description = message.property("statusDescription");
-        assert!(matches!(description, Some(Value::String(_))), "Java needs it: {description:?}");
-        Answer { message, status }
+        Answer::to(&request, message)
+    }
+
+    /// The same with a transaction. The request goes settled, as .NET and Java send it.
+    #[track_caller]
+    pub fn manage_within(
+        &mut self,
+        pair: &mut Requests,
+        txn: &Bytes,
+        operation: &str,
+        body: Map,
+    ) -> Answer {
+        let request = pair.request(operation, body);
+        self.transfer_within(&mut pair.requests, txn, &request.encode(), true);
+        let message = self.read_answer(pair);
+        Answer::to(&request, message)
     }
 
     /// Puts this token for this audience and gives the status.

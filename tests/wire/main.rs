@@ -14,3 +14,4 @@ mod receiving;
 mod sending;
 mod session;
 mod settlement;
+mod transactions;

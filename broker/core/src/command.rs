@@ -111,7 +111,7 @@ pub enum Command {
         /// In their order.
         messages: SmallVec<[IncomingMessage; 1]>,
         /// With which transaction, if with one: they are kept when it is committed.
-        transaction: Option<TransactionId>,
+        transaction: Option<Enlistment>,
     },
     /// Says how many deliveries a receiver may have been given since it was opened, ever. Counting
     /// from the start means that demand and deliveries cannot cross on the way. May shrink.
@@ -139,7 +139,7 @@ pub enum Command {
         /// What to do.
         settlement: Settlement,
         /// With which transaction, if with one: it is done when that is committed.
-        transaction: Option<TransactionId>,
+        transaction: Option<Enlistment>,
     },
     /// Ends several message locks, all or none.
     UpdateDisposition {
@@ -300,6 +300,16 @@ pub enum Command {
     },
     /// Does what is due by now.
     Tick,
+}
+
+/// A part of a transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Enlistment {
+    /// Of which.
+    pub transaction: TransactionId,
+    /// Whether the client hears of a refusal, and decides for itself what that means for the rest.
+    /// What it would not hear of has to keep the transaction from being committed.
+    pub answered: bool,
 }
 
 /// Which message session a receiver wants to hold.

@@ -38,7 +38,8 @@ pub use peeklock_storage::CommitPosition;
 pub use crate::broker::Broker;
 pub use crate::broker::stats::{Counters, DurableEntity, DurableState, QueueStats};
 pub use crate::command::{
-    Command, PropertyChanges, ReadRequest, ReadRows, ReceiveMode, Scan, SessionRequest, Settlement,
+    Command, Enlistment, PropertyChanges, ReadRequest, ReadRows, ReceiveMode, Scan, SessionRequest,
+    Settlement,
 };
 pub use crate::effect::{
     Browsed, ClosedLinks, Counts, Delivery, Effect, EffectKind, MessageLock, MessageState,

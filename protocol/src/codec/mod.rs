@@ -26,6 +26,7 @@ pub fn composites() -> Vec<CompositeSpec> {
         crate::message::SPECS,
         crate::delivery_state::SPECS,
         crate::terminus::SPECS,
+        crate::transaction::SPECS,
         &[crate::condition::ErrorInfo::SPEC],
     ]
     .concat()

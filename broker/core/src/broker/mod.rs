@@ -33,7 +33,7 @@ use self::deadline::Deadlines;
 use self::read::Purpose;
 use self::stats::Counters;
 use self::transaction::Transactions;
-use crate::command::Command;
+use crate::command::{Command, Enlistment};
 use crate::effect::{Effect, EffectKind, Reply, Turn};
 use crate::entity::namespace::Namespace;
 use crate::entity::path::EntityPath;
@@ -131,9 +131,9 @@ impl Broker {
                 self.reply_at_once(origin, result);
             }
             Command::CloseReceiver { receiver } => self.close_receiver(receiver),
-            Command::Send { origin, entity, messages, transaction: Some(transaction) } => {
-                let result = self.enlist_send(origin, transaction, entity, messages);
-                self.reply_at_once(origin, result);
+            Command::Send { origin, entity, messages, transaction: Some(enlistment) } => {
+                let result = self.enlist_send(origin, enlistment, entity, messages);
+                self.answer_enlisted(origin, enlistment, result);
             }
             Command::Send { origin, entity, messages, transaction: None } => {
                 let result = self.send(entity, messages);
@@ -144,9 +144,9 @@ impl Broker {
             Command::Settle { origin, entity, token, settlement, transaction } => {
                 match (transaction, origin) {
                     (None, _) => self.settle(origin, entity, token, settlement),
-                    (Some(transaction), Some(origin)) => {
+                    (Some(enlistment), Some(origin)) => {
                         let tokens = vec![token];
-                        self.enlist(origin, transaction, entity, tokens, settlement);
+                        self.enlist_settlement(origin, enlistment, entity, tokens, settlement);
                     }
                     // Nobody's transaction, so it is unknown, and nobody wants to hear of it.
                     (Some(_), None) => {}
@@ -159,7 +159,10 @@ impl Broker {
                 settlement,
                 session: _,
                 transaction: Some(transaction),
-            } => self.enlist(origin, transaction, entity, tokens, settlement),
+            } => {
+                let enlistment = Enlistment { transaction, answered: true };
+                self.enlist_settlement(origin, enlistment, entity, tokens, settlement);
+            }
             Command::UpdateDisposition {
                 origin,
                 entity,

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::Broker;
 use super::read::Purpose;
 use crate::change::Change;
-use crate::command::{ReadRequest, ReadRows, Settlement};
+use crate::command::{Enlistment, ReadRequest, ReadRows, Settlement};
 use crate::effect::Reply;
 use crate::entity::settings::BrokerSettings;
 use crate::error::Error;
@@ -58,6 +58,8 @@ pub(super) struct Transaction {
     lock_count: usize,
     message_count: usize,
     bytes: u64,
+    /// What was refused without the client hearing of it. Then it can only be rolled back.
+    spoilt_by: Option<String>,
 }
 
 #[derive(Debug)]
@@ -207,6 +209,7 @@ impl Broker {
             lock_count: 0,
             message_count: 0,
             bytes: 0,
+            spoilt_by: None,
         };
         self.transactions.open.insert(transaction, opened);
         self.transactions.owners.insert((connection, link, transaction));
@@ -218,11 +221,12 @@ impl Broker {
     pub(super) fn enlist_send(
         &mut self,
         origin: Origin,
-        id: TransactionId,
+        enlistment: Enlistment,
         entity: EntityId,
         messages: SmallVec<[IncomingMessage; 1]>,
     ) -> Result<Reply, Error> {
         self.expire_transactions();
+        let id = enlistment.transaction;
         self.may_take(self.sendable(entity)?, &messages)?;
         let transaction = self.transactions.get(origin.connection, id)?;
         let bytes = transaction.check_room(&messages, self.transactions.bytes, &self.settings)?;
@@ -234,28 +238,46 @@ impl Broker {
         Ok(Reply::Enlisted)
     }
 
-    pub(super) fn enlist(
+    pub(super) fn enlist_settlement(
         &mut self,
         origin: Origin,
-        id: TransactionId,
+        enlistment: Enlistment,
         entity: EntityId,
         tokens: Vec<LockToken>,
         settlement: Settlement,
     ) {
-        let result = self.enlist_settlement(origin, id, entity, tokens, settlement);
+        let result = self.keep_settlement(origin, enlistment, entity, tokens, settlement);
+        self.answer_enlisted(origin, enlistment, result);
+    }
+
+    /// A refusal that the client does not hear of must not leave the rest to be committed.
+    pub(super) fn answer_enlisted(
+        &mut self,
+        origin: Origin,
+        enlistment: Enlistment,
+        result: Result<Reply, Error>,
+    ) {
+        if let Err(error) = &result
+            && !enlistment.answered
+            && let Ok(transaction) =
+                self.transactions.get_mut(origin.connection, enlistment.transaction)
+        {
+            transaction.spoilt_by.get_or_insert_with(|| error.to_string());
+        }
         self.reply_at_once(origin, result);
     }
 
     /// Keeps settlements until the commit. Meanwhile nobody else can settle the locks, which run on.
-    fn enlist_settlement(
+    fn keep_settlement(
         &mut self,
         origin: Origin,
-        id: TransactionId,
+        enlistment: Enlistment,
         entity: EntityId,
         tokens: Vec<LockToken>,
         settlement: Settlement,
     ) -> Result<Reply, Error> {
         self.expire_transactions();
+        let id = enlistment.transaction;
         let tokens: BTreeSet<_> = tokens.into_iter().collect();
         let locks_max = self.settings.tokens_max;
         let transaction = self.transactions.get(origin.connection, id)?;
@@ -331,11 +353,14 @@ impl Broker {
 
     /// They could not be read.
     pub(super) fn discharge_unread(&mut self, discharge: &Discharge) {
-        self.fail_transaction(discharge, &Error::StoreUnavailable);
+        self.fail_transaction(discharge, Error::StoreUnavailable.to_string());
     }
 
     fn commit_transaction(&mut self, mut discharge: Discharge) {
         let transaction = &discharge.transaction;
+        if let Some(refused) = transaction.spoilt_by.clone() {
+            return self.fail_transaction(&discharge, refused);
+        }
         match self.decide_transaction(transaction) {
             Ok(Verdict::Commit(changes)) => {
                 self.transactions.bytes -= transaction.bytes;
@@ -351,12 +376,12 @@ impl Broker {
             }
             Ok(Verdict::Read(bodies, request)) => {
                 if let Err(error) = self.may_read_for_client() {
-                    return self.fail_transaction(&discharge, &error);
+                    return self.fail_transaction(&discharge, error.to_string());
                 }
                 discharge.bodies = bodies;
                 self.start_read(request, Purpose::Discharge(Box::new(discharge)));
             }
-            Err(error) => self.fail_transaction(&discharge, &error),
+            Err(error) => self.fail_transaction(&discharge, error.to_string()),
         }
     }
 
@@ -411,9 +436,9 @@ impl Broker {
         Ok(Verdict::Read(plans, request))
     }
 
-    fn fail_transaction(&mut self, discharge: &Discharge, error: &Error) {
+    fn fail_transaction(&mut self, discharge: &Discharge, why: String) {
         self.roll_back(&discharge.transaction);
-        let error = Error::TransactionRolledBack(error.to_string());
+        let error = Error::TransactionRolledBack(why);
         self.reply_at_once(discharge.origin, Err(error));
     }
 

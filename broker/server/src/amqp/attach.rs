@@ -55,8 +55,8 @@ impl Endpoint {
     fn attach_incoming(&mut self, id: LinkId, attach: &Attach) -> Result<(), ErrorInfo> {
         let target = attach.target.as_ref().ok_or_else(|| invalid("The target is missing."))?;
         if let Target::Coordinator(_) = target.view() {
-            let text = "Transactions are not supported by this version of the broker.";
-            return Err(ErrorInfo::new(condition::NOT_IMPLEMENTED, text));
+            self.open_coordinator(id);
+            return Ok(());
         }
         match named(target.view().address())? {
             Named::Cbs => self.open_requests(id, Node::Cbs),
@@ -217,7 +217,7 @@ impl Endpoint {
                 let _ = self.engine.accept_attach(id, AttachReply::default());
                 self.flush_responses(id);
             }
-            Some(Link::Incoming(_) | Link::Outgoing(_)) | None => {}
+            Some(Link::Incoming(_) | Link::Outgoing(_) | Link::Coordinator(_)) | None => {}
         }
     }
 

@@ -57,6 +57,8 @@ pub(crate) struct Endpoint {
     /// Links with credit that the session window or the output does not let through.
     pub(super) blocked: BTreeSet<LinkId>,
     pub(super) pending_bytes: usize,
+    /// Transactions declared before any right was shown.
+    pub(super) unproven_declares: u32,
     /// Heads of outgoing messages are built here, so that one allocation serves many.
     pub(super) scratch: BytesMut,
     /// The host the peer believes to talk to; appears in texts about entities.
@@ -83,6 +85,7 @@ impl Endpoint {
             catch_ups: Vec::new(),
             blocked: BTreeSet::new(),
             pending_bytes: 0,
+            unproven_declares: 0,
             scratch: BytesMut::new(),
             host: String::from("localhost"),
             over_limit,
@@ -185,7 +188,7 @@ impl Endpoint {
             (Link::Requests(link), ClosedLinks::All) => link.entity == Some(entity),
             (Link::Responses(link), ClosedLinks::All) => nodes.contains(&link.node),
             (Link::Requests(_) | Link::Responses(_), ClosedLinks::Senders)
-            | (Link::Outgoing(_), _) => false,
+            | (Link::Outgoing(_) | Link::Coordinator(_), _) => false,
         };
         let meant: Vec<LinkId> =
             self.links.iter().filter(|(_, link)| is_meant(link)).map(|(id, _)| *id).collect();
@@ -230,12 +233,20 @@ impl Endpoint {
         self.close(condition::CONNECTION_FORCED, "The broker is stopping. Please reconnect.");
     }
 
-    /// The last commands of a connection: its receivers ask for nothing more.
+    /// The last commands of a connection: its receivers ask for nothing more, and what it has not
+    /// committed is rolled back.
     pub(crate) fn leave(mut self) -> Vec<Command> {
-        for link in self.links.values() {
-            // Also one whose attach the core has not answered: it handles commands in order.
-            if let Link::Outgoing(link) = link {
-                self.commands.push(Command::CloseReceiver { receiver: link.receiver });
+        for (id, link) in &self.links {
+            match link {
+                // Also one whose attach the core has not answered: it handles commands in order.
+                Link::Outgoing(link) => {
+                    self.commands.push(Command::CloseReceiver { receiver: link.receiver });
+                }
+                Link::Coordinator(_) => {
+                    let (connection, link) = (self.id, id.to_u64());
+                    self.commands.push(Command::CloseCoordinator { connection, link });
+                }
+                Link::Incoming(_) | Link::Requests(_) | Link::Responses(_) => {}
             }
         }
         self.commands
@@ -290,7 +301,10 @@ impl Endpoint {
                 }
             }
             // The sender gave up: nothing came of it but a used credit.
-            Event::Aborted { link } => self.top_up(link),
+            Event::Aborted { link } => {
+                self.top_up(link);
+                self.top_up_coordinator(link);
+            }
             // A session is the engine's business; the rest only an engine in the client role meets.
             Event::Begin(_)
             | Event::SaslOutcome(_)
@@ -348,6 +362,10 @@ impl Endpoint {
                 self.pending_bytes -= bytes;
             }
             Some(Link::Requests(_)) => self.requests.retain(|(link, _), _| *link != id),
+            Some(Link::Coordinator(_)) => {
+                let (connection, link) = (self.id, id.to_u64());
+                self.commands.push(Command::CloseCoordinator { connection, link });
+            }
             Some(Link::Responses(_)) | None => {}
         }
     }
@@ -391,6 +409,8 @@ impl Endpoint {
         match link {
             Link::Incoming(link) => allowed(Action::Send, (&link.path).into()),
             Link::Outgoing(link) => allowed(Action::Listen, (&link.path).into()),
+            // What is done with a transaction needs the right to do it.
+            Link::Coordinator(_) => true,
             Link::Requests(RequestLink { node, .. })
             | Link::Responses(ResponseLink { node, .. }) => node
                 .resource()

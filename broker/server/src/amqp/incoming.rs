@@ -2,7 +2,7 @@
 //! not; answered when they are on disk.
 
 use bytes::Bytes;
-use peeklock_core::{Command, Error, IncomingMessage};
+use peeklock_core::{Command, Enlistment, Error, IncomingMessage};
 use peeklock_protocol::condition::{self, ErrorInfo};
 use peeklock_protocol::connection::LinkId;
 use peeklock_protocol::delivery::{Delivery, DeliveryId};
@@ -13,6 +13,7 @@ use std::time::Instant;
 use tracing::debug;
 
 use super::condition::Refusal;
+use super::coordinator;
 use super::endpoint::Endpoint;
 use super::link::{Link, PendingSend};
 
@@ -33,6 +34,7 @@ impl Endpoint {
         match self.links.get(&delivery.link) {
             Some(Link::Incoming(_)) => self.receive_message(delivery),
             Some(Link::Requests(_)) => self.receive_request(&delivery, now),
+            Some(Link::Coordinator(_)) => self.coordinate(&delivery),
             Some(Link::Outgoing(_) | Link::Responses(_)) | None => {}
         }
     }
@@ -40,15 +42,15 @@ impl Endpoint {
     fn receive_message(&mut self, delivery: Delivery) {
         let Delivery { link: id, id: delivery_id, message_format, settled, state, payload, .. } =
             delivery;
-        if let Some(DeliveryState::Transactional { .. }) = state {
-            let error = ErrorInfo::new(condition::TRANSACTION_UNKNOWN_ID, "No such transaction.");
-            self.refuse_message(id, delivery_id, settled, error);
-            return;
-        }
+        let transaction = coordinator::transaction_of(state.as_ref());
         let messages = match messages(&payload, message_format) {
             Ok(messages) => messages,
             Err(error) => {
                 let error = Refusal::undecodable(&error).error_info(&self.host);
+                if settled && transaction.is_some() {
+                    // The peer has to hear of it, or it would commit what is not there.
+                    return self.detach(id, error);
+                }
                 self.refuse_message(id, delivery_id, settled, error);
                 return;
             }
@@ -58,9 +60,11 @@ impl Endpoint {
         // The engine delivers nothing on a link that is not attached.
         let Some(entity) = link.entity else { return };
         let bytes = payload.len();
-        link.pending.push_back(PendingSend { delivery: delivery_id, settled, bytes });
+        link.pending.push_back(PendingSend { delivery: delivery_id, settled, bytes, transaction });
         self.pending_bytes += bytes;
-        self.commands.push(Command::Send { origin, entity, messages, transaction: None });
+        let enlist = |transaction| Enlistment { transaction, answered: !settled };
+        let transaction = transaction.map(enlist);
+        self.commands.push(Command::Send { origin, entity, messages, transaction });
     }
 
     fn refuse_message(
@@ -84,6 +88,7 @@ impl Endpoint {
         let text = "The message is larger than the maximum the link was attached with.";
         let error = ErrorInfo::new(condition::LINK_MESSAGE_SIZE_EXCEEDED, text);
         self.refuse_message(id, delivery, settled, error);
+        self.top_up_coordinator(id);
     }
 
     /// The core's answer to a send: it is on disk, or refused.
@@ -100,7 +105,7 @@ impl Endpoint {
         let Some(send) = link.pending.remove(position) else { return };
         self.pending_bytes -= send.bytes;
         let state = match result {
-            Ok(()) => DeliveryState::Accepted,
+            Ok(()) => coordinator::provisional(DeliveryState::Accepted, send.transaction),
             Err(error) => {
                 debug!(link = id.to_u64(), entity = %link.path, %error, "message refused");
                 DeliveryState::Rejected(Some(Refusal::of(&error).error_info(&self.host)))

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use peeklock_core::{EntityId, EntityPath, ReceiverId};
+use peeklock_core::{EntityId, EntityPath, ReceiverId, TransactionId};
 use peeklock_protocol::connection::SessionId;
 use peeklock_protocol::delivery::DeliveryId;
 
@@ -22,6 +22,8 @@ pub(super) enum Link {
     Requests(RequestLink),
     /// The peer receives the responses.
     Responses(ResponseLink),
+    /// The peer declares and discharges transactions.
+    Coordinator(CoordinatorLink),
 }
 
 impl Link {
@@ -32,6 +34,7 @@ impl Link {
             Self::Outgoing(link) => Some(&link.path),
             Self::Requests(RequestLink { node, .. })
             | Self::Responses(ResponseLink { node, .. }) => node.path(),
+            Self::Coordinator(_) => None,
         }
     }
 }
@@ -43,6 +46,8 @@ pub(super) struct PendingSend {
     /// Sent settled: the peer wants no answer.
     pub(super) settled: bool,
     pub(super) bytes: usize,
+    /// With which transaction, if with one.
+    pub(super) transaction: Option<TransactionId>,
 }
 
 #[derive(Debug)]
@@ -69,6 +74,8 @@ pub(super) enum Asked {
 pub(super) struct PendingSettle {
     pub(super) delivery: DeliveryId,
     pub(super) asked: Asked,
+    /// With which transaction, if with one.
+    pub(super) transaction: Option<TransactionId>,
 }
 
 #[derive(Debug)]
@@ -133,4 +140,10 @@ pub(super) struct ResponseLink {
     pub(super) open: bool,
     /// Responses that wait for credit.
     pub(super) backlog: VecDeque<Bytes>,
+}
+
+#[derive(Debug)]
+pub(super) struct CoordinatorLink {
+    /// Requests that the core has not answered yet.
+    pub(super) waiting: u32,
 }

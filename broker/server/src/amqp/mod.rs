@@ -7,6 +7,7 @@
 //! | `attach.rs` | which node a link names, and whether the peer may have it |
 //! | `incoming.rs` | messages from the peer to an entity |
 //! | `outgoing.rs` | deliveries to the peer: demand, drain, settlement |
+//! | `coordinator.rs` | transactions: declare, discharge, and what names them elsewhere |
 //! | `encode.rs` | a stored message as it goes out |
 //! | `request.rs` | the request links `$cbs` and `$management`, and the way of their responses |
 //! | `cbs.rs`, `management/` | what such requests mean |
@@ -15,6 +16,7 @@
 mod attach;
 pub mod cbs;
 pub mod condition;
+mod coordinator;
 mod encode;
 mod endpoint;
 mod incoming;

@@ -3,7 +3,7 @@
 //! Demand is told to the core as a total: so many deliveries may this link ever have been given.
 //! What is on its way meanwhile then needs no account.
 
-use peeklock_core::{Command, Delivery, Error, LockToken, ReceiverId, Settlement};
+use peeklock_core::{Command, Delivery, Enlistment, Error, LockToken, ReceiverId, Settlement};
 use peeklock_protocol::DeliveryState;
 use peeklock_protocol::condition::{self, ErrorInfo};
 use peeklock_protocol::connection::LinkId;
@@ -12,6 +12,7 @@ use peeklock_protocol::value::{Map, Str, Value};
 use tracing::debug;
 
 use super::condition::Refusal;
+use super::coordinator;
 use super::encode;
 use super::endpoint::Endpoint;
 use super::link::{Asked, Link, PendingSettle};
@@ -26,7 +27,7 @@ impl Endpoint {
         match self.links.get(&id) {
             Some(Link::Outgoing(_)) => self.update_demand(id),
             Some(Link::Responses(_)) => self.flush_responses(id),
-            Some(Link::Incoming(_) | Link::Requests(_)) | None => {}
+            Some(Link::Incoming(_) | Link::Requests(_) | Link::Coordinator(_)) | None => {}
         }
     }
 
@@ -123,7 +124,8 @@ impl Endpoint {
         // Deliveries of receive-and-delete links are settled already; late dispositions for them
         // never get here. The tag is 16 bytes because we chose it.
         let Ok(token) = <[u8; 16]>::try_from(tag) else { return };
-        let (asked, settlement) = match settlement(state, settled) {
+        let transaction = coordinator::transaction_of(state.as_ref());
+        let (asked, settlement) = match settlement(plain(state), settled) {
             Ok(Some(wish)) => wish,
             Ok(None) => return,
             Err(error) => {
@@ -134,19 +136,19 @@ impl Endpoint {
                 return;
             }
         };
-        let origin = if settled {
-            None
-        } else {
-            link.pending.push_back(PendingSettle { delivery, asked });
-            Some(origin)
-        };
+        if !settled {
+            link.pending.push_back(PendingSettle { delivery, asked, transaction });
+        }
+        // A transaction is known by who names it. Nobody waits for the answer all the same.
+        let origin = (!settled || transaction.is_some()).then_some(origin);
+        let enlist = |transaction| Enlistment { transaction, answered: !settled };
         let token = LockToken(token);
         self.commands.push(Command::Settle {
             origin,
             entity,
             token,
             settlement,
-            transaction: None,
+            transaction: transaction.map(enlist),
         });
     }
 
@@ -163,7 +165,7 @@ impl Endpoint {
         };
         let Some(pending) = link.pending.remove(position) else { return };
         let state = match result {
-            Ok(()) => success(pending.asked),
+            Ok(()) => coordinator::provisional(success(pending.asked), pending.transaction),
             Err(error) => {
                 debug!(link = id.to_u64(), entity = %link.path, %error, "settlement refused");
                 DeliveryState::Rejected(Some(Refusal::of(&error).error_info(&self.host)))
@@ -188,6 +190,14 @@ fn success(asked: Asked) -> DeliveryState {
     }
 }
 
+/// The outcome in a transactional state, or the state as it is.
+fn plain(state: Option<DeliveryState>) -> Option<DeliveryState> {
+    match state {
+        Some(DeliveryState::Transactional { outcome, .. }) => outcome.map(|outcome| *outcome),
+        state => state,
+    }
+}
+
 /// What a delivery state asks for in Service Bus words; `None` when it asks for nothing.
 fn settlement(
     state: Option<DeliveryState>,
@@ -207,11 +217,11 @@ fn settlement(
             (Asked::Modify, settlement)
         }
         Some(DeliveryState::Received { .. }) | None if !settled => return Ok(None),
-        Some(DeliveryState::Transactional { .. }) => {
-            let text = "No such transaction.";
-            return Err(ErrorInfo::new(condition::TRANSACTION_UNKNOWN_ID, text));
-        }
-        Some(DeliveryState::Declared { .. } | DeliveryState::Unknown(_)) if !settled => {
+        Some(
+            DeliveryState::Declared { .. }
+            | DeliveryState::Transactional { .. }
+            | DeliveryState::Unknown(_),
+        ) if !settled => {
             let text = "This outcome is not known to the broker.";
             return Err(ErrorInfo::new(condition::NOT_IMPLEMENTED, text));
         }
@@ -220,6 +230,7 @@ fn settlement(
             DeliveryState::Released
             | DeliveryState::Received { .. }
             | DeliveryState::Declared { .. }
+            | DeliveryState::Transactional { .. }
             | DeliveryState::Unknown(_),
         )
         | None => (Asked::Release, Settlement::Release),

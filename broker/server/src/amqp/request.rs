@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use super::attach::REQUEST_CREDIT;
 use super::cbs;
+use super::coordinator;
 use super::endpoint::{Endpoint, EndpointSettings};
 use super::link::{Link, Node};
 use super::management::{self, Answer, NamespaceAnswer};
@@ -91,7 +92,7 @@ impl Endpoint {
                     path,
                     claims: &self.claims,
                     now: self.settings.clock.now(),
-                    transaction: None,
+                    transaction: coordinator::transaction_of(delivery.state.as_ref()),
                     host: &self.host,
                 };
                 match management::handle(&request, &context) {
@@ -160,6 +161,7 @@ impl Endpoint {
             Some(Link::Requests(link)) if link.entity.is_some() => {
                 self.management_answered(id, delivery, result);
             }
+            Some(Link::Coordinator(_)) => self.coordinated(id, delivery, result),
             Some(_) => self.attach_answered(id, result),
             None => {}
         }

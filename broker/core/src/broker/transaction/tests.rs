@@ -1,6 +1,6 @@
 //! What clients see of transactions.
 
-use crate::command::{Command, ReceiveMode, Settlement};
+use crate::command::{Command, Enlistment, ReceiveMode, Settlement};
 use crate::effect::{Delivery, EffectKind, Reply};
 use crate::entity::settings::{BrokerSettings, QueueSettings};
 use crate::error::Error;
@@ -28,13 +28,17 @@ fn declare(world: &mut World) -> TransactionId {
     }
 }
 
+const fn answered(transaction: TransactionId) -> Enlistment {
+    Enlistment { transaction, answered: true }
+}
+
 fn send(
     world: &mut World,
     transaction: TransactionId,
     entity: EntityId,
     bodies: &[&str],
 ) -> Result<Reply, Error> {
-    let (messages, transaction) = (messages(bodies), Some(transaction));
+    let (messages, transaction) = (messages(bodies), Some(answered(transaction)));
     world.ask(|origin| Command::Send { origin, entity, messages, transaction })
 }
 
@@ -50,7 +54,7 @@ fn settle(
         entity,
         token,
         settlement,
-        transaction: Some(transaction),
+        transaction: Some(answered(transaction)),
     })
 }
 
@@ -299,7 +303,7 @@ fn a_transaction_belongs_to_its_connection() {
             origin: foreign,
             entity: q,
             messages: messages(&["x"]),
-            transaction: Some(transaction),
+            transaction: Some(answered(transaction)),
         },
         Command::Discharge { origin: foreign, transaction, fail: false },
     ];
@@ -312,8 +316,12 @@ fn a_transaction_belongs_to_its_connection() {
     // Other links of the connection may use it, also after its time to be told so.
     let second_link = Origin { connection: 1, link: 9, delivery: 1 };
     let messages = messages(&["y"]);
-    let send =
-        Command::Send { origin: second_link, entity: q, messages, transaction: Some(transaction) };
+    let send = Command::Send {
+        origin: second_link,
+        entity: q,
+        messages,
+        transaction: Some(answered(transaction)),
+    };
     world.handle(send);
     world.settle_down();
     assert!(matches!(world.take_reply(second_link), Some(Ok(Reply::Enlisted))));
@@ -493,4 +501,27 @@ fn a_receiver_that_goes_does_not_end_the_transaction() {
     assert_eq!(world.message_rows(), 0);
     assert_eq!(world.broker.counters().transactions_committed, 1);
     assert!(world.released.iter().all(|kind| !matches!(kind, EffectKind::Deliver { .. })));
+}
+
+#[test]
+fn a_refusal_that_nobody_hears_of_spoils_the_transaction() {
+    let (mut world, q, other) = world();
+    world.send(q, "a").unwrap();
+    let receiver = world.open(1, "q", ReceiveMode::PeekLock);
+    let delivery = world.receive_one(receiver, 1);
+    world.settle(&delivery, abandon()).unwrap();
+    let transaction = declare(&mut world);
+    send(&mut world, transaction, other, &["x"]).unwrap();
+    let (entity, token) = (q, delivery.lock.unwrap().token);
+    let lost = world.ask(|origin| Command::Settle {
+        origin: Some(origin),
+        entity,
+        token,
+        settlement: Settlement::Complete,
+        transaction: Some(Enlistment { transaction, answered: false }),
+    });
+    assert_eq!(lost.unwrap_err(), Error::MessageLockLost);
+    let reply = discharge(&mut world, transaction, false);
+    assert!(matches!(reply, Err(Error::TransactionRolledBack(_))), "{reply:?}");
+    assert_eq!(world.stats("other").active_count, 0);
 }

@@ -4,6 +4,7 @@
 mod links;
 mod requests;
 mod rights;
+mod transactions;
 
 use bytes::Bytes;
 use peeklock_core::{
