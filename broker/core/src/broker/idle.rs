@@ -1,7 +1,7 @@
 //! When entities were last used, and deleting those that nobody uses.
 //!
-//! Use is every command about an entity, and having receivers, scheduled messages, or a queue to
-//! forward to. It is noted in memory at once; the row says it when it is written anyway, and at most
+//! Use is every command about the messages of an entity, having receivers or scheduled messages, and
+//! forwarding. It is noted in memory at once; the row says it when it is written anyway, and at most
 //! a minute late when nothing else changes.
 
 use super::{Broker, queue_mut};
@@ -30,9 +30,7 @@ impl Broker {
             | Command::CancelScheduled { entity, .. }
             | Command::ReceiveDeferred { entity, .. }
             | Command::DeleteBatch { entity, .. } => *entity,
-            Command::CloseReceiver { receiver }
-            | Command::Demand { receiver, .. }
-            | Command::Drain { receiver, .. } => match self.receivers.get(receiver) {
+            Command::CloseReceiver { receiver } => match self.receivers.get(receiver) {
                 Some((entity, _)) => *entity,
                 None => return,
             },
@@ -44,6 +42,8 @@ impl Broker {
             | Command::OpenSender { .. }
             | Command::OpenReceiver { .. }
             | Command::OpenManagement { .. }
+            | Command::Demand { .. }
+            | Command::Drain { .. }
             | Command::Declare { .. }
             | Command::Discharge { .. }
             | Command::CloseCoordinator { .. }

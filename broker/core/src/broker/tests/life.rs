@@ -461,3 +461,50 @@ fn deletion_lets_go_of_rows_of_every_table() {
     let left: Vec<_> = keys.iter().map(|key| world.rows.contains_key(key)).collect();
     assert_eq!(left, [false, false, false, true]);
 }
+
+#[test]
+fn a_transaction_with_a_queue_that_is_gone_is_rolled_back() {
+    for reading in [false, true] {
+        let cache_bytes_max = if reading { 0 } else { 1 << 20 };
+        let settings = BrokerSettings { cache_bytes_max, ..BrokerSettings::default() };
+        let (mut world, entity) = World::with_queue(settings, QueueSettings::default());
+        let other = world.ensure_queue("other", QueueSettings::default());
+        world.send(entity, "a").unwrap();
+        let receiver = world.open(1, "q", ReceiveMode::PeekLock);
+        let token = world.receive_one(receiver, 1).lock.unwrap().token;
+        let declared = world.ask(|origin| Command::Declare { origin }).unwrap();
+        let Reply::Declared { transaction: id } = declared else { panic!("{declared:?}") };
+        let transaction = Some(id);
+        let messages = messages(&["b"]);
+        let send = |origin| Command::Send { origin, entity: other, messages, transaction };
+        world.ask(send).unwrap();
+        let settlement =
+            Settlement::DeadLetter { reason: None, description: None, changes: vec![] };
+        let settle = |origin| Command::Settle {
+            origin: Some(origin),
+            entity,
+            token,
+            settlement,
+            transaction,
+        };
+        world.ask(settle).unwrap();
+        world.reads_wait = true;
+        let (deleted, discharged) = (world.origin(), world.origin());
+        let delete = Command::DeleteQueue { origin: deleted, path: path("q") };
+        let discharge = Command::Discharge { origin: discharged, transaction: id, fail: false };
+        if reading {
+            world.handle(discharge);
+            while world.turn() || world.sync_one() {}
+            world.handle(delete);
+        } else {
+            world.handle(delete);
+            world.handle(discharge);
+        }
+        world.settle_down();
+        let answer = world.take_reply(discharged);
+        let is_rolled_back = matches!(answer, Some(Err(Error::TransactionRolledBack(_))));
+        assert!(is_rolled_back, "{answer:?}");
+        assert_eq!(world.stats("other").active_count, 0);
+        assert_eq!(world.message_rows(), 0);
+    }
+}
