@@ -2,7 +2,7 @@
 
 use peeklock_storage::Table;
 
-use crate::command::{Command, ReceiveMode, Settlement};
+use crate::command::{Command, Enlistment, ReceiveMode, Settlement};
 use crate::effect::{ClosedLinks, EffectKind, QueueDescription, Reply};
 use crate::entity::path::EntityPath;
 use crate::entity::settings::{BrokerSettings, EntityStatus, QueueSettings};
@@ -474,7 +474,7 @@ fn a_transaction_with_a_queue_that_is_gone_is_rolled_back() {
         let token = world.receive_one(receiver, 1).lock.unwrap().token;
         let declared = world.ask(|origin| Command::Declare { origin }).unwrap();
         let Reply::Declared { transaction: id } = declared else { panic!("{declared:?}") };
-        let transaction = Some(id);
+        let transaction = Some(Enlistment { transaction: id, answered: true });
         let messages = messages(&["b"]);
         let send = |origin| Command::Send { origin, entity: other, messages, transaction };
         world.ask(send).unwrap();
