@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::command::ReceiveMode;
 use crate::effect::MessageLock;
 use crate::entity::path::EntityPath;
 use crate::entity::settings::QueueSettings;
-use crate::id::{EntityId, LockToken, SequenceNumber};
+use crate::id::{EntityId, LockToken, MessageSessionId, ReceiverId, SequenceNumber};
 use crate::message::StoredMessage;
+use crate::queue::receiver::Demand;
 use crate::time::Timestamp;
 
 /// One fact.
@@ -35,6 +37,8 @@ pub(crate) enum Change {
         message: Arc<StoredMessage>,
         /// The section that replaces the message's own, if it was changed before it came here.
         application_properties: Option<Bytes>,
+        /// The session it belongs to, where sessions matter.
+        session: Option<MessageSessionId>,
     },
     /// A message took a number of a queue and went on at once, without being held there.
     Passed { entity: EntityId, sequence: SequenceNumber },
@@ -78,4 +82,42 @@ pub(crate) enum Change {
     },
     /// A message can no longer be read: its row is damaged, or not there.
     Lost { entity: EntityId, sequence: SequenceNumber, row_exists: bool },
+    /// Something happened to a message session.
+    OfSession { entity: EntityId, session: MessageSessionId, change: SessionChange },
+}
+
+/// What can have happened to a message session.
+#[derive(Clone, Debug)]
+pub(crate) enum SessionChange {
+    /// A receiver holds it. Not written: a crash frees all locks.
+    Locked {
+        receiver: ReceiverId,
+        mode: ReceiveMode,
+        until: Timestamp,
+        /// What it wanted while it waited.
+        demand: Demand,
+    },
+    /// Its lock lasts longer. Not written either.
+    Renewed { until: Timestamp },
+    /// Nobody holds it any more, and what of it was locked is free again, uncounted.
+    Released,
+    /// It has another state, or none.
+    StateSet {
+        state: Option<Bytes>,
+        /// Octets of the state before, if there was one.
+        bytes_before: Option<u64>,
+        at: Timestamp,
+    },
+}
+
+impl SessionChange {
+    /// Whether it leaves a trace in the rows.
+    pub(crate) const fn is_written(&self) -> bool {
+        match self {
+            SessionChange::Locked { .. }
+            | SessionChange::Renewed { .. }
+            | SessionChange::Released => false,
+            SessionChange::StateSet { .. } => true,
+        }
+    }
 }

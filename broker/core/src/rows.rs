@@ -10,10 +10,14 @@
 //! | message | `[entity][03][sequence]` | the same, of a deferred message | once; removed once |
 //! | state | `[entity][02][sequence]` | mark: failed deliveries | when there are any |
 //! | state | `[entity][03][sequence]` | changed application-properties section | when changed |
+//! | state | `[entity][06][session][sequence]` | octets of a message of a session | with the message |
+//! | state | `[entity][07][session]` | when a session's state was set, and its octets' number | when set |
+//! | state | `[entity][08][session]` | the state of a session | when set |
 //!
 //! Entity ids are 4 octets and sequence numbers 8, big-endian; no entity has the id 0. All rows of the
 //! entities themselves lie together, so loading reads one short range and no message.
 
+mod sessions;
 mod timer;
 
 use std::ops::Range;
@@ -21,6 +25,7 @@ use std::ops::Range;
 use bytes::{BufMut, Bytes, BytesMut};
 use peeklock_storage::{Batch, Key, Table};
 
+pub(crate) use self::sessions::*;
 use crate::change::Change;
 use crate::command::Scan;
 use crate::entity::path::{EntityPath, PathError, Subqueue};
@@ -140,7 +145,7 @@ pub(crate) fn shelf_scans(
 /// Numbers are written once a turn, by [`persist_numbers`], definitions by [`persist_definition`].
 pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
     match change {
-        Change::Accepted { entity, sequence, message, application_properties } => {
+        Change::Accepted { entity, sequence, message, application_properties, session: _ } => {
             batch.put(Table::Message, message_key(*entity, *sequence), message.row().clone());
             if let Some(section) = application_properties {
                 batch.put(Table::State, properties_key(*entity, *sequence), section.clone());
@@ -191,6 +196,9 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
         Change::QueueCreated { transfer_dead_letter: last, .. } => {
             let key = Key::new().with_u32(NO_ENTITY).with_u8(KIND_NEXT_ENTITY);
             batch.put(Table::State, key, (last.0 + 1).to_be_bytes().to_vec());
+        }
+        Change::OfSession { entity, session, change } => {
+            sessions::persist_session_change(*entity, session, change, batch);
         }
         Change::QueueDeleted { entity, dead_letter, transfer_dead_letter } => {
             for entity in [*entity, *dead_letter, *transfer_dead_letter] {

@@ -58,13 +58,16 @@ impl Broker {
     fn rest(&mut self, entity: EntityId, arrival: Arrival) -> SequenceNumber {
         let queue = self.queue(entity).expect("messages arrive at entities we have");
         let sequence = queue.next_sequence();
+        let session = if queue.has_sessions() { arrival.message.facts().session() } else { None };
         let Arrival { message, hops, dead_letter_source, enqueue_sequence, application_properties } =
             arrival;
         let enqueue_sequence = enqueue_sequence.unwrap_or(sequence);
         let header =
             RowHeader { hops, dead_letter_source, ..RowHeader::new(enqueue_sequence, self.now) };
         let message = Arc::new(message.into_stored(header));
-        self.commit(&Change::Accepted { entity, sequence, message, application_properties });
+        let accepted =
+            Change::Accepted { entity, sequence, message, application_properties, session };
+        self.commit(&accepted);
         sequence
     }
 }

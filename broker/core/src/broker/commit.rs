@@ -59,7 +59,8 @@ impl Broker {
             | Change::Withdrawn { entity, .. }
             | Change::Returned { entity, .. }
             | Change::Removed { entity, .. }
-            | Change::Lost { entity, .. } => self.apply(*entity, change, position),
+            | Change::Lost { entity, .. }
+            | Change::OfSession { entity, .. } => self.apply(*entity, change, position),
         };
         rows::persist(change, traces, &mut self.batch);
     }
@@ -102,7 +103,7 @@ impl Broker {
         let Some(queue) = self.queues.get_mut(entity.0 as usize).and_then(Option::take) else {
             return;
         };
-        assert_eq!(queue.receivers.len(), 0, "receivers are told before their entity goes");
+        assert_eq!(queue.receiver_count(), 0, "receivers are told before their entity goes");
         self.memory -= queue.memory();
         self.deadlines.forget(&queue);
         self.reads.retain(|_, purpose| purpose.owner() != Some(entity));
@@ -148,18 +149,31 @@ impl Broker {
             | Change::Returned { .. }
             | Change::Removed { .. }
             | Change::DeadLettered { .. }
-            | Change::Lost { .. } => queue.apply(change, position, room),
+            | Change::Lost { .. }
+            | Change::OfSession { .. } => queue.apply(change, position, room),
         };
         self.memory = self.memory - before + queue.memory();
-        let is_volatile = matches!(
-            change,
+        if let Some(sessions) = &mut queue.sessions {
+            rows::persist_session_index(entity, sessions.take_index_changes(), &mut self.batch);
+        }
+        match change {
             Change::Locked { .. }
-                | Change::Renewed { .. }
-                | Change::Enlisted { .. }
-                | Change::Withdrawn { .. }
-        );
-        if !is_volatile {
-            self.touch(entity);
+            | Change::Renewed { .. }
+            | Change::Enlisted { .. }
+            | Change::Withdrawn { .. } => {}
+            Change::OfSession { change, .. } if !change.is_written() => self.wake(entity),
+            Change::OfSession { .. }
+            | Change::QueueCreated { .. }
+            | Change::QueueDeleted { .. }
+            | Change::SettingsChanged { .. }
+            | Change::Accepted { .. }
+            | Change::Passed { .. }
+            | Change::Scheduled { .. }
+            | Change::Unscheduled { .. }
+            | Change::Returned { .. }
+            | Change::Removed { .. }
+            | Change::DeadLettered { .. }
+            | Change::Lost { .. } => self.touch(entity),
         }
         traces
     }
@@ -179,6 +193,19 @@ impl Broker {
         if self.touched.last() != Some(&entity) {
             self.touched.push(entity);
         }
+    }
+
+    /// Lets something be done to a queue that may change how much memory it takes.
+    pub(super) fn with_queue<T>(
+        &mut self,
+        entity: EntityId,
+        act: impl FnOnce(&mut Queue) -> T,
+    ) -> Option<T> {
+        let queue = queue_mut(&mut self.queues, entity)?;
+        let before = queue.memory();
+        let result = act(queue);
+        self.memory = self.memory - before + queue.memory();
+        Some(result)
     }
 
     const fn room(&self) -> Room {

@@ -66,6 +66,7 @@ fn first_deadline(queue: &Queue) -> Option<Timestamp> {
         idle_deadline(queue),
         queue.forward_at,
         queue.activations.first_at(),
+        queue.sessions.as_ref().and_then(|sessions| sessions.first_deadline()),
     ];
     deadlines.into_iter().flatten().min()
 }
@@ -92,6 +93,7 @@ impl Broker {
                 let change = queue.decide_expiry(sequence);
                 self.commit(&change);
             }
+            self.expire_sessions(entity, &mut expiries_left);
             self.delete_if_idle(entity);
             // What is due is being read from here on, so that it is not due any more.
             self.plan_activations(entity);

@@ -2,7 +2,7 @@
 
 use peeklock_storage::CommitPosition;
 
-use super::{Broker, queue_mut};
+use super::{Broker, Seat, queue_mut};
 use crate::change::Change;
 use crate::command::ReceiveMode;
 use crate::effect::{Delivery, EffectKind, MessageLock, MessageState};
@@ -24,8 +24,12 @@ impl Broker {
         while let Some(entity) = self.touched.pop() {
             self.bury_doomed(entity);
             self.forward_held(entity);
+            if self.queue(entity).is_ok_and(Queue::has_sessions) {
+                self.give_out_sessions(entity);
+            }
             while let Some(found) = queue_mut(&mut self.queues, entity).and_then(next_match) {
-                self.deliver(entity, &found);
+                let Match { sequence, slot, receiver, mode } = found;
+                self.deliver(entity, sequence, receiver, mode, Seat::Round(slot));
             }
             self.plan_reads(entity);
             self.answer_drained(entity);
@@ -33,21 +37,27 @@ impl Broker {
         }
     }
 
-    fn deliver(&mut self, entity: EntityId, found: &Match) {
-        let &Match { sequence, slot, receiver, mode } = found;
+    pub(super) fn deliver(
+        &mut self,
+        entity: EntityId,
+        sequence: SequenceNumber,
+        receiver: ReceiverId,
+        mode: ReceiveMode,
+        seat: Seat,
+    ) {
         let position = self.open_position();
         let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
         let content = queue.content(sequence).expect("what is offered has a body");
         let (after, lock) = match mode {
             ReceiveMode::PeekLock => {
-                let until = self.now.plus(queue.settings().lock_duration);
+                let until = queue.lock_end(self.now, seat);
                 let lock = MessageLock { token: self.ids.lock_token(), until };
                 (content.visible_after, Some(lock))
             }
             // Once given it is gone, so it is given only when it is gone.
             ReceiveMode::ReceiveAndDelete => (position, None),
         };
-        queue.receivers.given(slot, after);
+        queue.note_given(seat, after);
         queue.accessed_at = self.now;
         match lock {
             Some(lock) => self.commit(&Change::Locked { entity, sequence, lock }),

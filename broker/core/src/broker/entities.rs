@@ -186,6 +186,7 @@ impl Broker {
             let error = error.clone();
             self.emit(after, EffectKind::ReceiverClosed { receiver, error });
         }
+        self.close_session_receivers(entity, error);
     }
 }
 

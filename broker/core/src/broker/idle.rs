@@ -76,7 +76,7 @@ impl Broker {
         in_use |= queue.forwards_messages();
         let mut last = Timestamp(0);
         for queue in entities.all().iter().filter_map(|entity| self.queue(*entity).ok()) {
-            in_use |= queue.receivers.len() != 0;
+            in_use |= queue.receiver_count() != 0;
             last = last.max(queue.idle_since.unwrap_or_default());
         }
         let Some(queue) = queue_mut(&mut self.queues, entity) else { return };

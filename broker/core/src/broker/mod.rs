@@ -18,6 +18,7 @@ mod open;
 mod read;
 mod schedule;
 mod send;
+mod sessions;
 mod settle;
 pub mod stats;
 mod status;
@@ -42,13 +43,20 @@ use crate::error::Error;
 use crate::id::{EntityId, IdSource, NumberMap, Origin, ReadId, ReceiverId};
 use crate::queue::Queue;
 use crate::queue::receiver::Slot;
+use crate::queue::sessions::{SessionSlot, WaitId};
 use crate::rows;
 use crate::time::Timestamp;
 
-/// What the service says. Clients show it to people.
-const SESSION_RECEIVER_ON_PLAIN_ENTITY: &str = "A sessionful message receiver cannot be created on \
-    an entity that does not require sessions. Ensure RequiresSession is set to true when creating a \
-    Queue or Subscription to enable sessionful behavior.";
+/// Where a receiver is served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Seat {
+    /// With all others of its queue, in turn.
+    Round(Slot),
+    /// By the session it holds.
+    Session(SessionSlot),
+    /// Not yet: it waits for a session.
+    Waiting(WaitId),
+}
 
 /// All entities of a shard, and what is going on in them.
 pub struct Broker {
@@ -57,7 +65,7 @@ pub struct Broker {
     namespace: Namespace,
     /// By entity id; ids are dense and never used again.
     queues: Vec<Option<Box<Queue>>>,
-    receivers: NumberMap<ReceiverId, (EntityId, Slot)>,
+    receivers: NumberMap<ReceiverId, (EntityId, Seat)>,
     deadlines: Deadlines,
     transactions: Transactions,
     reads: BTreeMap<ReadId, Purpose>,
@@ -120,11 +128,12 @@ impl Broker {
                 self.reply_at_once(origin, result);
             }
             Command::OpenReceiver { origin, receiver, path, mode, session } => {
-                let result = match session {
-                    None => self.open_receiver(receiver, &path, mode),
-                    Some(_) => Err(Error::NotAllowed(SESSION_RECEIVER_ON_PLAIN_ENTITY)),
-                };
-                self.reply_at_once(origin, result);
+                if let Some(request) = session {
+                    self.open_session_receiver(origin, receiver, &path, mode, request);
+                } else {
+                    let result = self.open_receiver(receiver, &path, mode);
+                    self.reply_at_once(origin, result);
+                }
             }
             Command::OpenManagement { origin, path } => {
                 let result = self.open_management(&path);
@@ -157,28 +166,25 @@ impl Broker {
                 entity,
                 tokens,
                 settlement,
-                session: _,
-                transaction: Some(transaction),
-            } => {
-                let enlistment = Enlistment { transaction, answered: true };
-                self.enlist_settlement(origin, enlistment, entity, tokens, settlement);
-            }
-            Command::UpdateDisposition {
-                origin,
-                entity,
-                tokens,
-                settlement,
-                session: _,
-                transaction: None,
-            } => {
-                self.update_disposition(origin, entity, tokens, settlement);
-            }
+                session,
+                transaction,
+            } => match (self.check_session(entity, session.as_ref()), transaction) {
+                (Err(error), _) => self.reply_at_once(origin, Err(error)),
+                (Ok(()), Some(transaction)) => {
+                    let enlistment = Enlistment { transaction, answered: true };
+                    self.enlist_settlement(origin, enlistment, entity, tokens, settlement);
+                }
+                (Ok(()), None) => self.update_disposition(origin, entity, tokens, settlement),
+            },
             Command::RenewLocks { origin, entity, tokens } => {
                 let result = self.renew_locks(entity, &tokens);
                 self.reply_at_once(origin, result);
             }
-            Command::Browse { origin, entity, from, count_max, bytes_max, session: _ } => {
+            Command::Browse { origin, entity, from, count_max, bytes_max, session: None } => {
                 self.browse(origin, entity, from, count_max, bytes_max);
+            }
+            Command::Browse { origin, entity, from, count_max, bytes_max, session: Some(id) } => {
+                self.browse_session(origin, entity, &id, from, count_max, bytes_max);
             }
             Command::CreateQueue { origin, path, settings } => {
                 let result = self.create_queue(path, settings);
@@ -196,11 +202,18 @@ impl Broker {
                 let result = self.describe_queue(&path);
                 self.reply_after_commit(origin, result);
             }
-            Command::RenewSessionLock { origin, .. }
-            | Command::SetSessionState { origin, .. }
-            | Command::GetSessionState { origin, .. }
-            | Command::ListSessions { origin, .. } => {
-                self.reply_at_once(origin, Err(Error::NotImplemented("Message sessions")));
+            Command::RenewSessionLock { origin, entity, session } => {
+                let result = self.renew_session(entity, session);
+                self.reply_at_once(origin, result);
+            }
+            Command::SetSessionState { origin, entity, session, state } => {
+                self.set_session_state(origin, entity, session, state);
+            }
+            Command::GetSessionState { origin, entity, session } => {
+                self.session_state(origin, entity, &session);
+            }
+            Command::ListSessions { origin, entity, updated_after, skip, count_max } => {
+                self.list_sessions(origin, entity, updated_after, skip, count_max);
             }
             Command::Schedule { origin, transaction: Some(_), .. } => {
                 self.reply_at_once(origin, Err(Error::TransactionUnknown));
@@ -309,6 +322,7 @@ impl Broker {
             }
             let before = queue.memory();
             while before / 2 < queue.memory() && queue.evict_last() {}
+            queue.settle_sessions();
             self.memory = self.memory - before + queue.memory();
         }
     }
@@ -335,7 +349,7 @@ impl Broker {
     }
 
     pub(crate) fn check_receivers(&self) -> Result<(), String> {
-        let served: usize = self.queues.iter().flatten().map(|queue| queue.receivers.len()).sum();
+        let served: usize = self.queues.iter().flatten().map(|queue| queue.receiver_count()).sum();
         if served != self.receivers.len() {
             return Err(format!("{} receivers, {served} served", self.receivers.len()));
         }

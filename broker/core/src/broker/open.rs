@@ -1,11 +1,15 @@
 //! Opening and closing links to entities.
 
-use super::{Broker, queue_mut};
+use super::{Broker, Seat, queue_mut};
 use crate::command::ReceiveMode;
 use crate::effect::Reply;
 use crate::entity::path::EntityPath;
 use crate::error::Error;
 use crate::id::ReceiverId;
+
+/// What the service says. Clients show it to people.
+const PLAIN_RECEIVER_ON_SESSION_ENTITY: &str = "It is not possible for an entity that requires \
+    sessions to create a non-sessionful message receiver.";
 
 impl Broker {
     pub(super) fn open_sender(&self, path: &EntityPath) -> Result<Reply, Error> {
@@ -31,9 +35,12 @@ impl Broker {
         if receivers_max <= queue.receivers.len() {
             return Err(Error::ServerBusy("There are too many receivers."));
         }
+        if queue.has_sessions() {
+            return Err(Error::NotAllowed(PLAIN_RECEIVER_ON_SESSION_ENTITY));
+        }
         let slot = queue.receivers.open(receiver, mode);
         let lock_duration = queue.settings().lock_duration;
-        self.receivers.insert(receiver, (entity, slot));
+        self.receivers.insert(receiver, (entity, Seat::Round(slot)));
         Ok(Reply::ReceiverOpened { entity, lock_duration, session: None })
     }
 
@@ -44,18 +51,26 @@ impl Broker {
     }
 
     pub(super) fn close_receiver(&mut self, receiver: ReceiverId) {
-        if let Some((entity, slot)) = self.receivers.remove(&receiver)
+        if let Some((entity, seat)) = self.receivers.remove(&receiver)
             && let Some(queue) = queue_mut(&mut self.queues, entity)
         {
-            queue.receivers.close(slot);
+            match seat {
+                Seat::Round(slot) => queue.receivers.close(slot),
+                Seat::Session(slot) => self.release_session(entity, slot),
+                Seat::Waiting(wait) => {
+                    if let Some(sessions) = &mut queue.sessions {
+                        sessions.waiting.remove(wait);
+                    }
+                }
+            }
         }
     }
 
     pub(super) fn demand(&mut self, receiver: ReceiverId, limit: u64, drain: bool) {
-        if let Some((entity, slot)) = self.receivers.get(&receiver).copied()
+        if let Some((entity, seat)) = self.receivers.get(&receiver).copied()
             && let Some(queue) = queue_mut(&mut self.queues, entity)
         {
-            queue.receivers.demand(slot, limit, drain);
+            queue.note_demand(seat, limit, drain);
             self.wake(entity);
         }
     }

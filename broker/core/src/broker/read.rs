@@ -6,14 +6,16 @@ use peeklock_storage::{CommitPosition, StoreError};
 use super::browse::BrowsingShelves;
 use super::fetch::Fetching;
 use super::schedule::DueMessages;
+use super::sessions::{Listing, SessionBrowse, StateWish};
 use super::transaction::Discharge;
 use super::{Broker, queue_mut};
 use crate::change::Change;
 use crate::command::{ReadRequest, ReadRows, Settlement};
 use crate::effect::{Browsed, EffectKind, MessageState, Reply};
 use crate::error::Error;
-use crate::id::{EntityId, LockToken, Origin, ReadId, SequenceNumber};
+use crate::id::{EntityId, LockToken, MessageSessionId, Origin, ReadId, SequenceNumber};
 use crate::queue::paging::{BodyPlan, PageRow, Unreadable, assemble};
+use crate::queue::sessions::SessionSlot;
 use crate::queue::timers::TimerKind;
 use crate::queue::{Entry, Queue};
 use crate::rows;
@@ -37,6 +39,18 @@ pub(super) enum Purpose {
     Settle(Parked, BodyPlan),
     /// Messages to look at.
     Browse(Browsing),
+    /// Messages of one session to look at.
+    BrowseSession(SessionBrowse),
+    /// The next page of a session.
+    SessionPage(EntityId, SessionSlot),
+    /// Sessions that somebody waits for.
+    Sweep(EntityId),
+    /// Whether a session has a state that these replace.
+    SetState { entity: EntityId, session: MessageSessionId, wishes: Vec<StateWish> },
+    /// The state of a session.
+    SessionState { origin: Origin },
+    /// Sessions to list.
+    ListSessions(Listing),
     /// Bodies that a commit needs.
     Discharge(Box<Discharge>),
     /// Messages to look at, where some are set aside.
@@ -55,10 +69,16 @@ impl Purpose {
         match self {
             Purpose::Page(entity)
             | Purpose::Bodies(entity, _)
+            | Purpose::SessionPage(entity, _)
+            | Purpose::Sweep(entity)
             | Purpose::Timers(entity, _)
             | Purpose::Activation(entity, _) => Some(*entity),
             Purpose::Settle(..)
             | Purpose::Browse(_)
+            | Purpose::BrowseSession(_)
+            | Purpose::SetState { .. }
+            | Purpose::SessionState { .. }
+            | Purpose::ListSessions(_)
             | Purpose::BrowseShelves(_)
             | Purpose::Fetch(_)
             | Purpose::Discharge(_) => None,
@@ -167,6 +187,19 @@ impl Broker {
                 self.settle_all(wish);
             }
             (Purpose::Browse(browsing), Ok(rows)) => self.browse_done(browsing, rows),
+            (Purpose::BrowseSession(browse), Ok(rows)) => self.browse_session_done(browse, rows),
+            (Purpose::SessionPage(entity, slot), Ok(rows)) => {
+                self.session_page_done(entity, slot, read, rows);
+            }
+            (Purpose::SessionPage(entity, slot), Err(_)) => {
+                self.session_page_failed(entity, slot, read);
+            }
+            (Purpose::Sweep(entity), result) => self.sweep_done(entity, read, result.ok()),
+            (Purpose::SetState { entity, session, wishes }, result) => {
+                self.state_known(entity, &session, wishes, result.ok());
+            }
+            (Purpose::SessionState { origin }, Ok(rows)) => self.session_state_done(origin, rows),
+            (Purpose::ListSessions(listing), Ok(rows)) => self.list_page_done(listing, &rows),
             (Purpose::Discharge(discharge), Ok(rows)) => self.discharge_read(*discharge, rows),
             (Purpose::Discharge(discharge), Err(_)) => self.discharge_unread(&discharge),
             (Purpose::BrowseShelves(browsing), Ok(rows)) => {
@@ -185,19 +218,30 @@ impl Broker {
                 self.activation_failed(entity, read, due);
             }
             (Purpose::Page(entity) | Purpose::Bodies(entity, _), Err(_)) => {
-                let retry_at = self.now.plus(RETRY_AFTER);
                 if let Some(queue) = queue_mut(&mut self.queues, entity) {
                     queue.read_ended(read);
-                    queue.retry_reads_at(retry_at);
                 }
+                self.retry_reads(entity);
                 self.wake(entity);
             }
             (Purpose::Settle(wish, _), Err(_)) => {
                 self.answer_settle(wish.origin, Err(Error::StoreUnavailable));
             }
-            (Purpose::Browse(browsing), Err(_)) => {
-                self.reply_at_once(browsing.origin, Err(Error::StoreUnavailable));
-            }
+            (
+                Purpose::Browse(Browsing { origin, .. })
+                | Purpose::BrowseSession(SessionBrowse { origin, .. })
+                | Purpose::SessionState { origin }
+                | Purpose::ListSessions(Listing { origin, .. }),
+                Err(_),
+            ) => self.reply_at_once(origin, Err(Error::StoreUnavailable)),
+        }
+    }
+
+    /// Leaves the store alone for a while, after it could not read for a queue.
+    pub(super) fn retry_reads(&mut self, entity: EntityId) {
+        let retry_at = self.now.plus(RETRY_AFTER);
+        if let Some(queue) = queue_mut(&mut self.queues, entity) {
+            queue.retry_reads_at(retry_at);
         }
     }
 
@@ -234,7 +278,12 @@ impl Broker {
 
     /// A row cannot be read, and reading it again would not help. Whoever looks after the broker sees
     /// it in the counters.
-    fn lose(&mut self, entity: EntityId, sequence: SequenceNumber, unreadable: Unreadable) {
+    pub(super) fn lose(
+        &mut self,
+        entity: EntityId,
+        sequence: SequenceNumber,
+        unreadable: Unreadable,
+    ) {
         self.counters.damaged += 1;
         let row_exists = unreadable.row_exists;
         self.commit(&Change::Lost { entity, sequence, row_exists });
@@ -341,9 +390,9 @@ impl Collected {
             scan: None,
             after: CommitPosition(0),
         };
-        let on_disk = queue.on_disk().filter(|range| from < range.end);
+        let on_disk = queue.readable().filter(|range| from < range.end);
         let mut bytes = 0_usize;
-        for (sequence, entry) in queue.entries_from(from) {
+        for (sequence, entry) in queue.entries_in_order(from) {
             let behind_disk = on_disk.as_ref().is_some_and(|range| range.end <= sequence);
             let size = usize::try_from(entry.size).unwrap_or(usize::MAX);
             let is_full = count_max <= collected.items.len()

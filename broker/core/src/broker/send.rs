@@ -10,6 +10,11 @@ use crate::id::{EntityId, SequenceNumber};
 use crate::message::IncomingMessage;
 use crate::queue::Queue;
 
+/// What the service says. Clients show it to people.
+const SESSION_ID_MISSING: &str = "The SessionId was not set on a message, and it cannot be sent to \
+    the entity. Entities that have session support enabled can only receive messages that have the \
+    SessionId set to a valid value.";
+
 impl Broker {
     /// All or none.
     pub(super) fn send(
@@ -59,6 +64,9 @@ impl Broker {
         let path = || queue.definition.path.to_string();
         let mut total = 0_u64;
         for message in messages {
+            if queue.has_sessions() && message.facts().session().is_none() {
+                return Err(Error::NotAllowed(SESSION_ID_MISSING));
+            }
             let (size, limit) = (message.size(), settings.message_bytes_max);
             if limit < size {
                 return Err(Error::MessageTooLarge { size, limit, path: path() });

@@ -10,7 +10,7 @@ use crate::change::Change;
 use crate::command::{ReadRequest, Settlement};
 use crate::effect::{EffectKind, Reply};
 use crate::error::Error;
-use crate::id::{EntityId, LockToken, Origin};
+use crate::id::{EntityId, LockToken, MessageSessionId, Origin};
 use crate::queue::Decision;
 use crate::queue::paging::BodyPlan;
 
@@ -54,6 +54,16 @@ impl Broker {
         // A lock named twice ends once.
         let tokens = tokens.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
         self.settle_all(Parked { origin: Some(origin), entity, tokens, settlement });
+    }
+
+    /// Whether the session is held that a client says its locks belong to, if it does.
+    pub(super) fn check_session(
+        &self,
+        entity: EntityId,
+        session: Option<&MessageSessionId>,
+    ) -> Result<(), Error> {
+        let held = session.map(|session| self.queue(entity)?.session_held(self.now, session));
+        held.unwrap_or(Ok(()))
     }
 
     /// All or none, at once or after reading.
@@ -116,6 +126,11 @@ impl Broker {
             return Err(Error::InvalidArgument("There are too many lock tokens."));
         }
         let queue = self.receivable(entity)?;
+        if queue.has_sessions() {
+            return Err(Error::NotAllowed(
+                "A message of a session is locked as long as its session.",
+            ));
+        }
         let renewed = self.now.plus(queue.settings().lock_duration);
         // A lock taken when locks lasted longer does not get shorter by being renewed.
         let end = |token: &LockToken| {
@@ -154,7 +169,8 @@ impl Broker {
             | Change::Renewed { .. }
             | Change::Enlisted { .. }
             | Change::Withdrawn { .. }
-            | Change::Lost { .. } => unreachable!("no settlement comes to this"),
+            | Change::Lost { .. }
+            | Change::OfSession { .. } => unreachable!("no settlement comes to this"),
         }
     }
 }

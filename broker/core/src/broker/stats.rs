@@ -126,7 +126,7 @@ impl Broker {
                 bytes: self.held_bytes(entities).ok()?,
                 locked_count: queue.locks.len() as u64,
                 resident_count: queue.resident_count() as u64,
-                receiver_count: queue.receivers.len() as u64,
+                receiver_count: queue.receiver_count() as u64,
             })
         })
     }

@@ -174,6 +174,9 @@ pub struct BrokerSettings {
     pub browse_count_max: u32,
     /// Octets of messages one browse returns, but for the first. It is one message to the client.
     pub browse_bytes_max: usize,
+    /// Message sessions with messages that one entity keeps in mind, besides those that are held: at
+    /// some 500 octets each, 8 MB. Others are looked for in the store when receivers want them.
+    pub sessions_known_max: usize,
     /// Octets of bodies read for one request to settle several locks, but for the first.
     pub settle_bytes_max: u64,
     /// How long a transaction may be open: two minutes, as in Service Bus.
@@ -207,6 +210,7 @@ impl Default for BrokerSettings {
             timers_max: 1024,
             browse_count_max: 1000,
             browse_bytes_max: 4 * 1024 * 1024,
+            sessions_known_max: 16_384,
             settle_bytes_max: 16 * 1024 * 1024,
             transaction_time_max: Span::from_secs(120),
             transaction_messages_max: 100,

@@ -47,7 +47,7 @@ impl Queue {
         token: LockToken,
         wish: &Settlement,
     ) -> Result<Decision, Error> {
-        let held = self.lock_in_force(now, token).ok_or(Error::MessageLockLost)?;
+        let held = self.lock_in_force(now, token).ok_or_else(|| self.lock_lost())?;
         if held.enlisted {
             return Err(Error::NotAllowed("The message is about to be settled by a transaction."));
         }
@@ -61,7 +61,7 @@ impl Queue {
         token: LockToken,
         wish: &Settlement,
     ) -> Result<Decision, Error> {
-        let held = self.lock_in_force(now, token).ok_or(Error::MessageLockLost)?;
+        let held = self.lock_in_force(now, token).ok_or_else(|| self.lock_lost())?;
         self.decide_held(held, wish)
     }
 

@@ -16,6 +16,11 @@ pub(crate) struct Held {
     pub(crate) enlisted: bool,
 }
 
+impl Held {
+    /// The end of a lock that has none of its own: it lasts as long as the lock of its session.
+    pub(crate) const NO_END: Timestamp = Timestamp(u64::MAX);
+}
+
 /// All locks of a queue.
 ///
 /// Locks of one duration end in the order in which they were taken, so their ends are a ring. A lock
@@ -42,7 +47,9 @@ impl LockTable {
     pub(crate) fn insert(&mut self, token: LockToken, held: Held) {
         let before = self.held.insert(token, held);
         assert_eq!(before, None, "a token is drawn once");
-        self.record_end(held.until, token);
+        if held.until != Held::NO_END {
+            self.record_end(held.until, token);
+        }
     }
 
     /// Lets a lock end later; never earlier, so that a moment is recorded once for a lock.
@@ -122,7 +129,8 @@ impl LockTable {
             .iter()
             .filter(|(until, token)| self.held(*token).is_some_and(|held| held.until == *until))
             .count();
-        if in_force != self.held.len() {
+        let endless = self.held.values().filter(|held| held.until == Held::NO_END).count();
+        if in_force + endless != self.held.len() {
             return Err(format!("{} locks, but {in_force} ends of locks", self.held.len()));
         }
         if !self.ends.iter().is_sorted_by_key(|(until, _)| *until) {

@@ -11,6 +11,7 @@ pub(crate) mod lock;
 pub(crate) mod paging;
 mod ready;
 pub(crate) mod receiver;
+pub(crate) mod sessions;
 mod shelf;
 mod standing;
 #[cfg(test)]
@@ -30,12 +31,15 @@ pub(crate) use self::decide::Decision;
 use self::lock::{Held, LockTable};
 use self::ready::ReadyOrder;
 use self::receiver::Receivers;
+pub(crate) use self::sessions::IndexChange;
+use self::sessions::{SessionSlot, Sessions};
 pub(crate) use self::shelf::Shelf;
 pub(crate) use self::standing::{Body, Entry, Standing, Traces};
 use self::timers::Timers;
 use self::watch::Watch;
 use self::window::Window;
 pub(crate) use self::window::{Room, Zone};
+use crate::broker::Seat;
 use crate::change::Change;
 use crate::entity::namespace::QueueEntities;
 use crate::entity::path::{EntityPath, Subqueue};
@@ -119,6 +123,8 @@ pub(crate) struct Queue {
     pub(crate) activations: Timers,
     /// Messages that are being read by number.
     pub(crate) watch: Watch,
+    /// The message sessions, if all messages belong to one.
+    pub(crate) sessions: Option<Box<Sessions>>,
     /// Octets that `entries` takes.
     memory: usize,
     /// Octets of the messages in the ready order.
@@ -150,7 +156,11 @@ impl Queue {
 
     /// A queue whose messages are all on disk.
     pub(crate) fn load(definition: Definition, numbers: Numbers) -> Self {
-        let on_disk = (numbers.count != 0).then_some(numbers.head..numbers.next_sequence);
+        // Dead letters have left their sessions.
+        let sessions = (definition.settings.requires_session && definition.dead_letter.is_some())
+            .then(|| Box::new(Sessions::new(numbers.head, numbers.count != 0)));
+        let on_disk = (numbers.count != 0 && sessions.is_none())
+            .then_some(numbers.head..numbers.next_sequence);
         Queue {
             definition,
             next_sequence: numbers.next_sequence,
@@ -169,6 +179,7 @@ impl Queue {
             window: Window::new(on_disk),
             activations: Timers::load(numbers.scheduled_count),
             watch: Watch::default(),
+            sessions,
             memory: 0,
             ready_bytes: 0,
             forward_at: None,
@@ -237,14 +248,20 @@ impl Queue {
         self.scheduled_count
     }
 
+    /// Receivers it serves, or lets wait for a session.
+    pub(crate) fn receiver_count(&self) -> usize {
+        let with_sessions = self.sessions.as_ref().map_or(0, |known| known.receiver_count());
+        self.receivers.len() + with_sessions
+    }
+
     /// Messages in memory, with or without their bodies.
     pub(crate) fn resident_count(&self) -> usize {
         self.entries.len()
     }
 
     /// Octets of memory the messages take.
-    pub(crate) const fn memory(&self) -> usize {
-        self.memory
+    pub(crate) fn memory(&self) -> usize {
+        self.memory + self.sessions.as_ref().map_or(0, |sessions| sessions.memory())
     }
 
     /// Messages that only the store holds.
@@ -253,20 +270,26 @@ impl Queue {
     }
 
     pub(crate) fn numbers(&self) -> Numbers {
-        let lowest = self.entries.first_key_value().map(|(sequence, _)| *sequence);
-        let on_disk = self.window.on_disk().map(|range| range.start);
-        let head = match (lowest, on_disk) {
-            (Some(lowest), Some(on_disk)) => lowest.min(on_disk),
-            (lowest, on_disk) => lowest.or(on_disk).unwrap_or(self.next_sequence),
-        };
         Numbers {
             next_sequence: self.next_sequence,
-            head,
+            head: self.head(),
             count: self.count,
             deferred_count: self.deferred_count,
             scheduled_count: self.scheduled_count,
             bytes: self.bytes,
             accessed_at: self.accessed_at,
+        }
+    }
+
+    fn head(&self) -> SequenceNumber {
+        if let Some(sessions) = &self.sessions {
+            return sessions.head();
+        }
+        let lowest = self.entries.first_key_value().map(|(sequence, _)| *sequence);
+        let on_disk = self.window.on_disk().map(|range| range.start);
+        match (lowest, on_disk) {
+            (Some(lowest), Some(on_disk)) => lowest.min(on_disk),
+            (lowest, on_disk) => lowest.or(on_disk).unwrap_or(self.next_sequence),
         }
     }
 
@@ -279,6 +302,21 @@ impl Queue {
         from: SequenceNumber,
     ) -> impl Iterator<Item = (SequenceNumber, &Entry)> {
         self.entries.range(from..).map(|(sequence, entry)| (*sequence, entry))
+    }
+
+    /// Those of the messages in memory that lie in one order with what [`Queue::readable`] says.
+    pub(crate) fn entries_in_order(
+        &self,
+        from: SequenceNumber,
+    ) -> impl Iterator<Item = (SequenceNumber, &Entry)> {
+        self.entries_from(from).take_while(|_| self.sessions.is_none())
+    }
+
+    /// The numbers whose messages have to be read to look at all. With sessions that is all of them:
+    /// what is in memory is a bit of this session and a bit of that.
+    pub(crate) fn readable(&self) -> Option<Range<SequenceNumber>> {
+        let all = || (self.count != 0).then(|| self.head()..self.next_sequence);
+        if self.sessions.is_some() { all() } else { self.on_disk() }
     }
 
     /// A message that has to leave and can, because its body is in memory.
@@ -316,13 +354,16 @@ impl Queue {
                 self.definition.updated_at = *at;
                 Traces::default()
             }
-            Change::Accepted { sequence, message, application_properties, .. } => {
+            Change::Accepted { sequence, message, application_properties, session, .. } => {
                 assert_eq!(*sequence, self.next_sequence, "numbers have no gaps");
                 let mut entry = fresh_entry(message, position);
                 if let Some(section) = application_properties {
                     entry.overlay(section);
                 }
-                self.arrive(*sequence, entry, room);
+                match session {
+                    Some(session) => self.arrive_in_session(*sequence, entry, session, room),
+                    None => self.arrive(*sequence, entry, room),
+                }
                 Traces::default()
             }
             Change::Passed { sequence, .. } => {
@@ -340,7 +381,8 @@ impl Queue {
                 Traces::default()
             }
             Change::Locked { sequence, lock, .. } => {
-                let held = Held { sequence: *sequence, until: lock.until, enlisted: false };
+                let until = if self.sessions.is_some() { Held::NO_END } else { lock.until };
+                let held = Held { sequence: *sequence, until, enlisted: false };
                 self.locks.insert(lock.token, held);
                 self.place(*sequence, Standing::Locked(lock.token));
                 if room.tight {
@@ -366,6 +408,10 @@ impl Queue {
             Change::Removed { sequence, .. }
             | Change::DeadLettered { sequence, .. }
             | Change::Lost { sequence, .. } => self.remove(*sequence),
+            Change::OfSession { session, change, .. } => {
+                self.apply_to_session(session, change, position);
+                Traces::default()
+            }
         }
     }
 
@@ -413,16 +459,23 @@ impl Queue {
             && attempts.is_some_and(|attempts| self.definition.settings.attempts_max <= attempts);
         let standing = if failed_too_often { Standing::Doomed } else { Standing::Ready };
         self.place(sequence, standing);
+        if self.sessions.is_some() && !failed_too_often && self.entries[&sequence].body.is_none() {
+            // What is ready in a session has its body; without it, it is read again as a whole.
+            self.forget_in_session(sequence);
+        }
         traces
     }
 
     /// Keeps a message in memory. The caller has seen to it that it belongs there.
     fn insert(&mut self, sequence: SequenceNumber, entry: Entry, in_order: bool) {
         self.memory += entry.memory();
+        if let Some((slot, sessions)) = in_session(entry.session, &mut self.sessions) {
+            sessions.change(slot).resident += 1;
+        }
         match entry.standing {
             Standing::Ready if in_order => {
                 self.ready_bytes += entry.size;
-                self.ready.insert(sequence);
+                self.order_of(entry.session).insert(sequence);
             }
             Standing::Ready => self.window.tail_count += 1,
             Standing::Doomed => {
@@ -445,35 +498,63 @@ impl Queue {
         if standing == Standing::Ready {
             self.ready_bytes += entry.size;
         }
-        self.leave(sequence, before);
+        let session = entry.session;
+        self.leave(sequence, before, session);
         match standing {
-            Standing::Ready => self.ready.insert(sequence),
+            Standing::Ready => self.order_of(session).insert(sequence),
             Standing::Doomed => {
                 self.doomed.insert(sequence);
             }
             Standing::Locked(token) => {
                 assert!(self.locks.held(token).is_some(), "a lock is in the table first");
                 assert_eq!(before, Standing::Ready, "locked while not ready");
+                if let Some((slot, sessions)) = in_session(session, &mut self.sessions) {
+                    sessions.change(slot).locked.insert(sequence);
+                }
             }
         }
     }
 
-    fn leave(&mut self, sequence: SequenceNumber, standing: Standing) {
+    fn leave(
+        &mut self,
+        sequence: SequenceNumber,
+        standing: Standing,
+        session: Option<SessionSlot>,
+    ) {
         match standing {
-            Standing::Ready => self.ready.remove(sequence),
+            Standing::Ready => self.order_of(session).remove(sequence),
             Standing::Doomed => {
                 self.doomed.remove(&sequence);
             }
-            Standing::Locked(token) => self.locks.remove(token),
+            Standing::Locked(token) => {
+                self.locks.remove(token);
+                if let Some((slot, sessions)) = in_session(session, &mut self.sessions) {
+                    sessions.change(slot).locked.remove(sequence);
+                }
+            }
+        }
+    }
+
+    /// The order that a ready message stands in: the queue's, or its session's.
+    fn order_of(&mut self, session: Option<SessionSlot>) -> &mut ReadyOrder {
+        match in_session(session, &mut self.sessions) {
+            Some((slot, sessions)) => &mut sessions.change(slot).ready,
+            None => &mut self.ready,
         }
     }
 
     /// Takes a message out for good.
     fn remove(&mut self, sequence: SequenceNumber) -> Traces {
         let entry = self.detach(sequence);
-        self.leave(sequence, entry.standing);
+        self.leave(sequence, entry.standing, entry.session);
         self.count -= 1;
         self.bytes -= entry.size;
+        if let Some((slot, sessions)) = in_session(entry.session, &mut self.sessions) {
+            sessions.gone(slot, sequence);
+            if self.count == self.entries.len() as u64 {
+                sessions.all_in_memory();
+            }
+        }
         entry.traces
     }
 
@@ -500,6 +581,7 @@ impl Queue {
         let mut found = (0, 0, 0, 0);
         let mut tail_count = 0;
         let mut ready_bytes = 0;
+        self.check_sessions().map_err(|problem| format!("{path}: {problem}"))?;
         for (sequence, entry) in &self.entries {
             found.0 += entry.memory();
             match entry.standing {
@@ -509,7 +591,7 @@ impl Queue {
                     tail_count += 1;
                 }
                 Standing::Ready => {
-                    found.1 += 1;
+                    found.1 += usize::from(entry.session.is_none());
                     ready_bytes += entry.size;
                 }
                 Standing::Doomed => found.2 += 1,
@@ -540,7 +622,8 @@ impl Queue {
             return Err(format!("{path}: ready octets and tail {bytes_and_tail:?} are wrong"));
         }
         let resident = self.entries.len() as u64;
-        if self.count < resident || (self.window.on_disk().is_none() && self.count != resident) {
+        let all_resident = self.window.on_disk().is_none() && self.sessions.is_none();
+        if self.count < resident || (all_resident && self.count != resident) {
             return Err(format!("{path}: {} messages, {resident} in memory", self.count));
         }
         if !self.ready.iter().is_sorted() || self.ready.iter().count() != self.ready.len() {
@@ -551,11 +634,20 @@ impl Queue {
     }
 }
 
+/// The session of a message, where sessions matter.
+fn in_session(
+    session: Option<SessionSlot>,
+    sessions: &mut Option<Box<Sessions>>,
+) -> Option<(SessionSlot, &mut Sessions)> {
+    Some((session?, sessions.as_deref_mut()?))
+}
+
 fn fresh_entry(message: &Arc<StoredMessage>, position: CommitPosition) -> Entry {
     Entry {
         standing: Standing::Ready,
         attempts: 0,
         traces: Traces::default(),
+        session: None,
         size: message.size(),
         visible_after: position,
         body: Some(Body { message: Arc::clone(message), application_properties: None }),
@@ -571,6 +663,35 @@ pub(crate) struct Content {
 }
 
 impl Queue {
+    /// Until when a message is locked that is delivered now.
+    pub(crate) fn lock_end(&self, now: Timestamp, seat: Seat) -> Timestamp {
+        match (seat, &self.sessions) {
+            (Seat::Session(slot), Some(sessions)) => sessions.until(slot),
+            (Seat::Session(_) | Seat::Round(_) | Seat::Waiting(_), _) => {
+                now.plus(self.settings().lock_duration)
+            }
+        }
+    }
+
+    /// Counts a delivery.
+    pub(crate) fn note_given(&mut self, seat: Seat, after: CommitPosition) {
+        match (seat, &mut self.sessions) {
+            (Seat::Round(slot), _) => self.receivers.given(slot, after),
+            (Seat::Session(slot), Some(sessions)) => sessions.given(slot, after),
+            (Seat::Session(_) | Seat::Waiting(_), _) => unreachable!("nobody to deliver to"),
+        }
+    }
+
+    /// Says what a receiver wants. Who has no session yet wants nothing yet.
+    pub(crate) fn note_demand(&mut self, seat: Seat, limit: u64, drain: bool) {
+        match (seat, &mut self.sessions) {
+            (Seat::Round(slot), _) => self.receivers.demand(slot, limit, drain),
+            (Seat::Session(slot), Some(sessions)) => sessions.demand(slot, limit, drain),
+            (Seat::Waiting(wait), Some(sessions)) => sessions.waiting.demand(wait, limit, drain),
+            (Seat::Session(_) | Seat::Waiting(_), None) => {}
+        }
+    }
+
     /// A message whose body is in memory.
     pub(crate) fn content(&self, sequence: SequenceNumber) -> Option<Content> {
         let entry = self.entries.get(&sequence)?;
@@ -586,6 +707,15 @@ impl Queue {
     /// The lock a token names, if it is in force.
     pub(crate) fn lock_in_force(&self, now: Timestamp, token: LockToken) -> Option<Held> {
         // The timer may not have fired yet. The lock is gone all the same.
-        self.locks.held(token).filter(|held| now < held.until)
+        self.locks.held(token).filter(|held| now < self.end_of(held))
+    }
+
+    /// When a lock ends: by itself, or with the lock of its session.
+    fn end_of(&self, held: &Held) -> Timestamp {
+        let session = || self.entries.get(&held.sequence)?.session;
+        match &self.sessions {
+            None => held.until,
+            Some(sessions) => session().map_or(held.until, |slot| sessions.until(slot)),
+        }
     }
 }

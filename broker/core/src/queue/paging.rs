@@ -234,9 +234,11 @@ impl Queue {
 
     /// How many reads for this queue itself are under way.
     pub(crate) fn reads_under_way(&self) -> usize {
+        let sessions = self.sessions.as_ref();
         usize::from(self.window.page.is_some())
             + usize::from(self.window.bodies.is_some())
             + self.activations.reads_under_way()
+            + sessions.map_or(0, |known| known.pages_under_way + known.sweeps_under_way())
     }
 
     /// Puts a page in memory. Messages whose row is damaged are there too, without a body; they are
@@ -270,12 +272,26 @@ impl Queue {
 }
 
 impl PageRow {
-    fn into_entry(self, attempts_max: Option<u32>) -> Entry {
+    /// One that was read by its number. Without a row of its own it has no body.
+    pub(crate) fn from_rows(
+        sequence: SequenceNumber,
+        size: u64,
+        message: Option<Bytes>,
+        mark: Option<&Bytes>,
+        section: Option<Bytes>,
+    ) -> Self {
+        let traces = Traces { marked: mark.is_some(), overlaid: section.is_some() };
+        let attempts = mark.and_then(|mark| rows::read_mark(mark)).unwrap_or(0);
+        PageRow { sequence, size, attempts, traces, body: read_body(message, section).ok() }
+    }
+
+    pub(crate) fn into_entry(self, attempts_max: Option<u32>) -> Entry {
         let doomed = attempts_max.is_some_and(|max| max <= self.attempts);
         Entry {
             standing: if doomed { Standing::Doomed } else { Standing::Ready },
             attempts: self.attempts,
             traces: self.traces,
+            session: None,
             size: self.size,
             visible_after: CommitPosition(0),
             body: self.body,

@@ -21,6 +21,11 @@ impl ReadyOrder {
         }
     }
 
+    /// The message that is last.
+    pub(crate) fn last(&self) -> Option<SequenceNumber> {
+        self.fresh.back().max(self.returned.last()).copied()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.fresh.len() + self.returned.len()
     }

@@ -11,21 +11,58 @@ use crate::id::ReceiverId;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Slot(u32);
 
+/// How many messages a receiver wants.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Demand {
+    /// How many deliveries it may have been given since it was opened.
+    limit: u64,
+    /// How many it was given.
+    given: u64,
+    /// Whether it wants to hear when there is nothing more.
+    draining: bool,
+    /// What its last delivery waits for.
+    last_after: CommitPosition,
+}
+
+impl Demand {
+    pub(crate) fn set(&mut self, limit: u64, drain: bool) {
+        self.limit = limit;
+        self.draining = drain;
+    }
+
+    pub(crate) const fn is_open(&self) -> bool {
+        self.given < self.limit
+    }
+
+    pub(crate) const fn left(&self) -> u64 {
+        self.limit.saturating_sub(self.given)
+    }
+
+    pub(crate) fn given(&mut self, after: CommitPosition) {
+        self.given += 1;
+        self.last_after = self.last_after.max(after);
+    }
+
+    /// Ends the demand of one who drains and has been given all it asked for, or all there is. Says
+    /// which commit its last delivery waits for.
+    pub(crate) fn take_drained(&mut self, nothing_left: bool) -> Option<CommitPosition> {
+        let is_done = self.draining && (nothing_left || !self.is_open());
+        if is_done {
+            self.draining = false;
+            self.limit = self.given;
+        }
+        is_done.then_some(self.last_after)
+    }
+}
+
 /// One receiving link.
 #[derive(Clone, Debug)]
 pub(crate) struct Receiver {
     pub(crate) id: ReceiverId,
     pub(crate) mode: ReceiveMode,
-    /// How many deliveries it may have been given since it was opened.
-    limit: u64,
-    /// How many it was given.
-    given: u64,
+    demand: Demand,
     /// Whether it is in the round.
     waiting: bool,
-    /// Whether it wants to hear when there is nothing more.
-    draining: bool,
-    /// What its last delivery waits for.
-    last_after: CommitPosition,
 }
 
 /// All receivers of a queue. Those with demand stand in a round; each gets one message at a time.
@@ -49,15 +86,7 @@ impl Receivers {
     }
 
     pub(crate) fn open(&mut self, id: ReceiverId, mode: ReceiveMode) -> Slot {
-        let receiver = Receiver {
-            id,
-            mode,
-            limit: 0,
-            given: 0,
-            waiting: false,
-            draining: false,
-            last_after: CommitPosition(0),
-        };
+        let receiver = Receiver { id, mode, demand: Demand::default(), waiting: false };
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).expect("receivers are limited")
@@ -76,17 +105,17 @@ impl Receivers {
     /// Sets the demand of a receiver, and whether it wants to hear when it is met.
     pub(crate) fn demand(&mut self, slot: Slot, limit: u64, drain: bool) {
         let receiver = self.slots[slot.0 as usize].as_mut().expect("the receiver is open");
-        receiver.limit = limit;
-        if receiver.given < limit && !receiver.waiting {
+        let was_draining = receiver.demand.draining;
+        receiver.demand.set(limit, drain);
+        if receiver.demand.is_open() && !receiver.waiting {
             receiver.waiting = true;
             self.round.push_back(slot.0);
         }
-        if drain && !receiver.draining {
+        if drain && !was_draining {
             self.draining.push(slot.0);
-        } else if !drain && receiver.draining {
+        } else if !drain && was_draining {
             self.draining.retain(|index| *index != slot.0);
         }
-        receiver.draining = drain;
     }
 
     /// Whether anybody may be given a message.
@@ -98,7 +127,7 @@ impl Receivers {
     pub(crate) fn next(&mut self) -> Option<(Slot, &Receiver)> {
         while let Some(index) = self.round.front().copied() {
             let receiver = self.slots[index as usize].as_mut().expect("the round is of open ones");
-            if receiver.given < receiver.limit {
+            if receiver.demand.is_open() {
                 return self.slots[index as usize].as_ref().map(|receiver| (Slot(index), receiver));
             }
             receiver.waiting = false;
@@ -111,9 +140,8 @@ impl Receivers {
     pub(crate) fn given(&mut self, slot: Slot, after: CommitPosition) {
         assert_eq!(self.round.pop_front(), Some(slot.0), "the turn was this receiver's");
         let receiver = self.slots[slot.0 as usize].as_mut().expect("the round is of open ones");
-        receiver.given += 1;
-        receiver.last_after = receiver.last_after.max(after);
-        receiver.waiting = receiver.given < receiver.limit;
+        receiver.demand.given(after);
+        receiver.waiting = receiver.demand.is_open();
         if receiver.waiting {
             self.round.push_back(slot.0);
         }
@@ -128,13 +156,9 @@ impl Receivers {
         let slots = &mut self.slots;
         self.draining.retain(|index| {
             let receiver = slots[*index as usize].as_mut().expect("only open ones drain");
-            let is_done = nothing_left || receiver.limit <= receiver.given;
-            if is_done {
-                receiver.draining = false;
-                receiver.limit = receiver.given;
-                drained.push((receiver.id, receiver.last_after));
-            }
-            !is_done
+            let after = receiver.demand.take_drained(nothing_left);
+            drained.extend(after.map(|after| (receiver.id, after)));
+            after.is_none()
         });
         drained
     }
@@ -145,13 +169,13 @@ impl Receivers {
             let in_round = self.round.iter().filter(|other| **other as usize == index).count();
             let drains = self.draining.iter().filter(|other| **other as usize == index).count();
             let expected = receiver.as_ref().map_or((0, 0), |receiver| {
-                (usize::from(receiver.waiting), usize::from(receiver.draining))
+                (usize::from(receiver.waiting), usize::from(receiver.demand.draining))
             });
             if (in_round, drains) != expected {
                 return Err(format!("slot {index}: in round and draining {in_round}, {drains}"));
             }
             if let Some(receiver) = receiver
-                && receiver.given < receiver.limit
+                && receiver.demand.is_open()
                 && !receiver.waiting
             {
                 return Err(format!("slot {index}: demand, but not in the round"));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use peeklock_storage::CommitPosition;
 
+use super::sessions::SessionSlot;
 use crate::id::LockToken;
 use crate::message::StoredMessage;
 
@@ -36,6 +37,8 @@ pub(crate) struct Entry {
     pub(crate) attempts: u32,
     /// Which rows it has besides its own.
     pub(crate) traces: Traces,
+    /// The session it belongs to, where sessions matter.
+    pub(crate) session: Option<SessionSlot>,
     /// Octets of the message.
     pub(crate) size: u64,
     /// Nothing about the message may be shown to anybody before this commit is durable.

@@ -189,6 +189,9 @@ impl Queue {
     /// Forgets the last message before the stretch on disk, if it is ready; it can be read again.
     /// Whatever else is last cannot be forgotten, and nothing before it either.
     pub(crate) fn evict_last(&mut self) -> bool {
+        if self.sessions.is_some() {
+            return self.evict_session();
+        }
         let start = self.window.on_disk.as_ref().map_or(self.next_sequence, |range| range.start);
         let Some((sequence, entry)) = self.entries.range(..start).next_back() else { return false };
         if entry.standing != Standing::Ready {
