@@ -5,6 +5,7 @@ mod forward;
 mod life;
 mod schedule;
 mod timed;
+mod together;
 
 use std::collections::{BTreeMap, BTreeSet};
 
