@@ -22,6 +22,7 @@ const MESSAGE_ID: usize = 0;
 const TO: usize = 2;
 const REPLY_TO: usize = 4;
 const CORRELATION_ID: usize = 5;
+const GROUP_ID: usize = 10;
 
 /// A message as its sections; what is empty is left out.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,6 +58,12 @@ impl Message {
     #[must_use]
     pub fn with_id(self, id: impl Into<Value>) -> Self {
         self.with_field(MESSAGE_ID, id.into())
+    }
+
+    /// Sets the message session it belongs to.
+    #[must_use]
+    pub fn with_session(self, session: &str) -> Self {
+        self.with_field(GROUP_ID, session.into())
     }
 
     /// Sets the node that is to be answered.

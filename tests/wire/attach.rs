@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use peeklock_protocol::condition;
 use peeklock_protocol::performative::{Attach, Detach, ReceiverSettleMode, Role, SenderSettleMode};
-use peeklock_protocol::terminus::{Coordinator, Source, TargetNode};
+use peeklock_protocol::terminus::{Source, TargetNode};
 use peeklock_protocol::value::{Map, Symbol, Value};
 use peeklock_tests::link::{deleting_receiver, receiver, sender};
 use peeklock_tests::message::Message;
@@ -340,16 +340,6 @@ fn a_link_to_no_node_is_refused() {
         peer.send(Detach { handle: attach.handle, closed: true, error: None });
     }
     peer.attach_receiver("q");
-}
-
-/// .NET and qpid-jms open a coordinator for transactions; where there are none they have to hear
-/// so.
-#[test]
-fn a_coordinator_is_refused_as_not_implemented() {
-    let broker = TestBroker::start();
-    let mut peer = broker.peer();
-    let attach = Attach { target: Some(Coordinator::default().into()), ..sender("q") };
-    peer.expect_refusal(attach, condition::NOT_IMPLEMENTED);
 }
 
 /// Java and .NET add properties, qpid-jms capabilities, and resuming clients a map of unsettled
