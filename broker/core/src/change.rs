@@ -27,7 +27,13 @@ pub(crate) enum Change {
         at: Timestamp,
     },
     /// A queue and its subqueues are gone, with all they held.
-    QueueDeleted { entity: EntityId, dead_letter: EntityId, transfer_dead_letter: EntityId },
+    QueueDeleted {
+        entity: EntityId,
+        dead_letter: EntityId,
+        transfer_dead_letter: EntityId,
+        /// Whether they may have held anything, ever.
+        was_used: bool,
+    },
     /// A queue or subqueue behaves differently from now on.
     SettingsChanged { entity: EntityId, settings: Box<QueueSettings>, at: Timestamp },
     /// A queue holds a new message, at the end.

@@ -200,15 +200,19 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
         Change::OfSession { entity, session, change } => {
             sessions::persist_session_change(*entity, session, change, batch);
         }
-        Change::QueueDeleted { entity, dead_letter, transfer_dead_letter } => {
+        Change::QueueDeleted { entity, dead_letter, transfer_dead_letter, was_used } => {
             for entity in [*entity, *dead_letter, *transfer_dead_letter] {
                 for kind in [KIND_NUMBERS, KIND_DEFINITION] {
                     let key = Key::new().with_u32(NO_ENTITY).with_u8(kind).with_u32(entity.0);
                     batch.remove(Table::State, key);
                 }
             }
-            // Their numbers follow one another. Each range makes later reads a little slower, so
-            // one does for all three.
+            // Each range makes later reads a little slower. Queues that come and go without ever
+            // being used need none, and one does for all three entities: their ids follow one
+            // another.
+            if !*was_used {
+                return;
+            }
             let range =
                 Key::new().with_u32(entity.0)..Key::new().with_u32(transfer_dead_letter.0 + 1);
             for table in [Table::Message, Table::State, Table::Dedup] {

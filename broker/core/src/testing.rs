@@ -50,6 +50,8 @@ pub(crate) struct World {
     waiting: VecDeque<Effect>,
     /// What was released since the test last looked.
     pub(crate) released: Vec<EffectKind>,
+    /// How often a range of rows was removed.
+    pub(crate) ranges_removed: usize,
     /// Whether reads fail.
     pub(crate) reads_fail: bool,
     /// Whether reads wait for [`World::answer_read`].
@@ -80,6 +82,7 @@ impl World {
             durable_state,
             waiting: VecDeque::new(),
             released: Vec::new(),
+            ranges_removed: 0,
             reads_fail: false,
             reads_wait: false,
             reads_see_early: false,
@@ -175,6 +178,7 @@ impl World {
                 assert!(row.is_some(), "row {key} of {table} removed, but not there");
             }
             Op::RemoveRange { table, range } => {
+                self.ranges_removed += 1;
                 let range = (table, range.start)..(table, range.end);
                 let keys: Vec<_> = self.rows.range(range).map(|(key, _)| key.clone()).collect();
                 for key in keys {

@@ -33,7 +33,7 @@ impl Broker {
                 self.add_queue(entities, path, settings, *at);
                 Traces::default()
             }
-            Change::QueueDeleted { entity, dead_letter, transfer_dead_letter } => {
+            Change::QueueDeleted { entity, dead_letter, transfer_dead_letter, .. } => {
                 for entity in [*entity, *dead_letter, *transfer_dead_letter] {
                     self.forget(entity);
                 }

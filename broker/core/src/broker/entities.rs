@@ -8,6 +8,7 @@ use crate::entity::path::{EntityPath, Subqueue};
 use crate::entity::settings::QueueSettings;
 use crate::error::Error;
 use crate::id::EntityId;
+use crate::queue::Queue;
 
 impl Broker {
     /// For queues that are declared together, in any order: where they forward to need not be there
@@ -174,7 +175,9 @@ impl Broker {
             self.emit(after, EffectKind::EntityClosed { entity, scope, error });
         }
         let QueueEntities { main: entity, dead_letter, transfer_dead_letter } = entities;
-        self.commit(&Change::QueueDeleted { entity, dead_letter, transfer_dead_letter });
+        let was_used = self.queue(entity).is_ok_and(Queue::was_used);
+        let deleted = Change::QueueDeleted { entity, dead_letter, transfer_dead_letter, was_used };
+        self.commit(&deleted);
     }
 
     /// Takes its receivers from an entity, and tells them why.

@@ -200,6 +200,12 @@ impl Queue {
         QueueEntities { main: entity, dead_letter, transfer_dead_letter }
     }
 
+    /// Whether there may ever have been rows of messages or sessions. What is in a subqueue has a
+    /// number of the queue.
+    pub(crate) fn was_used(&self) -> bool {
+        self.next_sequence != SequenceNumber::FIRST || self.sessions.is_some()
+    }
+
     /// Whether it is a queue whose messages go on by themselves.
     pub(crate) fn forwards_messages(&self) -> bool {
         self.settings().forward_to.is_some() && self.definition.path.subqueue() == Subqueue::Main

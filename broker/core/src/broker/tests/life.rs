@@ -446,6 +446,7 @@ fn the_last_use_is_written_now_and_then() {
 fn deletion_lets_go_of_rows_of_every_table() {
     let (mut world, entity) =
         World::with_queue(BrokerSettings::default(), QueueSettings::default());
+    world.send(entity, "a").unwrap();
     let mut keys = Vec::new();
     for (table, owner) in [
         (Table::Dedup, entity),
@@ -459,7 +460,11 @@ fn deletion_lets_go_of_rows_of_every_table() {
     }
     delete(&mut world, "q").unwrap();
     let left: Vec<_> = keys.iter().map(|key| world.rows.contains_key(key)).collect();
-    assert_eq!(left, [false, false, false, true]);
+    assert_eq!((left, world.ranges_removed), (vec![false, false, false, true], 3));
+    // A queue that never held anything leaves no ranges behind.
+    create(&mut world, "unused", QueueSettings::default()).unwrap();
+    delete(&mut world, "unused").unwrap();
+    assert_eq!(world.ranges_removed, 3);
 }
 
 #[test]
