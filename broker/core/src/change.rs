@@ -51,13 +51,17 @@ pub(crate) enum Change {
     /// A queue holds a new message that is not due yet. The message says when it is.
     Scheduled { entity: EntityId, sequence: SequenceNumber, message: Arc<StoredMessage> },
     /// A scheduled message is due, or not wanted any more. If it is due, it arrives with another fact.
-    Unscheduled {
+    Unscheduled { entity: EntityId, sequence: SequenceNumber, due: Timestamp, size: u64 },
+    /// A message that was held is set aside until it is asked for by number.
+    Deferred {
         entity: EntityId,
         sequence: SequenceNumber,
-        due: Timestamp,
-        size: u64,
-        row_exists: bool,
+        message: Arc<StoredMessage>,
+        /// The section that replaces the message's own from now on, if it was changed.
+        application_properties: Option<Bytes>,
     },
+    /// A client that asked for a deferred message holds it. Not written either.
+    Fetched { entity: EntityId, sequence: SequenceNumber, lock: MessageLock },
     /// A receiver holds a message. Not written: a crash frees all locks.
     Locked { entity: EntityId, sequence: SequenceNumber, lock: MessageLock },
     /// A lock lasts longer. Not written either.

@@ -37,6 +37,8 @@ use crate::queue::timers::{Timer, TimerKind};
 use crate::queue::{Definition, Numbers, Shelf, Traces};
 use crate::time::{Span, Timestamp};
 
+#[cfg(test)]
+pub(crate) use self::timer::timer_key;
 use self::timer::{put_timer, remove_timer};
 pub(crate) use self::timer::{read_timers, timer_scan};
 
@@ -157,12 +159,19 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
             let timer = Timer { at: message.enqueued_at(), sequence: *sequence };
             put_timer(*entity, TimerKind::Activation, timer, message.size(), batch);
         }
-        Change::Unscheduled { entity, sequence, due, size: _, row_exists } => {
-            if *row_exists {
-                batch.remove(Table::Message, shelf_key(*entity, Shelf::Scheduled, *sequence));
-            }
+        Change::Unscheduled { entity, sequence, due, size: _ } => {
+            batch.remove(Table::Message, shelf_key(*entity, Shelf::Scheduled, *sequence));
             let timer = Timer { at: *due, sequence: *sequence };
             remove_timer(*entity, TimerKind::Activation, timer, batch);
+        }
+        Change::Deferred { entity, sequence, message, application_properties } => {
+            // The mark and the section keep their keys.
+            batch.remove(Table::Message, message_key(*entity, *sequence));
+            let key = shelf_key(*entity, Shelf::Deferred, *sequence);
+            batch.put(Table::Message, key, message.row().clone());
+            if let Some(section) = application_properties {
+                batch.put(Table::State, properties_key(*entity, *sequence), section.clone());
+            }
         }
         Change::Returned { entity, sequence, attempts, application_properties } => {
             if let Some(attempts) = attempts {
@@ -221,6 +230,7 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
         }
         Change::SettingsChanged { .. }
         | Change::Passed { .. }
+        | Change::Fetched { .. }
         | Change::Locked { .. }
         | Change::Renewed { .. }
         | Change::Enlisted { .. }
@@ -236,7 +246,7 @@ fn remove_message(
     batch: &mut Batch,
 ) {
     if row_exists {
-        batch.remove(Table::Message, message_key(entity, sequence));
+        batch.remove(Table::Message, shelf_key(entity, traces.shelf(), sequence));
     }
     if traces.marked {
         batch.remove(Table::State, mark_key(entity, sequence));

@@ -53,6 +53,8 @@ impl Broker {
             | Change::Passed { entity, .. }
             | Change::Scheduled { entity, .. }
             | Change::Unscheduled { entity, .. }
+            | Change::Deferred { entity, .. }
+            | Change::Fetched { entity, .. }
             | Change::Locked { entity, .. }
             | Change::Renewed { entity, .. }
             | Change::Enlisted { entity, .. }
@@ -142,6 +144,8 @@ impl Broker {
             | Change::Passed { .. }
             | Change::Scheduled { .. }
             | Change::Unscheduled { .. }
+            | Change::Deferred { .. }
+            | Change::Fetched { .. }
             | Change::Locked { .. }
             | Change::Renewed { .. }
             | Change::Enlisted { .. }
@@ -158,6 +162,7 @@ impl Broker {
         }
         match change {
             Change::Locked { .. }
+            | Change::Fetched { .. }
             | Change::Renewed { .. }
             | Change::Enlisted { .. }
             | Change::Withdrawn { .. } => {}
@@ -170,6 +175,7 @@ impl Broker {
             | Change::Passed { .. }
             | Change::Scheduled { .. }
             | Change::Unscheduled { .. }
+            | Change::Deferred { .. }
             | Change::Returned { .. }
             | Change::Removed { .. }
             | Change::DeadLettered { .. }

@@ -9,49 +9,59 @@ use peeklock_storage::{StoreError, Table};
 use super::read::Purpose;
 use super::{Broker, queue_mut};
 use crate::change::Change;
-use crate::command::{ReadRequest, ReadRows};
+use crate::command::{ReadRequest, ReadRows, ReceiveMode};
 use crate::effect::Reply;
 use crate::error::Error;
-use crate::id::{EntityId, Origin, ReadId, SequenceNumber};
+use crate::id::{EntityId, MessageSessionId, Origin, ReadId, SequenceNumber};
 use crate::message::StoredMessage;
-use crate::queue::Shelf;
+use crate::queue::paging::PageRow;
+use crate::queue::{Queue, Shelf};
 use crate::rows;
-use crate::time::Timestamp;
 
 /// Messages read at a time, however small they may be.
 const CHUNK_MAX: u64 = 64;
+
+/// What a client wants with the messages it asked for.
+#[derive(Debug)]
+pub(super) enum Wish {
+    /// Not to schedule them after all.
+    Cancel,
+    /// To be given them.
+    Receive { mode: ReceiveMode, session: Option<MessageSessionId> },
+}
 
 /// A request that waits for rows.
 #[derive(Debug)]
 pub(super) struct Fetching {
     pub(super) origin: Origin,
     pub(super) entity: EntityId,
+    pub(super) wish: Wish,
     /// In the order of the question, each once.
     sequences: Vec<SequenceNumber>,
     /// What was found so far, in the same order.
-    found: Vec<Found>,
+    found: Vec<PageRow>,
+    /// Octets of it.
+    bytes: u64,
     /// How many were asked for so far.
     asked_count: usize,
     /// The first read names the watch.
     watch: ReadId,
 }
 
-#[derive(Debug)]
-struct Found {
-    due: Timestamp,
-    size: u64,
-}
+impl Wish {
+    const fn shelf(&self) -> Shelf {
+        match self {
+            Wish::Cancel => Shelf::Scheduled,
+            Wish::Receive { .. } => Shelf::Deferred,
+        }
+    }
 
-impl Fetching {
-    pub(super) fn new(
-        origin: Origin,
-        entity: EntityId,
-        mut sequences: Vec<SequenceNumber>,
-    ) -> Self {
-        let mut seen = std::collections::BTreeSet::new();
-        sequences.retain(|sequence| seen.insert(*sequence));
-        let (found, asked_count, watch) = (Vec::new(), 0, ReadId(0));
-        Fetching { origin, entity, sequences, found, asked_count, watch }
+    /// Rows read for each message.
+    const fn rows_each(&self) -> usize {
+        match self {
+            Wish::Cancel => 1,
+            Wish::Receive { .. } => 3,
+        }
     }
 }
 
@@ -62,28 +72,71 @@ impl Broker {
         entity: EntityId,
         sequences: Vec<SequenceNumber>,
     ) {
+        self.fetch_by_number(origin, entity, sequences, Wish::Cancel);
+    }
+
+    pub(super) fn receive_deferred(
+        &mut self,
+        origin: Origin,
+        entity: EntityId,
+        sequences: Vec<SequenceNumber>,
+        mode: ReceiveMode,
+        session: Option<MessageSessionId>,
+    ) {
+        self.fetch_by_number(origin, entity, sequences, Wish::Receive { mode, session });
+    }
+
+    fn fetch_by_number(
+        &mut self,
+        origin: Origin,
+        entity: EntityId,
+        mut sequences: Vec<SequenceNumber>,
+        wish: Wish,
+    ) {
         if self.settings.tokens_max < sequences.len() {
             let error = Error::InvalidArgument("There are too many sequence numbers.");
             return self.reply_at_once(origin, Err(error));
         }
-        self.fetch(Fetching::new(origin, entity, sequences));
+        let mut seen = std::collections::BTreeSet::new();
+        sequences.retain(|sequence| seen.insert(*sequence));
+        let (found, bytes, asked_count, watch) = (Vec::new(), 0, 0, ReadId(0));
+        self.fetch(Fetching { origin, entity, wish, sequences, found, bytes, asked_count, watch });
     }
 
     /// Begins, or begins again.
     fn fetch(&mut self, fetching: Fetching) {
-        let (origin, entity) = (fetching.origin, fetching.entity);
-        let Some(first) = fetching.sequences.first().copied() else {
+        if let Err(error) = self.may_fetch(&fetching) {
+            return self.reply_at_once(fetching.origin, Err(error));
+        }
+        if fetching.sequences.is_empty() {
             return self.decide_fetch(fetching);
-        };
-        let is_there = match self.sendable(entity) {
-            Ok(queue) => queue.scheduled_count() != 0,
-            Err(error) => return self.reply_at_once(origin, Err(error)),
-        };
-        if !is_there {
-            return self.reply_at_once(origin, Err(Error::MessageNotFound(first.0)));
         }
         let watch = ReadId(self.next_read);
-        self.fetch_more(Fetching { found: Vec::new(), asked_count: 0, watch, ..fetching });
+        let (found, bytes, asked_count) = (Vec::new(), 0, 0);
+        self.fetch_more(Fetching { found, bytes, asked_count, watch, ..fetching });
+    }
+
+    /// Refuses what memory alone knows to be in vain.
+    fn may_fetch(&self, fetching: &Fetching) -> Result<(), Error> {
+        let Fetching { entity, sequences, .. } = fetching;
+        let queue = match &fetching.wish {
+            Wish::Cancel => self.sendable(*entity)?,
+            Wish::Receive { session, .. } => {
+                self.may_receive_deferred(*entity, session.as_ref())?
+            }
+        };
+        let count = match fetching.wish.shelf() {
+            Shelf::Scheduled => queue.scheduled_count(),
+            Shelf::Deferred | Shelf::Active => queue.deferred_count(),
+        };
+        if self.settings.window_count_max < queue.apart_count() + sequences.len() {
+            return Err(Error::ServerBusy("Please settle some of the deferred messages first."));
+        }
+        let in_vain = |sequence: &&SequenceNumber| count == 0 || queue.stands_apart(**sequence);
+        match sequences.iter().find(in_vain) {
+            Some(sequence) => Err(Error::MessageNotFound(sequence.0)),
+            None => Ok(()),
+        }
     }
 
     fn fetch_more(&mut self, mut fetching: Fetching) {
@@ -97,11 +150,15 @@ impl Broker {
         let mut request = ReadRequest::default();
         let rest = fetching.sequences.iter().skip(fetching.asked_count);
         for sequence in rest.take(usize::try_from(chunk).unwrap_or(1)) {
+            fetching.asked_count += 1;
             queue.watch.begin(*sequence, fetching.watch);
-            let key = rows::shelf_key(entity, Shelf::Scheduled, *sequence);
+            let key = rows::shelf_key(entity, fetching.wish.shelf(), *sequence);
             request.gets.push((Table::Message, key));
+            if matches!(fetching.wish, Wish::Receive { .. }) {
+                request.gets.push((Table::State, rows::mark_key(entity, *sequence)));
+                request.gets.push((Table::State, rows::properties_key(entity, *sequence)));
+            }
         }
-        fetching.asked_count += request.gets.len();
         match self.may_read_for_client() {
             Ok(()) => self.start_read(request, Purpose::Fetch(fetching)),
             Err(error) => {
@@ -127,8 +184,9 @@ impl Broker {
         result: Result<ReadRows, StoreError>,
     ) {
         let origin = fetching.origin;
+        let bytes_max = self.settings.settle_bytes_max;
         let outcome = match result {
-            Ok(rows) => fetching.take_in(rows.gets),
+            Ok(rows) => fetching.take_in(rows.gets, bytes_max),
             Err(_) => Err(Error::StoreUnavailable),
         };
         if outcome.is_ok() && fetching.asked_count < fetching.sequences.len() {
@@ -136,6 +194,8 @@ impl Broker {
         }
         let is_untouched = self.end_watch(&fetching);
         match outcome {
+            // What was not there when it was read may have come since; a number is looked at once more
+            // only if something happened to one that was there.
             Err(error) => self.reply_at_once(origin, Err(error)),
             Ok(()) if is_untouched => self.decide_fetch(fetching),
             Ok(()) => self.fetch(fetching),
@@ -143,23 +203,53 @@ impl Broker {
     }
 
     fn decide_fetch(&mut self, fetching: Fetching) {
-        let Fetching { origin, entity, sequences, found, .. } = fetching;
-        for (sequence, Found { due, size }) in sequences.into_iter().zip(found) {
-            let row_exists = true;
-            self.commit(&Change::Unscheduled { entity, sequence, due, size, row_exists });
+        let Fetching { origin, entity, found, wish, .. } = fetching;
+        match wish {
+            Wish::Cancel => {
+                for PageRow { sequence, size, due, .. } in found {
+                    self.commit(&Change::Unscheduled { entity, sequence, due, size });
+                }
+                self.reply_after_commit(origin, Ok(Reply::ScheduledCancelled));
+            }
+            Wish::Receive { mode, session } => {
+                self.give_deferred(origin, entity, found, mode, session.as_ref());
+            }
         }
-        self.reply_after_commit(origin, Ok(Reply::ScheduledCancelled));
     }
 }
 
 impl Fetching {
-    fn take_in(&mut self, gets: Vec<Option<Bytes>>) -> Result<(), Error> {
-        for row in gets {
+    fn take_in(&mut self, gets: Vec<Option<Bytes>>, bytes_max: u64) -> Result<(), Error> {
+        let rows_each = self.wish.rows_each();
+        let mut gets = gets.into_iter();
+        while gets.len() >= rows_each {
             let sequence = self.sequences[self.found.len()];
-            let message = row.and_then(|row| StoredMessage::from_row(row).ok());
-            let message = message.ok_or(Error::MessageNotFound(sequence.0))?;
-            self.found.push(Found { due: message.enqueued_at(), size: message.size() });
+            let mut next = |is_read: bool| if is_read { gets.next().flatten() } else { None };
+            let (row, mark, section) = (next(true), next(rows_each > 1), next(rows_each > 1));
+            let row = row.ok_or(Error::MessageNotFound(sequence.0))?;
+            let size = StoredMessage::size_of_row(&row);
+            let mut row = PageRow::from_rows(sequence, size, Some(row), mark.as_ref(), section);
+            if row.body.is_none() {
+                return Err(Error::MessageNotFound(sequence.0));
+            }
+            if let Wish::Cancel = self.wish {
+                row.body = None;
+            } else {
+                self.bytes = self.bytes.saturating_add(row.size);
+            }
+            self.found.push(row);
+            if bytes_max < self.bytes && self.found.len() > 1 {
+                return Err(Error::ServerBusy("Please ask for fewer messages at a time."));
+            }
         }
         Ok(())
+    }
+}
+
+impl Queue {
+    /// Whether a deferred message belongs to the session that was named; without sessions all do.
+    pub(super) fn is_of_session(&self, row: &PageRow, session: Option<&MessageSessionId>) -> bool {
+        let own = || row.body.as_ref().and_then(|body| body.message.facts().session());
+        !self.has_sessions() || own().as_ref() == session
     }
 }

@@ -8,6 +8,7 @@ mod arrive;
 mod browse;
 mod commit;
 mod deadline;
+mod defer;
 mod deliver;
 mod entities;
 mod fetch;
@@ -225,8 +226,8 @@ impl Broker {
             Command::CancelScheduled { origin, entity, sequences } => {
                 self.cancel_scheduled(origin, entity, sequences);
             }
-            Command::ReceiveDeferred { origin, .. } => {
-                self.reply_at_once(origin, Err(Error::NotImplemented("Deferral")));
+            Command::ReceiveDeferred { origin, entity, sequences, mode, session } => {
+                self.receive_deferred(origin, entity, sequences, mode, session);
             }
             Command::DeleteBatch { origin, .. } => {
                 self.reply_at_once(origin, Err(Error::NotImplemented("Batch deletion")));

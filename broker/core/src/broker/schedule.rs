@@ -120,18 +120,16 @@ impl Broker {
         }
         for ((Timer { at: due, sequence }, size), row) in due.into_iter().zip(gets) {
             let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
-            if !queue.watch.end(sequence, read) {
-                // Cancelled since.
-                continue;
-            }
-            let row_exists = row.is_some();
-            self.commit(&Change::Unscheduled { entity, sequence, due, size, row_exists });
-            match row.map(StoredMessage::from_row) {
-                Some(Ok(message)) => {
+            let is_untouched = queue.watch.end(sequence, read);
+            // Cancelled since, or before: then it was a due time that lingered.
+            let Some(row) = row.filter(|_| is_untouched) else { continue };
+            self.commit(&Change::Unscheduled { entity, sequence, due, size });
+            match StoredMessage::from_row(row) {
+                Ok(message) => {
                     self.arrive(entity, Arrival::new(message.into_incoming()));
                     self.counters.activated += 1;
                 }
-                Some(Err(_)) | None => self.counters.damaged += 1,
+                Err(_) => self.counters.damaged += 1,
             }
         }
         self.wake(entity);

@@ -156,6 +156,7 @@ impl Broker {
         match change {
             Change::Removed { .. } => self.counters.completed += 1,
             Change::DeadLettered { .. } => self.counters.dead_lettered += 1,
+            Change::Deferred { .. } => self.counters.deferred += 1,
             Change::Returned { attempts: Some(_), .. } => self.counters.abandoned += 1,
             Change::Returned { attempts: None, .. } => self.counters.released += 1,
             Change::QueueCreated { .. }
@@ -165,6 +166,7 @@ impl Broker {
             | Change::Passed { .. }
             | Change::Scheduled { .. }
             | Change::Unscheduled { .. }
+            | Change::Fetched { .. }
             | Change::Locked { .. }
             | Change::Renewed { .. }
             | Change::Enlisted { .. }

@@ -18,6 +18,8 @@ pub struct Counters {
     pub completed: u64,
     /// Deliveries given up by their receivers.
     pub abandoned: u64,
+    /// Messages set aside by those who held them.
+    pub deferred: u64,
     /// Deliveries given back uncounted.
     pub released: u64,
     /// Locks that ran out.

@@ -1,10 +1,12 @@
 //! Histories: long sequences of anything at all, with crashes, against a model that sees what clients
 //! see. A failure names its seed; `PEEKLOCK_SEED=n cargo test histories` runs that one alone.
 
+mod defer;
 mod forward;
 mod life;
 mod schedule;
 mod timed;
+mod timed_history;
 mod together;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use peeklock_storage::Table;
 
 use crate::command::{Command, ReceiveMode, Settlement};
-use crate::effect::{Delivery, EffectKind};
+use crate::effect::{Delivery, EffectKind, Reply};
 use crate::entity::path::EntityPath;
 use crate::entity::settings::{BrokerSettings, EntityStatus, QueueSettings};
 use crate::id::{EntityId, LockToken, Origin, ReceiverId, SequenceNumber};
@@ -56,6 +58,8 @@ struct Seen {
     forwarded: u64,
     deleted: u64,
     closed: u64,
+    fetched: u64,
+    activated: u64,
 }
 
 struct History {
@@ -94,6 +98,7 @@ impl History {
             page_rows_max: [1, 3, 100][dice.below(3)],
             page_bytes_max: [100, 1_000, 1 << 20][dice.below(3)],
             expiries_max: [1, 100][dice.below(2)],
+            timers_max: [1, 3, 100][dice.below(3)],
             ..BrokerSettings::default()
         };
         let mut history = History {
@@ -156,7 +161,8 @@ impl History {
 
     fn step(&mut self) {
         match self.dice.below(100) {
-            0..25 => self.send(),
+            0..21 => self.send(),
+            21..25 => self.step_in_time(),
             25..50 => self.settle(),
             50..54 => self.open(),
             54..56 => self.close(),
@@ -383,6 +389,7 @@ impl History {
         let counters = self.world.broker.counters();
         self.seen.pages += counters.pages_read;
         self.seen.forwarded += counters.forwarded;
+        self.seen.activated += counters.activated;
     }
 
     /// Takes in what clients have been told.
@@ -394,6 +401,12 @@ impl History {
                         self.seen.lock_lost += 1;
                     }
                     self.answered(to, result.is_ok());
+                    if let Ok(Reply::DeferredReceived { deliveries }) = result {
+                        self.seen.fetched += deliveries.len() as u64;
+                        for delivery in deliveries {
+                            self.delivered(ReceiverId { connection: 0, link: 0 }, &delivery);
+                        }
+                    }
                 }
                 EffectKind::Deliver { receiver, delivery } => self.delivered(receiver, &delivery),
                 EffectKind::Drained { .. } => self.seen.drained += 1,
@@ -459,24 +472,36 @@ impl History {
             assert!(is_known, "{key} of {table} belongs to nobody");
         }
         for entity in self.world.broker.durable_state().entities {
-            let (mut count, mut bytes) = (0, 0);
-            let mut live = BTreeSet::new();
-            let mut traces = BTreeSet::new();
+            let (mut counts, mut bytes) = ([0; 3], 0);
+            let [mut live, mut all, mut traces] = [const { BTreeSet::new() }; 3];
+            let (mut due, mut timers) = (BTreeSet::new(), BTreeSet::new());
             for ((table, key), row) in &self.world.rows {
                 if key.as_bytes()[..4] != entity.entity.0.to_be_bytes() {
                     continue;
                 }
+                let kind = key.as_bytes()[4];
+                if *table == Table::State && kind >= 4 {
+                    timers.insert(key.clone());
+                    continue;
+                }
                 let sequence = crate::rows::sequence_of(key).unwrap();
-                if *table == Table::Message {
-                    count += 1;
-                    bytes += crate::message::StoredMessage::size_of_row(row);
-                    live.insert(sequence);
-                } else {
+                if *table == Table::State {
                     traces.insert(sequence);
+                    continue;
+                }
+                counts[usize::from(kind) - 1] += 1;
+                bytes += crate::message::StoredMessage::size_of_row(row);
+                all.insert(sequence);
+                match kind {
+                    1 => drop(live.insert(sequence)),
+                    2 => drop(due.insert(timed_history::due_key(entity.entity, sequence, row))),
+                    _ => {}
                 }
             }
-            assert_eq!((entity.count, entity.bytes), (count, bytes), "{}", entity.path);
-            assert!(traces.is_subset(&live), "{}: rows without a message", entity.path);
+            let numbers = [entity.count, entity.scheduled_count, entity.deferred_count];
+            assert_eq!((numbers, entity.bytes), (counts, bytes), "{}", entity.path);
+            assert!(traces.is_subset(&all), "{}: rows without a message", entity.path);
+            assert_eq!(timers, due, "{}", entity.path);
             assert!(live.last().is_none_or(|last| *last < entity.next_sequence));
             self.compare_memory(entity.entity, &live);
         }
@@ -524,7 +549,7 @@ impl History {
         self.world.pass(Span::from_secs(1));
         self.world.settle_down();
         self.compare_rows();
-        let mut found = BTreeSet::new();
+        let mut found: BTreeSet<_> = self.take_deferred().iter().map(body_number).collect();
         for (address, link) in QUEUES.into_iter().zip(1_000..) {
             let receiver = self.world.open(link, address, ReceiveMode::ReceiveAndDelete);
             let deliveries = self.world.receive(receiver, 1_000_000);
@@ -576,6 +601,8 @@ fn histories_lose_nothing_double_nothing_and_bring_nothing_back() {
         all.forwarded += seen.forwarded;
         all.deleted += seen.deleted;
         all.closed += seen.closed;
+        all.fetched += seen.fetched;
+        all.activated += seen.activated;
     }
     if only.is_none() {
         let counts = [
@@ -589,6 +616,8 @@ fn histories_lose_nothing_double_nothing_and_bring_nothing_back() {
             all.forwarded,
             all.deleted,
             all.closed,
+            all.fetched,
+            all.activated,
         ];
         assert!(counts.iter().all(|count| *count > 100), "{all:?}");
     }

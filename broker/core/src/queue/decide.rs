@@ -1,5 +1,7 @@
 //! What a settlement, or a lock's end, comes to.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use peeklock_protocol::message::merge_application_properties;
 use peeklock_protocol::value::{Str, Value};
@@ -82,7 +84,13 @@ impl Queue {
                 }
                 Ok(decision)
             }
-            Settlement::Defer { .. } => Err(Error::NotImplemented("Deferral")),
+            Settlement::Defer { changes } => {
+                let decision = self.decide_deferral(sequence, changes);
+                if !changes.is_empty() {
+                    self.check_properties(sequence, &decision)?;
+                }
+                Ok(decision)
+            }
             Settlement::DeadLetter { reason, description, changes } => {
                 let to = self.definition.dead_letter.ok_or(Error::NotAllowed(
                     "A message in a dead-letter queue cannot be dead-lettered.",
@@ -92,7 +100,7 @@ impl Queue {
                     description: description.as_deref(),
                     changes,
                 };
-                let entry = &self.entries[&sequence];
+                let entry = self.kept(sequence);
                 let decision = self.decide_burial(sequence, entry, to, entry.attempts, &verdict);
                 self.check_properties(sequence, &decision)?;
                 Ok(decision)
@@ -103,21 +111,51 @@ impl Queue {
     /// Refuses to let a message's properties grow without end, one settlement after the other.
     fn check_properties(&self, sequence: SequenceNumber, decision: &Decision) -> Result<(), Error> {
         let section = match decision {
-            Decision::Change(Change::Returned { application_properties, .. }) => {
-                application_properties.as_ref()
-            }
+            Decision::Change(
+                Change::Returned { application_properties, .. }
+                | Change::Deferred { application_properties, .. },
+            ) => application_properties.as_ref(),
             Decision::Change(Change::DeadLettered { application_properties, .. }) => {
                 Some(application_properties)
             }
             Decision::BodyMissing | Decision::Change(_) => None,
         };
-        let body = self.entries[&sequence].body.as_ref();
+        let body = self.kept(sequence).body.as_ref();
         let own = body.and_then(|body| body.message.application_properties());
         let limit = PROPERTIES_BYTES_MAX + own.map_or(0, <[u8]>::len);
         if section.is_some_and(|section| limit < section.len()) {
             return Err(Error::InvalidArgument("The properties to modify are too large."));
         }
         Ok(())
+    }
+
+    /// Decides how a message is set aside: it moves to where deferred ones are, or stays there.
+    fn decide_deferral(&self, sequence: SequenceNumber, changes: &PropertyChanges) -> Decision {
+        let entity = self.id();
+        let entry = self.kept(sequence);
+        let section = |body| (!changes.is_empty()).then(|| merged(body, changes));
+        let application_properties = match &entry.body {
+            Some(body) => section(body),
+            None if entry.traces.deferred && changes.is_empty() => None,
+            None => return Decision::BodyMissing,
+        };
+        match &entry.body {
+            Some(body) if !entry.traces.deferred => {
+                let message = Arc::clone(&body.message);
+                Decision::Change(Change::Deferred {
+                    entity,
+                    sequence,
+                    message,
+                    application_properties,
+                })
+            }
+            Some(_) | None => Decision::Change(Change::Returned {
+                entity,
+                sequence,
+                attempts: None,
+                application_properties,
+            }),
+        }
     }
 
     /// Decides what a failed delivery comes to: the message is tried again, or has been tried enough.
@@ -127,7 +165,7 @@ impl Queue {
         changes: &PropertyChanges,
     ) -> Decision {
         let entity = self.id();
-        let entry = &self.entries[&sequence];
+        let entry = self.kept(sequence);
         let attempts = entry.attempts.saturating_add(1);
         if let Some(to) = self.definition.dead_letter
             && self.settings().attempts_max <= attempts
@@ -150,7 +188,7 @@ impl Queue {
             Decision::BodyMissing => Change::Returned {
                 entity: self.id(),
                 sequence,
-                attempts: Some(self.entries[&sequence].attempts.saturating_add(1)),
+                attempts: Some(self.kept(sequence).attempts.saturating_add(1)),
                 application_properties: None,
             },
         }
@@ -158,7 +196,7 @@ impl Queue {
 
     /// Decides how a doomed message whose body is in memory leaves.
     pub(crate) fn decide_doomed(&self, sequence: SequenceNumber) -> Decision {
-        let entry = &self.entries[&sequence];
+        let entry = self.kept(sequence);
         let to = self.definition.dead_letter.expect("nothing is doomed in a dead-letter subqueue");
         self.decide_attempts_burial(sequence, entry, to, entry.attempts, &[])
     }
@@ -171,7 +209,7 @@ impl Queue {
         reason: &str,
         description: &str,
     ) -> Decision {
-        let entry = &self.entries[&sequence];
+        let entry = self.kept(sequence);
         let verdict =
             Verdict { reason: Some(reason), description: Some(description), changes: &[] };
         self.decide_burial(sequence, entry, to, entry.attempts, &verdict)
@@ -212,7 +250,7 @@ impl Queue {
             to,
             sequence,
             attempts,
-            message: std::sync::Arc::clone(&body.message),
+            message: Arc::clone(&body.message),
             application_properties: merged(body, &changes),
         })
     }

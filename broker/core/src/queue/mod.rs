@@ -114,6 +114,8 @@ pub(crate) struct Queue {
     /// When it was last used since the broker was started.
     pub(crate) idle_since: Option<Timestamp>,
     entries: BTreeMap<SequenceNumber, Entry>,
+    /// Messages in memory that are not in the order of delivery.
+    apart: BTreeMap<SequenceNumber, Entry>,
     ready: ReadyOrder,
     doomed: BTreeSet<SequenceNumber>,
     pub(crate) locks: LockTable,
@@ -125,7 +127,7 @@ pub(crate) struct Queue {
     pub(crate) watch: Watch,
     /// The message sessions, if all messages belong to one.
     pub(crate) sessions: Option<Box<Sessions>>,
-    /// Octets that `entries` takes.
+    /// Octets that `entries` and `apart` take.
     memory: usize,
     /// Octets of the messages in the ready order.
     ready_bytes: u64,
@@ -172,6 +174,7 @@ impl Queue {
             noted_at: numbers.accessed_at,
             idle_since: None,
             entries: BTreeMap::new(),
+            apart: BTreeMap::new(),
             ready: ReadyOrder::default(),
             doomed: BTreeSet::new(),
             locks: LockTable::default(),
@@ -300,7 +303,16 @@ impl Queue {
     }
 
     pub(crate) fn entry(&self, sequence: SequenceNumber) -> Option<&Entry> {
-        self.entries.get(&sequence)
+        self.entries.get(&sequence).or_else(|| self.apart.get(&sequence))
+    }
+
+    fn entry_mut(&mut self, sequence: SequenceNumber) -> Option<&mut Entry> {
+        self.entries.get_mut(&sequence).or_else(|| self.apart.get_mut(&sequence))
+    }
+
+    /// A message that is known to be in memory.
+    fn kept(&self, sequence: SequenceNumber) -> &Entry {
+        self.entry(sequence).expect("the message is in memory")
     }
 
     pub(crate) fn entries_from(
@@ -327,7 +339,7 @@ impl Queue {
 
     /// A message that has to leave and can, because its body is in memory.
     pub(crate) fn next_doomed(&self) -> Option<SequenceNumber> {
-        let has_body = |sequence: &SequenceNumber| self.entries[sequence].body.is_some();
+        let has_body = |sequence: &SequenceNumber| self.kept(*sequence).body.is_some();
         self.doomed.iter().copied().find(has_body)
     }
 
@@ -384,6 +396,11 @@ impl Queue {
             }
             Change::Unscheduled { sequence, due, size, .. } => {
                 self.unschedule(*sequence, *due, *size);
+                Traces::default()
+            }
+            Change::Deferred { sequence, message, .. } => self.defer(*sequence, message.size()),
+            Change::Fetched { sequence, lock, .. } => {
+                self.lock_apart(*sequence, *lock);
                 Traces::default()
             }
             Change::Locked { sequence, lock, .. } => {
@@ -445,6 +462,10 @@ impl Queue {
         application_properties: Option<&Bytes>,
         position: CommitPosition,
     ) -> Traces {
+        if self.stands_apart(sequence) {
+            let is_overlaid = application_properties.is_some();
+            return self.set_aside_again(sequence, attempts, is_overlaid, position);
+        }
         let entry = self.entries.get_mut(&sequence).expect("a returned message is in memory");
         let traces = entry.traces;
         if let Some(attempts) = attempts {
@@ -461,8 +482,7 @@ impl Queue {
                 self.memory += body.memory();
             }
         }
-        let failed_too_often = self.definition.dead_letter.is_some()
-            && attempts.is_some_and(|attempts| self.definition.settings.attempts_max <= attempts);
+        let failed_too_often = self.failed_too_often(attempts);
         let standing = if failed_too_often { Standing::Doomed } else { Standing::Ready };
         self.place(sequence, standing);
         if self.sessions.is_some() && !failed_too_often && self.entries[&sequence].body.is_none() {
@@ -470,6 +490,12 @@ impl Queue {
             self.forget_in_session(sequence);
         }
         traces
+    }
+
+    /// Whether so many failed deliveries are too many.
+    pub(crate) fn failed_too_often(&self, attempts: Option<u32>) -> bool {
+        self.definition.dead_letter.is_some()
+            && attempts.is_some_and(|attempts| self.definition.settings.attempts_max <= attempts)
     }
 
     /// Keeps a message in memory. The caller has seen to it that it belongs there.
@@ -551,6 +577,9 @@ impl Queue {
 
     /// Takes a message out for good.
     fn remove(&mut self, sequence: SequenceNumber) -> Traces {
+        if let Some(traces) = self.remove_apart(sequence) {
+            return traces;
+        }
         let entry = self.detach(sequence);
         self.leave(sequence, entry.standing, entry.session);
         self.count -= 1;
@@ -617,6 +646,8 @@ impl Queue {
                 ));
             }
         }
+        let (memory, doomed, locked) = self.count_apart();
+        found = (found.0 + memory, found.1, found.2 + doomed, found.3 + locked);
         let expected = (self.memory, self.ready.len(), self.doomed.len(), self.locks.len());
         if found != expected {
             return Err(format!(
@@ -718,7 +749,7 @@ impl Queue {
 
     /// When a lock ends: by itself, or with the lock of its session.
     fn end_of(&self, held: &Held) -> Timestamp {
-        let session = || self.entries.get(&held.sequence)?.session;
+        let session = || self.entry(held.sequence)?.session;
         match &self.sessions {
             None => held.until,
             Some(sessions) => session().map_or(held.until, |slot| sessions.until(slot)),

@@ -47,7 +47,7 @@ impl BodyPlan {
     ) {
         let (overlaid, sees) = (traces.overlaid, self.sees);
         self.wanted.push(Wanted { sequence, overlaid, sees });
-        request.gets.push((Table::Message, rows::message_key(entity, sequence)));
+        request.gets.push((Table::Message, rows::shelf_key(entity, traces.shelf(), sequence)));
         if traces.overlaid {
             request.gets.push((Table::State, rows::properties_key(entity, sequence)));
         }
@@ -86,6 +86,8 @@ pub(crate) struct PageRow {
     pub(crate) size: u64,
     pub(crate) attempts: u32,
     pub(crate) traces: Traces,
+    /// When it became active, or will.
+    pub(crate) due: Timestamp,
     /// `None` if the row is damaged.
     pub(crate) body: Option<Body>,
 }
@@ -117,11 +119,8 @@ pub(crate) fn assemble(
         while sections.next_if(|(other, _)| *other < sequence).is_some() {}
         let mark = marks.next_if(|(other, _)| *other == sequence).map(|(_, row)| row);
         let section = sections.next_if(|(other, _)| *other == sequence).map(|(_, row)| row);
-        let traces = Traces { marked: mark.is_some(), overlaid: section.is_some() };
         let size = StoredMessage::size_of_row(&row);
-        let body = read_body(Some(row), section).ok();
-        let attempts = mark.as_deref().and_then(rows::read_mark).unwrap_or(0);
-        page.push(PageRow { sequence, size, attempts, traces, body });
+        page.push(PageRow::from_rows(sequence, size, Some(row), mark.as_ref(), section));
     }
     (page, end)
 }
@@ -185,7 +184,7 @@ impl Queue {
         let (mut plan, mut request) = (BodyPlan::new(sees), ReadRequest::default());
         let mut bytes = 0;
         for sequence in wanted {
-            let entry = &self.entries[&sequence];
+            let entry = self.kept(sequence);
             if entry.body.is_none() {
                 plan.want(self.id(), sequence, entry.traces, &mut request);
                 bytes += entry.size;
@@ -206,13 +205,14 @@ impl Queue {
     /// Puts back a body that was read, if its message still wants it. It may have been changed since it
     /// was asked for; then the answer is out of date, and who needs the body asks again.
     pub(crate) fn restore_body(&mut self, wanted: Wanted, body: Body) {
-        if let Some(entry) = self.entries.get_mut(&wanted.sequence)
+        let size = body.memory();
+        if let Some(entry) = self.entry_mut(wanted.sequence)
             && entry.body.is_none()
             && entry.traces.overlaid == wanted.overlaid
             && entry.visible_after <= wanted.sees
         {
-            self.memory += body.memory();
             entry.body = Some(body);
+            self.memory += size;
         }
     }
 
@@ -280,9 +280,12 @@ impl PageRow {
         mark: Option<&Bytes>,
         section: Option<Bytes>,
     ) -> Self {
-        let traces = Traces { marked: mark.is_some(), overlaid: section.is_some() };
+        let (marked, overlaid) = (mark.is_some(), section.is_some());
+        let traces = Traces { marked, overlaid, ..Traces::default() };
         let attempts = mark.and_then(|mark| rows::read_mark(mark)).unwrap_or(0);
-        PageRow { sequence, size, attempts, traces, body: read_body(message, section).ok() }
+        let body = read_body(message, section).ok();
+        let due = body.as_ref().map_or(Timestamp(0), |body| body.message.enqueued_at());
+        PageRow { sequence, size, attempts, traces, due, body }
     }
 
     pub(crate) fn into_entry(self, attempts_max: Option<u32>) -> Entry {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use peeklock_storage::CommitPosition;
 
+use super::Shelf;
 use super::sessions::SessionSlot;
 use crate::id::LockToken;
 use crate::message::StoredMessage;
@@ -35,7 +36,7 @@ pub(crate) struct Entry {
     pub(crate) standing: Standing,
     /// How many deliveries failed.
     pub(crate) attempts: u32,
-    /// Which rows it has besides its own.
+    /// Which rows it has.
     pub(crate) traces: Traces,
     /// The session it belongs to, where sessions matter.
     pub(crate) session: Option<SessionSlot>,
@@ -55,13 +56,22 @@ pub(crate) struct Body {
     pub(crate) application_properties: Option<Bytes>,
 }
 
-/// Which rows a message has besides its own.
+/// Which rows a message has: where its own is, and which there are besides.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Traces {
+    /// Its own is with those that are set aside until they are asked for.
+    pub(crate) deferred: bool,
     /// A mark.
     pub(crate) marked: bool,
     /// A changed application-properties section.
     pub(crate) overlaid: bool,
+}
+
+impl Traces {
+    /// Where its own row is.
+    pub(crate) const fn shelf(self) -> Shelf {
+        if self.deferred { Shelf::Deferred } else { Shelf::Active }
+    }
 }
 
 impl Entry {

@@ -294,9 +294,6 @@ fn several_locks_are_settled_all_or_none() {
     let twice = vec![tokens[0], tokens[1], tokens[0]];
     assert!(matches!(ask(&mut world, twice, Settlement::Complete), Ok(Reply::Settled)));
     assert_eq!(world.message_rows(), 1);
-    let deferred = Settlement::Defer { changes: Vec::new() };
-    let refused = ask(&mut world, vec![tokens[2]], deferred).unwrap_err();
-    assert!(matches!(refused, Error::NotImplemented(_)));
     let many = vec![tokens[2]; BrokerSettings::default().tokens_max + 1];
     assert!(matches!(ask(&mut world, many, Settlement::Complete), Err(Error::InvalidArgument(_))));
 }

@@ -629,3 +629,51 @@ fn closing_an_entity_takes_its_sessions_away() {
     let receiver = world.accept(3, next(1_000));
     assert_eq!(world.receive_one(receiver, 1).attempts, 0);
 }
+
+fn ask_for_deferred(
+    world: &mut World,
+    entity: EntityId,
+    session: Option<&str>,
+) -> Result<Vec<Delivery>, Error> {
+    let (sequences, mode, session) = (vec![SequenceNumber(1)], PEEK, session.map(id));
+    let ask = |origin| Command::ReceiveDeferred { origin, entity, sequences, mode, session };
+    world.ask(ask).map(|reply| {
+        let Reply::DeferredReceived { deliveries } = reply else { panic!("{reply:?}") };
+        deliveries
+    })
+}
+
+#[test]
+fn deferred_messages_of_a_session_are_for_those_who_hold_it() {
+    let (mut world, entity) = world();
+    world.put(entity, &["s:a", "t:b"]);
+    let receiver = world.accept(1, SessionRequest::Named(id("s")));
+    world.accept(2, SessionRequest::Named(id("t")));
+    let delivery = world.receive_one(receiver, 1);
+    world.settle(&delivery, Settlement::Defer { changes: Vec::new() }).unwrap();
+    assert_eq!(ask_for_deferred(&mut world, entity, None).unwrap_err(), Error::SessionLockLost);
+    let error = ask_for_deferred(&mut world, entity, Some("t")).unwrap_err();
+    assert_eq!(error, Error::MessageNotFound(1));
+    let delivery = ask_for_deferred(&mut world, entity, Some("s")).unwrap().remove(0);
+    assert_eq!(text(&delivery), "a");
+    // Who leaves gives it back, uncounted; and it stays deferred.
+    world.close(receiver);
+    assert_eq!(
+        ask_for_deferred(&mut world, entity, Some("s")).unwrap_err(),
+        Error::SessionLockLost
+    );
+    let receiver = world.accept(3, SessionRequest::Named(id("s")));
+    assert_eq!(world.receive(receiver, 10).len(), 0);
+    let delivery = ask_for_deferred(&mut world, entity, Some("s")).unwrap().remove(0);
+    assert_eq!(delivery.attempts, 0);
+    // It is held as long as the session is.
+    world.pass(Span::from_secs(60));
+    let late = world.settle(&delivery, Settlement::Complete);
+    assert_eq!(late.unwrap_err(), Error::SessionLockLost);
+    let receiver = world.accept(4, SessionRequest::Named(id("s")));
+    let delivery = ask_for_deferred(&mut world, entity, Some("s")).unwrap().remove(0);
+    assert_eq!(delivery.attempts, 1);
+    world.settle(&delivery, Settlement::Complete).unwrap();
+    world.close(receiver);
+    assert_eq!(world.message_rows(), 1);
+}

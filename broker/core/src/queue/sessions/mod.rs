@@ -351,6 +351,11 @@ impl Queue {
         if sessions.is_held(session, now) { Ok(()) } else { Err(Error::SessionLockLost) }
     }
 
+    /// When the lock of a session ends, if somebody holds it.
+    pub(crate) fn session_end(&self, session: &MessageSessionId) -> Option<Timestamp> {
+        Some(self.sessions.as_ref()?.holder(session)?.until)
+    }
+
     /// What a session's holder has locked, in order.
     pub(crate) fn locked_in_session(&self, slot: SessionSlot) -> Vec<SequenceNumber> {
         let locked = |sessions: &Sessions| sessions.record(slot).locked.iter().collect();
@@ -415,7 +420,7 @@ impl Queue {
         let Some(sessions) = &self.sessions else { return Ok(()) };
         sessions.check()?;
         let mut resident = BTreeMap::<SessionSlot, usize>::new();
-        for (sequence, entry) in &self.entries {
+        for (sequence, entry) in self.entries.iter().chain(&self.apart) {
             let slot = entry.session.ok_or_else(|| format!("{sequence} is in no session"))?;
             *resident.entry(slot).or_default() += 1;
             let record = sessions.try_record(slot).ok_or("a message without its session")?;

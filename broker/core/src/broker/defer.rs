@@ -1,0 +1,139 @@
+//! Giving deferred messages to those who ask for them by number.
+
+use super::{Broker, queue_mut};
+use crate::change::Change;
+use crate::command::ReceiveMode;
+use crate::effect::{Delivery, MessageLock, MessageState, Reply};
+use crate::error::Error;
+use crate::id::{EntityId, MessageSessionId, Origin, SequenceNumber};
+use crate::queue::paging::PageRow;
+use crate::queue::{Decision, Queue};
+
+impl Broker {
+    /// All or none of the messages that were read. They are as they were read.
+    pub(super) fn give_deferred(
+        &mut self,
+        origin: Origin,
+        entity: EntityId,
+        found: Vec<PageRow>,
+        mode: ReceiveMode,
+        session: Option<&MessageSessionId>,
+    ) {
+        if let Err(error) = self.may_give_deferred(entity, &found, session) {
+            return self.reply_at_once(origin, Err(error));
+        }
+        let gone = self.bury_deferred(entity, &found, session);
+        if let Some(sequence) = gone {
+            return self.reply_at_once(origin, Err(Error::MessageNotFound(sequence.0)));
+        }
+        let deliveries =
+            found.into_iter().map(|row| self.give_one(entity, row, mode, session)).collect();
+        self.plan_deadline(entity);
+        let result = Ok(Reply::DeferredReceived { deliveries });
+        match mode {
+            ReceiveMode::PeekLock => self.reply_at_once(origin, result),
+            ReceiveMode::ReceiveAndDelete => self.reply_after_commit(origin, result),
+        }
+    }
+
+    fn may_give_deferred(
+        &self,
+        entity: EntityId,
+        found: &[PageRow],
+        session: Option<&MessageSessionId>,
+    ) -> Result<(), Error> {
+        let queue = self.may_receive_deferred(entity, session)?;
+        match found.iter().find(|row| !queue.is_of_session(row, session)) {
+            Some(row) => Err(Error::MessageNotFound(row.sequence.0)),
+            None => Ok(()),
+        }
+    }
+
+    /// Where there are message sessions, theirs must be held by somebody.
+    pub(super) fn may_receive_deferred(
+        &self,
+        entity: EntityId,
+        session: Option<&MessageSessionId>,
+    ) -> Result<&Queue, Error> {
+        let queue = self.receivable(entity)?;
+        match session {
+            None if queue.has_sessions() => Err(Error::SessionLockLost),
+            Some(session) => queue.session_held(self.now, session).map(|()| queue),
+            None => Ok(queue),
+        }
+    }
+
+    /// A deferred message that failed too often, just before a crash, leaves when it is touched. Says
+    /// which did, if one did.
+    fn bury_deferred(
+        &mut self,
+        entity: EntityId,
+        found: &[PageRow],
+        session: Option<&MessageSessionId>,
+    ) -> Option<SequenceNumber> {
+        let mut gone = None;
+        for row in found {
+            let queue = queue_mut(&mut self.queues, entity)?;
+            if !queue.failed_too_often(Some(row.attempts)) {
+                continue;
+            }
+            self.set_apart(entity, row.clone(), session);
+            let decision = self.queue(entity).map(|queue| queue.decide_doomed(row.sequence));
+            if let Ok(Decision::Change(change)) = decision {
+                self.counters.dead_lettered += 1;
+                self.commit(&change);
+            }
+            gone.get_or_insert(row.sequence);
+        }
+        gone
+    }
+
+    fn give_one(
+        &mut self,
+        entity: EntityId,
+        row: PageRow,
+        mode: ReceiveMode,
+        session: Option<&MessageSessionId>,
+    ) -> Delivery {
+        let (sequence, attempts) = (row.sequence, row.attempts);
+        let body = row.body.clone().expect("what cannot be read is not found");
+        self.set_apart(entity, row, session);
+        let lock = match mode {
+            ReceiveMode::PeekLock => {
+                let queue = self.queue(entity).expect("its messages were found");
+                let until = match session.and_then(|session| queue.session_end(session)) {
+                    Some(until) => until,
+                    None => self.now.plus(queue.settings().lock_duration),
+                };
+                let lock = MessageLock { token: self.ids.lock_token(), until };
+                self.commit(&Change::Fetched { entity, sequence, lock });
+                Some(lock)
+            }
+            ReceiveMode::ReceiveAndDelete => {
+                self.commit(&Change::Removed { entity, sequence });
+                None
+            }
+        };
+        self.counters.delivered += 1;
+        let dead_letter_source = self.dead_letter_source(&body.message);
+        Delivery {
+            entity,
+            sequence,
+            message: body.message,
+            attempts,
+            lock,
+            application_properties: body.application_properties,
+            state: MessageState::Deferred,
+            dead_letter_source,
+        }
+    }
+
+    fn set_apart(&mut self, entity: EntityId, row: PageRow, session: Option<&MessageSessionId>) {
+        let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
+        let before = queue.memory();
+        let traces = crate::queue::Traces { deferred: true, ..row.traces };
+        queue.set_apart(row, traces, session);
+        self.memory = self.memory - before + queue.memory();
+        self.wake(entity);
+    }
+}
