@@ -13,6 +13,7 @@ One scenario of one client, by hand, against a broker that is running with that 
 
 import argparse
 import concurrent.futures
+import json
 import os
 import queue
 import re
@@ -44,11 +45,25 @@ SCENARIOS = {
     "wrong-key": {},
     "missing-entity": None,
     "oversize": {},
+    "session-named": {"requires_session": True},
+    "session-next": {"requires_session": True},
+    "session-state": {"requires_session": True},
+    "session-renewal": {"requires_session": True, "lock_duration": "5s"},
+    "schedule": {},
+    "cancel": {},
+    "forward": {"forward_to": "{client}.forward.target"},
+    "transaction": {"lock_duration": "5s"},
     "readme": None,
     "idle": {},
     "reconnect": {},
 }
 CLIENTS = ("sync", "aio", "js", "azservicebus", "proton", "rhea", "fe2o3")
+# Queues that a scenario needs besides its own.
+OTHER_QUEUES = {
+    "forward.target": {"forward_dead_lettered_messages_to": "{client}.forward.dead"},
+    "forward.dead": {},
+    "transaction.results": {},
+}
 # Long enough for every scenario of a client on a slow machine, short enough for a build to end.
 CLIENT_S = 300
 READY_S = 60
@@ -59,12 +74,14 @@ PARALLEL = 3
 def config():
     lines = ['[[queue]]\nname = "orders"\n']
     for client in CLIENTS:
-        for scenario, settings in SCENARIOS.items():
+        for name, settings in {**SCENARIOS, **OTHER_QUEUES}.items():
             if settings is None:
                 continue
-            lines.append(f'[[queue]]\nname = "{client}.{scenario}"\n')
+            lines.append(f'[[queue]]\nname = "{client}.{name}"\n')
             for key, value in settings.items():
-                lines.append(f"{key} = {value if isinstance(value, int) else chr(34) + value + chr(34)}\n")
+                # The notation of JSON for these values is also that of TOML.
+                text = json.dumps(value).replace("{client}", client)
+                lines.append(f"{key} = {text}\n")
     return "".join(lines)
 
 

@@ -1,6 +1,7 @@
 //! fe2o3-amqp, a plain AMQP 1.0 client in Rust: SASL PLAIN, and the settle modes that it has by
 //! default. The words of the command line and of the output are those of `python/harness.py`.
 
+mod features;
 mod scenarios;
 
 use std::error::Error;
@@ -17,11 +18,12 @@ use fe2o3_amqp::sasl_profile::SaslProfile;
 use fe2o3_amqp::session::SessionHandle;
 use fe2o3_amqp::{Connection, Receiver, Sender, Session};
 use fe2o3_amqp_types::definitions::{ReceiverSettleMode, SenderSettleMode};
-use fe2o3_amqp_types::messaging::{Body, Message, Outcome};
+use fe2o3_amqp_types::messaging::{Body, Message, Modified, Outcome};
 use serde_amqp::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+const DEAD: &str = "/$DeadLetterQueue";
 const RULE: &str = "RootManageSharedAccessKey";
 const KEY: &str = "SAS_KEY_VALUE";
 /// How long a receiver waits before the test says that a queue is empty.
@@ -154,6 +156,14 @@ fn text(delivery: &Received) -> Result<String> {
 fn bytes(delivery: &Received) -> Result<Vec<u8>> {
     let Body::Data(sections) = delivery.body() else { return Err("not a body of bytes".into()) };
     Ok(sections.iter().flat_map(|section| section.0.iter().copied()).collect())
+}
+
+fn modified(delivery_failed: bool) -> Modified {
+    Modified {
+        delivery_failed: Some(delivery_failed),
+        undeliverable_here: None,
+        message_annotations: None,
+    }
 }
 
 fn count(delivery: &Received) -> u32 {

@@ -8,8 +8,7 @@ use fe2o3_amqp::link::delivery::Sendable;
 use fe2o3_amqp_types::definitions::{self, Fields, ReceiverSettleMode, SenderSettleMode};
 use fe2o3_amqp_types::messaging::message::__private::Serializable;
 use fe2o3_amqp_types::messaging::{
-    ApplicationProperties, Batch, Body, Data, Header, Message, Modified, Outcome, Priority,
-    Properties,
+    ApplicationProperties, Batch, Body, Data, Header, Message, Outcome, Priority, Properties,
 };
 use fe2o3_amqp_types::sasl::SaslCode;
 use serde_amqp::primitives::{Binary, Symbol};
@@ -17,15 +16,14 @@ use serde_amqp::{Value, to_vec};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    ANSWER, Broker, EMPTY, Result, Run, bytes, count, expect, expect_accepted, one, property,
-    queue_of, take, text, wait_for_restart,
+    ANSWER, Broker, DEAD, EMPTY, Result, Run, bytes, count, expect, expect_accepted, features,
+    modified, one, property, queue_of, take, text, wait_for_restart,
 };
 
 const LARGE: usize = 900 * 1024;
 const OVERSIZE: usize = 1_500_000;
 const IDLE: Duration = Duration::from_secs(70);
 const BATCH_FORMAT: u32 = 0x8001_3700;
-const DEAD: &str = "/$DeadLetterQueue";
 
 type Scenario = (&'static str, fn(Broker) -> Run);
 
@@ -44,6 +42,12 @@ pub(crate) const ALL: &[Scenario] = &[
     ("wrong-key", |broker| Box::pin(wrong_key(broker))),
     ("missing-entity", |broker| Box::pin(missing_entity(broker))),
     ("oversize", |broker| Box::pin(oversize(broker))),
+    ("session-named", |broker| Box::pin(features::session_named(broker))),
+    ("session-next", |broker| Box::pin(features::session_next(broker))),
+    ("schedule", |broker| Box::pin(features::schedule(broker))),
+    ("duplicates", |broker| Box::pin(features::duplicates(broker))),
+    ("time-to-live", |broker| Box::pin(features::time_to_live(broker))),
+    ("transaction", |broker| Box::pin(features::transaction(broker))),
     ("idle", |broker| Box::pin(idle(broker))),
     ("reconnect", |broker| Box::pin(reconnect(broker))),
 ];
@@ -137,14 +141,6 @@ async fn complete(broker: Broker) -> Result {
     }
     client.expect_empty(&queue).await?;
     client.close().await
-}
-
-fn modified(delivery_failed: bool) -> Modified {
-    Modified {
-        delivery_failed: Some(delivery_failed),
-        undeliverable_here: None,
-        message_annotations: None,
-    }
 }
 
 async fn abandon(broker: Broker) -> Result {

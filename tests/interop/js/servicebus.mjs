@@ -1,77 +1,10 @@
 // @azure/service-bus for JavaScript, as it ships.
 
-import { delay, ServiceBusClient } from "@azure/service-bus";
+import { delay } from "@azure/service-bus";
 
-import {
-  EMPTY_MS,
-  expect,
-  IDLE_MS,
-  KEY,
-  LARGE,
-  OVERSIZE,
-  pattern,
-  RULE,
-  run,
-  sleep,
-  waitForRestart,
-} from "./harness.mjs";
-
-function connect(broker, { key = KEY, retries } = {}) {
-  const text =
-    `Endpoint=sb://${broker.host}:${broker.port};SharedAccessKeyName=${RULE};` +
-    `SharedAccessKey=${key};UseDevelopmentEmulator=true;`;
-  const options = retries === undefined ? {} : { retryOptions: { maxRetries: retries } };
-  return new ServiceBusClient(text, options);
-}
-
-/** Runs the body with a client that is closed afterwards, whatever happens. */
-async function connected(broker, body, options) {
-  const client = connect(broker, options);
-  try {
-    await body(client);
-  } finally {
-    await client.close();
-  }
-}
-
-// The client cannot settle a message without an id: its own renewal of locks goes by it.
-let ids = 0;
-const withId = (body) => ({ body, messageId: `id ${(ids += 1)}` });
-
-async function send(client, queue, ...bodies) {
-  const sender = client.createSender(queue);
-  for (const body of bodies) await sender.sendMessages(withId(body));
-  await sender.close();
-}
-
-/** Exactly that many messages, over as many calls as it takes. */
-async function receive(receiver, count, waitMs = 10_000) {
-  const messages = [];
-  const deadline = Date.now() + waitMs;
-  while (messages.length < count && Date.now() < deadline) {
-    const maxWaitTimeInMs = Math.max(deadline - Date.now(), 100);
-    messages.push(...(await receiver.receiveMessages(count - messages.length, { maxWaitTimeInMs })));
-  }
-  expect(messages.length, count, "messages received");
-  return messages;
-}
-
-async function expectEmpty(client, queue, options) {
-  const receiver = client.createReceiver(queue, options);
-  const rest = await receiver.receiveMessages(10, { maxWaitTimeInMs: EMPTY_MS });
-  expect(rest.map((m) => String(m.body)), [], "messages left");
-  await receiver.close();
-}
-
-async function fails(code, promise) {
-  try {
-    await promise;
-  } catch (error) {
-    expect(error.code, code, "error code");
-    return error;
-  }
-  throw new Error(`no ${code}`);
-}
+import { expect, IDLE_MS, LARGE, OVERSIZE, pattern, run, sleep, waitForRestart } from "./harness.mjs";
+import { connected, expectEmpty, fails, receive, send, withId } from "./servicebus_client.mjs";
+import { features } from "./servicebus_features.mjs";
 
 const scenarios = {
   "send-one": (broker) =>
@@ -380,6 +313,8 @@ const scenarios = {
       await receiver.completeMessage(message);
       await expectEmpty(client, queue);
     }, { retries: 0 }),
+
+  ...features,
 
   idle: (broker) =>
     connected(broker, async (client) => {

@@ -1,6 +1,7 @@
 //! azservicebus, a Service Bus client in Rust that is not Microsoft's: SAS token on `$cbs`, over plain
 //! TCP. The words of the command line and of the output are those of `python/harness.py`.
 
+mod features;
 mod scenarios;
 
 use std::error::Error;

@@ -11,8 +11,8 @@ use azservicebus::{
 use tokio::time::sleep;
 
 use crate::{
-    Broker, EMPTY, Result, Run, bodies, count, expect, expect_error, one, queue_of, seen, take,
-    text, wait_for_restart,
+    Broker, EMPTY, Result, Run, bodies, count, expect, expect_error, features, one, queue_of, seen,
+    take, text, wait_for_restart,
 };
 
 const LARGE: usize = 900 * 1024;
@@ -38,6 +38,16 @@ pub(crate) const ALL: &[Scenario] = &[
     ("wrong-key", |broker| Box::pin(wrong_key(broker))),
     ("missing-entity", |broker| Box::pin(missing_entity(broker))),
     ("oversize", |broker| Box::pin(oversize(broker))),
+    ("session-named", |broker| Box::pin(features::session_named(broker))),
+    ("session-next", |broker| Box::pin(features::session_next(broker))),
+    ("session-state", |broker| Box::pin(features::session_state(broker))),
+    ("session-renewal", |broker| Box::pin(features::session_renewal(broker))),
+    ("schedule", |broker| Box::pin(features::schedule(broker))),
+    ("cancel", |broker| Box::pin(features::cancel(broker))),
+    ("defer", |broker| Box::pin(features::defer(broker))),
+    ("duplicates", |broker| Box::pin(features::duplicates(broker))),
+    ("time-to-live", |broker| Box::pin(features::time_to_live(broker))),
+    ("forward", |broker| Box::pin(features::forward(broker))),
     ("idle", |broker| Box::pin(idle(broker))),
     ("reconnect", |broker| Box::pin(reconnect(broker))),
 ];
