@@ -62,6 +62,12 @@ pub(crate) enum Change {
     },
     /// A client that asked for a deferred message holds it. Not written either.
     Fetched { entity: EntityId, sequence: SequenceNumber, lock: MessageLock },
+    /// Message-ids that are taken in go into a new bucket from now on.
+    BucketOpened { entity: EntityId, start: Timestamp },
+    /// A queue took a message with this id in.
+    Remembered { entity: EntityId, bucket: Timestamp, id: String, at: Timestamp },
+    /// The ids in these buckets may come again.
+    BucketsForgotten { entity: EntityId, first: Timestamp, last: Timestamp },
     /// A receiver holds a message. Not written: a crash frees all locks.
     Locked { entity: EntityId, sequence: SequenceNumber, lock: MessageLock },
     /// A lock lasts longer. Not written either.

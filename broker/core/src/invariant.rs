@@ -8,6 +8,7 @@ impl Broker {
         self.check_queues()?;
         self.check_receivers()?;
         self.check_reads()?;
+        self.check_duplicates()?;
         self.check_transactions()
     }
 }

@@ -5,6 +5,8 @@
 //! | state | `[0][00][entity]` | exact numbers of an entity | once an entity and turn |
 //! | state | `[0][01]` | the next entity id | with every new entity |
 //! | state | `[0][02][entity]` | definition: path and settings | when created or changed |
+//! | state | `[0][03][entity]` | the buckets of message-ids of an entity | when one begins or is removed |
+//! | dedup | `[entity][start of bucket][message-id]` | when it was taken in | with the message |
 //! | message | `[entity][01][sequence]` | see [`crate::message`] | once; removed once |
 //! | message | `[entity][02][sequence]` | the same, of a scheduled message | once; removed once |
 //! | message | `[entity][03][sequence]` | the same, of a deferred message | once; removed once |
@@ -19,6 +21,8 @@
 
 mod sessions;
 mod timer;
+
+pub(crate) mod duplicates;
 
 use std::ops::Range;
 
@@ -50,6 +54,7 @@ const KIND_MARK: u8 = 2;
 const KIND_PROPERTIES: u8 = 3;
 const KIND_NEXT_ENTITY: u8 = 1;
 const KIND_DEFINITION: u8 = 2;
+const KIND_BUCKETS: u8 = 3;
 /// The owner of the rows that belong to no entity.
 const NO_ENTITY: u32 = 0;
 /// The form of numbers, definition and mark this release writes and reads.
@@ -228,7 +233,14 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
                 batch.remove_range(table, range.clone());
             }
         }
-        Change::SettingsChanged { .. }
+        Change::Remembered { entity, bucket, id, at } => {
+            duplicates::put(*entity, *bucket, id, *at, batch);
+        }
+        Change::BucketsForgotten { entity, first, last } => {
+            duplicates::remove(*entity, *first..*last, batch);
+        }
+        Change::BucketOpened { .. }
+        | Change::SettingsChanged { .. }
         | Change::Passed { .. }
         | Change::Fetched { .. }
         | Change::Locked { .. }
@@ -365,6 +377,8 @@ pub(crate) enum StateRow {
     Definition(Definition),
     Numbers(EntityId, Numbers),
     NextEntity(EntityId),
+    /// What was forgotten before when, and when each bucket of message-ids began.
+    Buckets(EntityId, Timestamp, Vec<Timestamp>),
 }
 
 /// Reads one row of [`state_range`].
@@ -383,6 +397,11 @@ pub(crate) fn read_state_row(key: &Key, row: &Bytes) -> Result<StateRow, LoadErr
         (Some(NO_ENTITY), Some(KIND_NUMBERS), Some(entity)) => read_numbers(&mut in_form()?)
             .map(|numbers| StateRow::Numbers(EntityId(entity), numbers))
             .ok_or_else(|| unreadable("not the numbers of an entity")),
+        (Some(NO_ENTITY), Some(KIND_BUCKETS), Some(entity)) => {
+            duplicates::read_buckets(&mut in_form()?)
+                .map(|(floor, starts)| StateRow::Buckets(EntityId(entity), floor, starts))
+                .ok_or_else(|| unreadable("not the buckets of an entity"))
+        }
         (Some(NO_ENTITY), Some(KIND_DEFINITION), Some(entity)) => {
             read_definition(EntityId(entity), &mut in_form()?)
                 .map(StateRow::Definition)

@@ -8,6 +8,7 @@ use crate::entity::namespace::QueueEntities;
 use crate::entity::path::{EntityPath, Subqueue};
 use crate::entity::settings::QueueSettings;
 use crate::id::EntityId;
+use crate::queue::duplicates::Duplicates;
 use crate::queue::{Definition, Numbers, Queue, Room, Traces};
 use crate::rows;
 use crate::time::Timestamp;
@@ -47,10 +48,19 @@ impl Broker {
             Change::SettingsChanged { entity, .. } => {
                 let traces = self.apply(*entity, change, position);
                 self.persist_definition(*entity);
+                if self.has_bucket_row(*entity) {
+                    self.persist_buckets(*entity);
+                }
+                traces
+            }
+            Change::BucketOpened { entity, .. } | Change::BucketsForgotten { entity, .. } => {
+                let traces = self.apply(*entity, change, position);
+                self.persist_buckets(*entity);
                 traces
             }
             Change::Accepted { entity, .. }
             | Change::Passed { entity, .. }
+            | Change::Remembered { entity, .. }
             | Change::Scheduled { entity, .. }
             | Change::Unscheduled { entity, .. }
             | Change::Deferred { entity, .. }
@@ -107,10 +117,27 @@ impl Broker {
         };
         assert_eq!(queue.receiver_count(), 0, "receivers are told before their entity goes");
         self.memory -= queue.memory();
+        self.fingerprint_bytes -= queue.fingerprint_bytes();
+        if queue.duplicates.as_ref().is_some_and(Duplicates::has_row) {
+            rows::duplicates::remove_buckets(entity, &mut self.batch);
+        }
         self.deadlines.forget(&queue);
         self.reads.retain(|_, purpose| purpose.owner() != Some(entity));
         if queue.definition.dead_letter.is_some() {
             self.namespace.remove(&queue.definition.path);
+        }
+    }
+
+    fn has_bucket_row(&self, entity: EntityId) -> bool {
+        self.queue(entity)
+            .is_ok_and(|queue| queue.duplicates.as_ref().is_some_and(Duplicates::has_row))
+    }
+
+    fn persist_buckets(&mut self, entity: EntityId) {
+        if let Some(queue) = queue_mut(&mut self.queues, entity)
+            && let Some(duplicates) = &queue.duplicates
+        {
+            rows::duplicates::persist_buckets(entity, duplicates, &mut self.batch);
         }
     }
 
@@ -124,6 +151,7 @@ impl Broker {
         let room = self.room();
         let queue = queue_mut(&mut self.queues, entity).expect("facts are about entities we have");
         let before = queue.memory();
+        let fingerprints_before = queue.fingerprint_bytes();
         let traces = match change {
             Change::DeadLettered {
                 to,
@@ -142,6 +170,9 @@ impl Broker {
             | Change::SettingsChanged { .. }
             | Change::Accepted { .. }
             | Change::Passed { .. }
+            | Change::BucketOpened { .. }
+            | Change::Remembered { .. }
+            | Change::BucketsForgotten { .. }
             | Change::Scheduled { .. }
             | Change::Unscheduled { .. }
             | Change::Deferred { .. }
@@ -157,6 +188,8 @@ impl Broker {
             | Change::OfSession { .. } => queue.apply(change, position, room),
         };
         self.memory = self.memory - before + queue.memory();
+        self.fingerprint_bytes =
+            self.fingerprint_bytes - fingerprints_before + queue.fingerprint_bytes();
         if let Some(sessions) = &mut queue.sessions {
             rows::persist_session_index(entity, sessions.take_index_changes(), &mut self.batch);
         }
@@ -166,6 +199,9 @@ impl Broker {
             | Change::Renewed { .. }
             | Change::Enlisted { .. }
             | Change::Withdrawn { .. } => {}
+            Change::BucketOpened { .. }
+            | Change::Remembered { .. }
+            | Change::BucketsForgotten { .. } => self.wake(entity),
             Change::OfSession { change, .. } if !change.is_written() => self.wake(entity),
             Change::OfSession { .. }
             | Change::QueueCreated { .. }

@@ -6,6 +6,7 @@ use super::idle::idle_deadline;
 use super::{Broker, queue_mut};
 use crate::id::EntityId;
 use crate::queue::Queue;
+use crate::queue::duplicates::Duplicates;
 use crate::time::Timestamp;
 
 /// One planned look a queue, never later than its first deadline. It may be earlier: locks are
@@ -67,6 +68,7 @@ fn first_deadline(queue: &Queue) -> Option<Timestamp> {
         queue.forward_at,
         queue.activations.first_at(),
         queue.sessions.as_ref().and_then(|sessions| sessions.first_deadline()),
+        queue.duplicates.as_ref().and_then(Duplicates::first_end),
     ];
     deadlines.into_iter().flatten().min()
 }
@@ -94,6 +96,7 @@ impl Broker {
                 self.commit(&change);
             }
             self.expire_sessions(entity, &mut expiries_left);
+            self.forget_outdated_ids(entity);
             self.delete_if_idle(entity);
             // What is due is being read from here on, so that it is not due any more.
             self.plan_activations(entity);

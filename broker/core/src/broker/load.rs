@@ -31,6 +31,7 @@ impl Broker {
         let mut broker = Broker::new(settings, ids);
         let mut next_entity = EntityId(1);
         let (mut definitions, mut numbers) = (BTreeMap::new(), BTreeMap::new());
+        let mut buckets = BTreeMap::new();
         for (key, row) in state_rows {
             match rows::read_state_row(&key, &row)? {
                 StateRow::NextEntity(id) => next_entity = id,
@@ -39,6 +40,9 @@ impl Broker {
                 }
                 StateRow::Numbers(entity, counted) => {
                     numbers.insert(entity, counted);
+                }
+                StateRow::Buckets(entity, floor, starts) => {
+                    buckets.insert(entity, (floor, starts));
                 }
             }
         }
@@ -50,10 +54,22 @@ impl Broker {
             let Some(numbers) = numbers.remove(&entity) else {
                 return Err(LoadError::Inconsistent(format!("entity {entity} has no numbers")));
             };
-            loaded.insert(entity, Queue::load(definition, numbers));
+            let mut queue = Queue::load(definition, numbers);
+            if let Some((floor, starts)) = buckets.remove(&entity)
+                && !queue.load_duplicates(floor, starts)
+            {
+                let what = format!("entity {entity} has seen ids that it is not to look at");
+                return Err(LoadError::Inconsistent(what));
+            }
+            loaded.insert(entity, queue);
         }
         if let Some(entity) = numbers.keys().next() {
             return Err(LoadError::Inconsistent(format!("entity {entity} has no definition")));
+        }
+        if let Some(entity) = buckets.keys().next() {
+            return Err(LoadError::Inconsistent(format!(
+                "entity {entity} has ids and nothing else"
+            )));
         }
         for queue in loaded.values() {
             let Definition { entity, dead_letter, transfer_dead_letter, path, .. } =

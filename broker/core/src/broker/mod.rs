@@ -8,6 +8,7 @@ mod arrive;
 mod browse;
 mod commit;
 mod deadline;
+mod dedup;
 mod defer;
 mod deliver;
 mod entities;
@@ -32,6 +33,7 @@ use std::collections::BTreeMap;
 use peeklock_storage::{Batch, CommitPosition, Epoch};
 
 use self::deadline::Deadlines;
+use self::dedup::{Gates, Submission};
 use self::read::Purpose;
 use self::stats::Counters;
 use self::transaction::Transactions;
@@ -69,6 +71,10 @@ pub struct Broker {
     receivers: NumberMap<ReceiverId, (EntityId, Seat)>,
     deadlines: Deadlines,
     transactions: Transactions,
+    /// Sends that wait until it is known whether they are duplicates.
+    gates: Gates,
+    /// Octets of memory that message-ids take, over all queues.
+    fingerprint_bytes: usize,
     reads: BTreeMap<ReadId, Purpose>,
     next_read: u64,
     /// Octets of memory that messages take, over all queues.
@@ -99,6 +105,8 @@ impl Broker {
             receivers: NumberMap::default(),
             deadlines: Deadlines::default(),
             transactions: Transactions::default(),
+            gates: Gates::default(),
+            fingerprint_bytes: 0,
             reads: BTreeMap::new(),
             next_read: 1,
             memory: 0,
@@ -146,8 +154,7 @@ impl Broker {
                 self.answer_enlisted(origin, enlistment, result);
             }
             Command::Send { origin, entity, messages, transaction: None } => {
-                let result = self.send(entity, messages);
-                self.reply_after_commit(origin, result);
+                self.submit(entity, Submission { origin, messages, scheduled: false });
             }
             Command::Demand { receiver, limit } => self.demand(receiver, limit, false),
             Command::Drain { receiver, limit } => self.demand(receiver, limit, true),
@@ -216,12 +223,13 @@ impl Broker {
             Command::ListSessions { origin, entity, updated_after, skip, count_max } => {
                 self.list_sessions(origin, entity, updated_after, skip, count_max);
             }
-            Command::Schedule { origin, transaction: Some(_), .. } => {
-                self.reply_at_once(origin, Err(Error::TransactionUnknown));
+            Command::Schedule { origin, entity, messages, transaction: Some(transaction) } => {
+                let result = self.enlist_schedule(origin, transaction, entity, messages);
+                self.reply_after_commit(origin, result);
             }
             Command::Schedule { origin, entity, messages, transaction: None } => {
-                let result = self.schedule(entity, messages);
-                self.reply_after_commit(origin, result);
+                let messages = messages.into();
+                self.submit(entity, Submission { origin, messages, scheduled: true });
             }
             Command::CancelScheduled { origin, entity, sequences } => {
                 self.cancel_scheduled(origin, entity, sequences);

@@ -4,6 +4,7 @@
 use peeklock_storage::{CommitPosition, StoreError};
 
 use super::browse::BrowsingShelves;
+use super::dedup::GateRead;
 use super::fetch::Fetching;
 use super::schedule::DueMessages;
 use super::sessions::{Listing, SessionBrowse, StateWish};
@@ -51,7 +52,9 @@ pub(super) enum Purpose {
     SessionState { origin: Origin },
     /// Sessions to list.
     ListSessions(Listing),
-    /// Bodies that a commit needs.
+    /// Message-ids that sends wait for.
+    Duplicates(GateRead),
+    /// Bodies and message-ids that a commit needs.
     Discharge(Box<Discharge>),
     /// Messages to look at, where some are set aside.
     BrowseShelves(BrowsingShelves),
@@ -81,6 +84,7 @@ impl Purpose {
             | Purpose::ListSessions(_)
             | Purpose::BrowseShelves(_)
             | Purpose::Fetch(_)
+            | Purpose::Duplicates(_)
             | Purpose::Discharge(_) => None,
         }
     }
@@ -201,6 +205,9 @@ impl Broker {
             (Purpose::SessionState { origin }, Ok(rows)) => self.session_state_done(origin, rows),
             (Purpose::ListSessions(listing), Ok(rows)) => self.list_page_done(listing, &rows),
             (Purpose::Discharge(discharge), Ok(rows)) => self.discharge_read(*discharge, rows),
+            (Purpose::Duplicates(of), rows) => {
+                self.looked_up(read, of, rows.ok().map(|rows| rows.gets));
+            }
             (Purpose::Discharge(discharge), Err(_)) => self.discharge_unread(&discharge),
             (Purpose::BrowseShelves(browsing), Ok(rows)) => {
                 self.browse_shelves_done(&browsing, rows);

@@ -10,8 +10,6 @@ use super::read::Purpose;
 use super::{Broker, queue_mut};
 use crate::change::Change;
 use crate::command::ReadRequest;
-use crate::effect::Reply;
-use crate::error::Error;
 use crate::id::{EntityId, ReadId, SequenceNumber};
 use crate::message::{IncomingMessage, RowHeader, StoredMessage};
 use crate::queue::Shelf;
@@ -23,25 +21,16 @@ use crate::time::Timestamp;
 pub(super) type DueMessages = Vec<(Timer, u64)>;
 
 impl Broker {
-    /// All or none. Messages whose time is over, or that name none, are active at once.
-    pub(super) fn schedule(
-        &mut self,
-        entity: EntityId,
-        messages: Vec<IncomingMessage>,
-    ) -> Result<Reply, Error> {
-        let sequences = self.take_in(entity, messages.into())?.into_vec();
-        Ok(Reply::Scheduled { sequences })
-    }
-
     /// Keeps a message until it is due. Says which number it has until then.
     pub(super) fn set_aside_until(
         &mut self,
         entity: EntityId,
         due: Timestamp,
         message: IncomingMessage,
+        drawn: Option<SequenceNumber>,
     ) -> SequenceNumber {
-        let sequence = self.queue(entity).expect("messages arrive at entities we have");
-        let sequence = sequence.next_sequence();
+        let queue = self.queue(entity).expect("messages arrive at entities we have");
+        let sequence = drawn.unwrap_or_else(|| queue.next_sequence());
         let message = Arc::new(message.into_stored(RowHeader::new(sequence, due)));
         self.commit(&Change::Scheduled { entity, sequence, message });
         sequence

@@ -4,7 +4,8 @@ use smallvec::SmallVec;
 
 use super::Broker;
 use super::arrive::Arrival;
-use crate::effect::Reply;
+use super::dedup::{self, Sieve};
+use crate::change::Change;
 use crate::error::Error;
 use crate::id::{EntityId, SequenceNumber};
 use crate::message::IncomingMessage;
@@ -16,42 +17,71 @@ const SESSION_ID_MISSING: &str = "The SessionId was not set on a message, and it
     SessionId set to a valid value.";
 
 impl Broker {
-    /// All or none.
-    pub(super) fn send(
-        &mut self,
+    /// Refuses what an entity cannot take: all or none.
+    pub(super) fn may_admit(
+        &self,
         entity: EntityId,
-        messages: SmallVec<[IncomingMessage; 1]>,
-    ) -> Result<Reply, Error> {
-        self.take_in(entity, messages).map(|_| Reply::Accepted)
-    }
-
-    /// Takes messages in, all or none, and says which numbers they have.
-    pub(super) fn take_in(
-        &mut self,
-        entity: EntityId,
-        messages: SmallVec<[IncomingMessage; 1]>,
-    ) -> Result<SmallVec<[SequenceNumber; 1]>, Error> {
+        messages: &[IncomingMessage],
+    ) -> Result<(), Error> {
         let queue = self.sendable(entity)?;
-        self.may_take(queue, &messages)?;
-        Ok(self.accept(entity, messages))
+        self.may_take(queue, messages)?;
+        dedup::check_ids(queue, messages)
     }
 
-    /// Takes in what was found fit.
+    /// Takes in what was found fit, but for duplicates.
     pub(super) fn accept(
         &mut self,
         entity: EntityId,
         messages: SmallVec<[IncomingMessage; 1]>,
-    ) -> SmallVec<[SequenceNumber; 1]> {
-        let mut sequences = SmallVec::with_capacity(messages.len());
+        sieve: &mut Sieve,
+    ) {
         for message in messages {
-            let due = message.facts().scheduled_enqueue_time().filter(|due| self.now < *due);
-            sequences.push(match due {
-                Some(due) => self.set_aside_until(entity, due, message),
-                None => self.arrive(entity, Arrival::new(message)),
+            if !self.is_duplicate(entity, &message, sieve) {
+                self.accept_one(entity, message, None);
+            }
+        }
+    }
+
+    /// The same, and says which number each has. Duplicates have one too, which names nothing.
+    pub(super) fn accept_numbered(
+        &mut self,
+        entity: EntityId,
+        messages: SmallVec<[IncomingMessage; 1]>,
+        sieve: &mut Sieve,
+    ) -> Vec<SequenceNumber> {
+        let mut sequences = Vec::with_capacity(messages.len());
+        for message in messages {
+            sequences.push(if self.is_duplicate(entity, &message, sieve) {
+                self.draw_number(entity)
+            } else {
+                self.accept_one(entity, message, None)
             });
-            self.counters.accepted += 1;
         }
         sequences
+    }
+
+    /// Takes a number that no message gets but perhaps a scheduled one later.
+    pub(super) fn draw_number(&mut self, entity: EntityId) -> SequenceNumber {
+        let queue = self.queue(entity).expect("numbers are drawn of entities we have");
+        let sequence = queue.next_sequence();
+        self.commit(&Change::Passed { entity, sequence });
+        sequence
+    }
+
+    /// Takes a message in, now or when it is due. A number that was drawn for it is its own until it
+    /// is due.
+    pub(super) fn accept_one(
+        &mut self,
+        entity: EntityId,
+        message: IncomingMessage,
+        drawn: Option<SequenceNumber>,
+    ) -> SequenceNumber {
+        self.counters.accepted += 1;
+        let due = message.facts().scheduled_enqueue_time().filter(|due| self.now < *due);
+        match due {
+            Some(due) => self.set_aside_until(entity, due, message, drawn),
+            None => self.arrive(entity, Arrival::new(message)),
+        }
     }
 
     /// Whether an entity takes all of these.

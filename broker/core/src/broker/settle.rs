@@ -164,6 +164,9 @@ impl Broker {
             | Change::SettingsChanged { .. }
             | Change::Accepted { .. }
             | Change::Passed { .. }
+            | Change::BucketOpened { .. }
+            | Change::Remembered { .. }
+            | Change::BucketsForgotten { .. }
             | Change::Scheduled { .. }
             | Change::Unscheduled { .. }
             | Change::Fetched { .. }

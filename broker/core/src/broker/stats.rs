@@ -26,6 +26,8 @@ pub struct Counters {
     pub locks_expired: u64,
     /// Messages moved to a dead-letter subqueue.
     pub dead_lettered: u64,
+    /// Messages dropped because they were there before.
+    pub duplicates: u64,
     /// Transactions that were committed.
     pub transactions_committed: u64,
     /// Transactions that were rolled back, whoever wanted it.
@@ -99,6 +101,8 @@ pub struct DurableEntity {
     pub scheduled_count: u64,
     /// Octets of them.
     pub bytes: u64,
+    /// Which buckets of message-ids it has, behind the moment before which all are forgotten.
+    pub id_buckets: Vec<Timestamp>,
 }
 
 impl Broker {
@@ -147,6 +151,9 @@ impl Broker {
             deferred_count: queue.deferred_count(),
             scheduled_count: queue.scheduled_count(),
             bytes: queue.bytes(),
+            id_buckets: queue.duplicates.as_ref().map_or_else(Vec::new, |duplicates| {
+                std::iter::once(duplicates.floor()).chain(duplicates.starts()).collect()
+            }),
         });
         DurableState {
             next_entity: EntityId(u32::try_from(self.queues.len()).unwrap_or(u32::MAX)),

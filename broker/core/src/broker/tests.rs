@@ -5,7 +5,7 @@ mod defer;
 mod forward;
 mod life;
 mod schedule;
-mod timed;
+pub(super) mod timed;
 mod timed_history;
 mod together;
 

@@ -10,13 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use smallvec::SmallVec;
 
 use super::Broker;
+use super::dedup::{self, Lookup, Sieve};
 use super::read::Purpose;
 use crate::change::Change;
 use crate::command::{Enlistment, ReadRequest, ReadRows, Settlement};
 use crate::effect::Reply;
 use crate::entity::settings::BrokerSettings;
 use crate::error::Error;
-use crate::id::{EntityId, LockToken, Origin, TransactionId};
+use crate::id::{EntityId, LockToken, Origin, ReadId, SequenceNumber, TransactionId};
 use crate::message::IncomingMessage;
 use crate::queue::Decision;
 use crate::queue::paging::BodyPlan;
@@ -73,6 +74,8 @@ struct EnlistedSettlement {
 struct EnlistedSend {
     entity: EntityId,
     messages: SmallVec<[IncomingMessage; 1]>,
+    /// The numbers the client was given, if it asked for some.
+    drawn: Vec<SequenceNumber>,
 }
 
 /// A commit that was asked for, while its bodies are being read.
@@ -80,8 +83,19 @@ struct EnlistedSend {
 pub(super) struct Discharge {
     origin: Origin,
     transaction: Transaction,
-    /// What is read, by entity, and how many rows each takes in the answer.
+    /// What is read.
+    needs: Needs,
+    /// The read.
+    read: ReadId,
+}
+
+/// What a commit needs to know first, in the order of the rows in the answer.
+#[derive(Debug, Default)]
+struct Needs {
+    /// By entity, and how many rows each takes.
     bodies: Vec<(EntityId, BodyPlan, usize)>,
+    /// Message-ids.
+    lookups: Vec<Lookup>,
 }
 
 /// What a commit comes to.
@@ -89,7 +103,7 @@ enum Verdict {
     /// These facts, and the messages.
     Commit(Vec<Change>),
     /// Ask again once these were read.
-    Read(Vec<(EntityId, BodyPlan, usize)>, ReadRequest),
+    Read(Needs, ReadRequest),
 }
 
 impl Default for Transactions {
@@ -226,16 +240,45 @@ impl Broker {
         messages: SmallVec<[IncomingMessage; 1]>,
     ) -> Result<Reply, Error> {
         self.expire_transactions();
-        let id = enlistment.transaction;
-        self.may_take(self.sendable(entity)?, &messages)?;
+        self.keep_send(origin, enlistment.transaction, entity, messages)?;
+        Ok(Reply::Enlisted)
+    }
+
+    /// Keeps messages until the commit, and gives them numbers now.
+    pub(super) fn enlist_schedule(
+        &mut self,
+        origin: Origin,
+        id: TransactionId,
+        entity: EntityId,
+        messages: Vec<IncomingMessage>,
+    ) -> Result<Reply, Error> {
+        self.expire_transactions();
+        let count = messages.len();
+        self.keep_send(origin, id, entity, messages.into())?;
+        let sequences: Vec<_> = (0..count).map(|_| self.draw_number(entity)).collect();
+        let transaction = self.transactions.get_mut(origin.connection, id)?;
+        if let Some(kept) = transaction.sends.last_mut() {
+            kept.drawn.clone_from(&sequences);
+        }
+        Ok(Reply::Scheduled { sequences })
+    }
+
+    fn keep_send(
+        &mut self,
+        origin: Origin,
+        id: TransactionId,
+        entity: EntityId,
+        messages: SmallVec<[IncomingMessage; 1]>,
+    ) -> Result<(), Error> {
+        self.may_admit(entity, &messages)?;
         let transaction = self.transactions.get(origin.connection, id)?;
         let bytes = transaction.check_room(&messages, self.transactions.bytes, &self.settings)?;
         let transaction = self.transactions.get_mut(origin.connection, id)?;
         transaction.bytes += bytes;
         transaction.message_count += messages.len();
-        transaction.sends.push(EnlistedSend { entity, messages });
+        transaction.sends.push(EnlistedSend { entity, messages, drawn: Vec::new() });
         self.transactions.bytes += bytes;
-        Ok(Reply::Enlisted)
+        Ok(())
     }
 
     pub(super) fn enlist_settlement(
@@ -310,8 +353,9 @@ impl Broker {
                 self.reply_at_once(origin, Ok(Reply::Discharged));
             }
             Ok(transaction) => {
-                let bodies = Vec::new();
-                self.commit_transaction(Discharge { origin, transaction, bodies });
+                let (needs, read) = (Needs::default(), ReadId(0));
+                let discharge = Discharge { origin, transaction, needs, read };
+                self.commit_transaction(discharge, Sieve::default());
             }
             Err(error) => self.reply_at_once(origin, Err(error)),
         }
@@ -343,50 +387,79 @@ impl Broker {
     /// The rows a commit waited for have come.
     pub(super) fn discharge_read(&mut self, mut discharge: Discharge, rows: ReadRows) {
         let mut gets = rows.gets.into_iter();
-        for (entity, plan, count) in std::mem::take(&mut discharge.bodies) {
+        let Needs { bodies, lookups } = std::mem::take(&mut discharge.needs);
+        for (entity, plan, count) in bodies {
             let gets = gets.by_ref().take(count).collect();
             self.restore_bodies(entity, plan, ReadRows { gets, ..ReadRows::default() });
             self.wake(entity);
         }
-        self.commit_transaction(discharge);
+        let (read, entities) = (discharge.read, entities_of(&lookups));
+        self.commit_transaction(discharge, Sieve::new(lookups, &mut gets));
+        self.end_lookups(entities, read);
     }
 
     /// They could not be read.
     pub(super) fn discharge_unread(&mut self, discharge: &Discharge) {
+        self.end_lookups(entities_of(&discharge.needs.lookups), discharge.read);
         self.fail_transaction(discharge, Error::StoreUnavailable.to_string());
     }
 
-    fn commit_transaction(&mut self, mut discharge: Discharge) {
+    fn end_lookups(&mut self, entities: BTreeSet<EntityId>, read: ReadId) {
+        for entity in entities {
+            self.end_lookup(entity, read);
+        }
+    }
+
+    fn commit_transaction(&mut self, mut discharge: Discharge, mut sieve: Sieve) {
         let transaction = &discharge.transaction;
         if let Some(refused) = transaction.spoilt_by.clone() {
             return self.fail_transaction(&discharge, refused);
         }
-        match self.decide_transaction(transaction) {
+        match self.decide_transaction(transaction, &sieve) {
             Ok(Verdict::Commit(changes)) => {
                 self.transactions.bytes -= transaction.bytes;
                 for change in changes {
                     self.count_settlement(&change);
                     self.commit(&change);
                 }
-                for EnlistedSend { entity, messages } in discharge.transaction.sends {
-                    self.accept(entity, messages);
+                for send in discharge.transaction.sends {
+                    self.accept_enlisted(send, &mut sieve);
                 }
                 self.counters.transactions_committed += 1;
                 self.reply_after_commit(discharge.origin, Ok(Reply::Discharged));
             }
-            Ok(Verdict::Read(bodies, request)) => {
+            Ok(Verdict::Read(needs, request)) => {
                 if let Err(error) = self.may_read_for_client() {
                     return self.fail_transaction(&discharge, error.to_string());
                 }
-                discharge.bodies = bodies;
+                discharge.read = ReadId(self.next_read);
+                for entity in entities_of(&needs.lookups) {
+                    self.begin_lookup(entity, discharge.read);
+                }
+                discharge.needs = needs;
                 self.start_read(request, Purpose::Discharge(Box::new(discharge)));
             }
             Err(error) => self.fail_transaction(&discharge, error.to_string()),
         }
     }
 
+    fn accept_enlisted(&mut self, send: EnlistedSend, sieve: &mut Sieve) {
+        let EnlistedSend { entity, messages, drawn } = send;
+        let mut drawn = drawn.into_iter();
+        for message in messages {
+            let number = drawn.next();
+            if !self.is_duplicate(entity, &message, sieve) {
+                self.accept_one(entity, message, number);
+            }
+        }
+    }
+
     /// Says what everything comes to, or why it cannot be.
-    fn decide_transaction(&self, transaction: &Transaction) -> Result<Verdict, Error> {
+    fn decide_transaction(
+        &self,
+        transaction: &Transaction,
+        sieve: &Sieve,
+    ) -> Result<Verdict, Error> {
         let mut changes = Vec::with_capacity(transaction.lock_count);
         let mut missing = BTreeMap::<EntityId, Vec<LockToken>>::new();
         for EnlistedSettlement { entity, tokens, settlement } in &transaction.settlements {
@@ -399,23 +472,35 @@ impl Broker {
             }
         }
         let mut by_entity = BTreeMap::<EntityId, Vec<&IncomingMessage>>::new();
-        for EnlistedSend { entity, messages } in &transaction.sends {
+        for EnlistedSend { entity, messages, .. } in &transaction.sends {
             by_entity.entry(*entity).or_default().extend(messages);
         }
-        for (entity, messages) in by_entity {
-            self.may_take(self.sendable(entity)?, messages)?;
+        let mut must_look_up = false;
+        for (entity, messages) in &by_entity {
+            let queue = self.sendable(*entity)?;
+            self.may_take(queue, messages.iter().copied())?;
+            dedup::check_ids(queue, messages.iter().copied())?;
+            must_look_up |= self.must_look_up(*entity, messages.iter().copied(), sieve);
         }
-        if missing.is_empty() {
+        if missing.is_empty() && !must_look_up {
             return Ok(Verdict::Commit(changes));
         }
-        self.plan_bodies_of(missing)
+        let (mut needs, mut request) = (Needs::default(), ReadRequest::default());
+        needs.bodies = self.plan_bodies_of(missing, &mut request)?;
+        // All of them, though some may be known from the read before: what came since that one began
+        // is known only until the next begins.
+        for (entity, messages) in by_entity {
+            self.ask_for(self.queue(entity)?, messages, &mut needs.lookups, &mut request);
+        }
+        Ok(Verdict::Read(needs, request))
     }
 
     fn plan_bodies_of(
         &self,
         missing: BTreeMap<EntityId, Vec<LockToken>>,
-    ) -> Result<Verdict, Error> {
-        let (mut plans, mut request) = (Vec::new(), ReadRequest::default());
+        request: &mut ReadRequest,
+    ) -> Result<Vec<(EntityId, BodyPlan, usize)>, Error> {
+        let mut plans = Vec::new();
         let (mut bytes, mut count) = (0_u64, 0);
         for (entity, tokens) in missing {
             let queue = self.queue(entity)?;
@@ -424,7 +509,7 @@ impl Broker {
             for token in tokens {
                 let Some(held) = queue.locks.held(token) else { continue };
                 let Some(entry) = queue.entry(held.sequence) else { continue };
-                plan.want(entity, held.sequence, entry.traces, &mut request);
+                plan.want(entity, held.sequence, entry.traces, request);
                 bytes = bytes.saturating_add(entry.size);
                 count += 1;
             }
@@ -433,7 +518,7 @@ impl Broker {
         if count > 1 && self.settings.settle_bytes_max < bytes {
             return Err(Error::ServerBusy("Please settle fewer messages at a time."));
         }
-        Ok(Verdict::Read(plans, request))
+        Ok(plans)
     }
 
     fn fail_transaction(&mut self, discharge: &Discharge, why: String) {
@@ -452,6 +537,10 @@ impl Broker {
             }
         }
     }
+}
+
+fn entities_of(lookups: &[Lookup]) -> BTreeSet<EntityId> {
+    lookups.iter().map(|lookup| lookup.entity).collect()
 }
 
 /// What [`crate::invariant`] asks.

@@ -179,6 +179,11 @@ pub struct BrokerSettings {
     pub sessions_known_max: usize,
     /// Octets of bodies read for one request to settle several locks, but for the first.
     pub settle_bytes_max: u64,
+    /// Octets of fingerprints of message-ids in memory, over all queues: two million at 16 octets. Ids
+    /// that were taken in before are looked up in the store.
+    pub fingerprint_bytes_max: usize,
+    /// Octets of messages that wait until their ids are looked up, over all queues.
+    pub gate_bytes_max: u64,
     /// How long a transaction may be open: two minutes, as in Service Bus.
     pub transaction_time_max: Span,
     /// Messages one transaction sends: a hundred, as in Service Bus. Locks it settles are bounded like
@@ -212,6 +217,8 @@ impl Default for BrokerSettings {
             browse_bytes_max: 4 * 1024 * 1024,
             sessions_known_max: 16_384,
             settle_bytes_max: 16 * 1024 * 1024,
+            fingerprint_bytes_max: 32 * 1024 * 1024,
+            gate_bytes_max: 64 * 1024 * 1024,
             transaction_time_max: Span::from_secs(120),
             transaction_messages_max: 100,
             transaction_bytes_max: 16 * 1024 * 1024,

@@ -7,6 +7,7 @@
 //! time belong to the broker (`crate::broker`).
 
 mod decide;
+pub(crate) mod duplicates;
 pub(crate) mod lock;
 pub(crate) mod paging;
 mod ready;
@@ -28,6 +29,7 @@ use bytes::Bytes;
 use peeklock_storage::CommitPosition;
 
 pub(crate) use self::decide::Decision;
+use self::duplicates::Duplicates;
 use self::lock::{Held, LockTable};
 use self::ready::ReadyOrder;
 use self::receiver::Receivers;
@@ -46,7 +48,7 @@ use crate::entity::path::{EntityPath, Subqueue};
 use crate::entity::settings::QueueSettings;
 use crate::id::{EntityId, LockToken, SequenceNumber};
 use crate::message::StoredMessage;
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
 /// What a queue is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -123,6 +125,8 @@ pub(crate) struct Queue {
     pub(crate) window: Window,
     /// When scheduled messages become active.
     pub(crate) activations: Timers,
+    /// The message-ids it has seen, if it is to drop duplicates.
+    pub(crate) duplicates: Option<Duplicates>,
     /// Messages that are being read by number.
     pub(crate) watch: Watch,
     /// The message sessions, if all messages belong to one.
@@ -163,6 +167,7 @@ impl Queue {
             .then(|| Box::new(Sessions::new(numbers.head, numbers.count != 0)));
         let on_disk = (numbers.count != 0 && sessions.is_none())
             .then_some(numbers.head..numbers.next_sequence);
+        let window = definition.dead_letter.and(definition.settings.duplicate_window);
         Queue {
             definition,
             next_sequence: numbers.next_sequence,
@@ -181,6 +186,7 @@ impl Queue {
             receivers: Receivers::default(),
             window: Window::new(on_disk),
             activations: Timers::load(numbers.scheduled_count),
+            duplicates: window.map(Duplicates::new),
             watch: Watch::default(),
             sessions,
             memory: 0,
@@ -370,6 +376,19 @@ impl Queue {
             Change::SettingsChanged { settings, at, .. } => {
                 self.definition.settings = QueueSettings::clone(settings);
                 self.definition.updated_at = *at;
+                self.change_duplicate_window(*at);
+                Traces::default()
+            }
+            Change::BucketOpened { start, .. } => {
+                self.known_ids().open(*start);
+                Traces::default()
+            }
+            Change::Remembered { bucket, id, at, .. } => {
+                self.known_ids().remember(*bucket, id, *at);
+                Traces::default()
+            }
+            Change::BucketsForgotten { last, .. } => {
+                self.known_ids().forget(*last);
                 Traces::default()
             }
             Change::Accepted { sequence, message, application_properties, session, .. } => {
@@ -436,6 +455,34 @@ impl Queue {
                 Traces::default()
             }
         }
+    }
+
+    fn known_ids(&mut self) -> &mut Duplicates {
+        self.duplicates.as_mut().expect("only queues that look for duplicates take ids in")
+    }
+
+    /// With the ids it had seen, unless it does not look for duplicates.
+    pub(crate) fn load_duplicates(&mut self, floor: Timestamp, starts: Vec<Timestamp>) -> bool {
+        let Some(window) = self.duplicate_window() else { return false };
+        self.duplicates = Some(Duplicates::load(window, floor, starts));
+        true
+    }
+
+    /// The window, of what clients send to.
+    fn duplicate_window(&self) -> Option<Span> {
+        self.definition.dead_letter.and(self.definition.settings.duplicate_window)
+    }
+
+    fn change_duplicate_window(&mut self, at: Timestamp) {
+        // Whether duplicates are looked for is decided when a queue is created.
+        if let (Some(window), Some(duplicates)) = (self.duplicate_window(), &mut self.duplicates) {
+            duplicates.change_window(window, at);
+        }
+    }
+
+    /// Octets of memory that message-ids take.
+    pub(crate) fn fingerprint_bytes(&self) -> usize {
+        self.duplicates.as_ref().map_or(0, Duplicates::memory)
     }
 
     /// Takes in a message from another entity, with the number it had there.

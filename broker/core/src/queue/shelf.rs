@@ -36,8 +36,8 @@ impl Queue {
         size: u64,
         timers_max: usize,
     ) {
-        assert!(self.next_sequence <= sequence, "numbers are given once");
-        self.next_sequence = sequence.next();
+        // Its number may have been drawn a while ago.
+        self.next_sequence = self.next_sequence.max(sequence.next());
         self.scheduled_count += 1;
         self.bytes += size;
         self.activations.add(Timer { at: due, sequence }, size, timers_max);

@@ -11,7 +11,7 @@ use crate::testing::{World, wire_message};
 use crate::time::Timestamp;
 
 /// A message with sections before its one data section, which is as [`wire_message`] writes it.
-pub(super) fn message_with(sections: &Message, body: &str) -> IncomingMessage {
+pub(in crate::broker) fn message_with(sections: &Message, body: &str) -> IncomingMessage {
     let wire = [&sections.to_bytes()[..], &wire_message(body.as_bytes())].concat();
     IncomingMessage::from_wire(&wire).unwrap()
 }
