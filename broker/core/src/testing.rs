@@ -16,7 +16,7 @@ use crate::entity::path::EntityPath;
 use crate::entity::settings::{BrokerSettings, QueueSettings};
 use crate::error::Error;
 use crate::id::{EntityId, LockToken, Origin, ReadId, ReceiverId, SeededIds, SequenceNumber};
-use crate::message::IncomingMessage;
+use crate::message::{IncomingMessage, StoredMessage};
 use crate::time::{Span, Timestamp};
 
 /// A message with one data section.
@@ -368,6 +368,12 @@ impl World {
 
     pub(crate) fn message_rows(&self) -> usize {
         self.rows.keys().filter(|(table, _)| *table == Table::Message).count()
+    }
+
+    /// Octets of all messages.
+    pub(crate) fn message_bytes(&self) -> u64 {
+        let rows = self.rows.iter().filter(|((table, _), _)| *table == Table::Message);
+        rows.map(|(_, row)| StoredMessage::size_of_row(row)).sum()
     }
 
     /// Rows besides messages and the state of entities: marks and sections.

@@ -7,7 +7,7 @@ use smallvec::smallvec;
 
 use super::timed::{due_message, message_with, schedule};
 use crate::command::{Command, Enlistment, ReceiveMode, SessionRequest, Settlement};
-use crate::effect::{Delivery, EffectKind, Reply};
+use crate::effect::{Counts, Delivery, EffectKind, Reply};
 use crate::entity::path::EntityPath;
 use crate::entity::settings::{BrokerSettings, EntityStatus, QueueSettings};
 use crate::error::Error;
@@ -251,4 +251,55 @@ fn what_a_transaction_sends_goes_on_with_its_commit() {
     assert!(matches!(world.take_reply(origin), Some(Ok(Reply::Discharged))));
     world.crash();
     assert_eq!(bodies(&take_all(&mut world, 1, "b")), ["x", "y"]);
+}
+
+#[test]
+fn every_kind_is_counted_before_and_after_a_crash() {
+    let settings = QueueSettings {
+        forward_dead_letters_to: Some(path("nowhere")),
+        ..QueueSettings::default()
+    };
+    let (mut world, entity) = World::with_queue(BrokerSettings::default(), settings);
+    world
+        .send_all(entity, &["locked", "deferred", "dead", "transfer", "active", "2", "3"])
+        .unwrap();
+    let due = world.now.plus(Span::from_secs(60));
+    schedule(&mut world, entity, &[(due, "a"), (due, "b")]);
+    let receiver = world.open(1, "q", ReceiveMode::PeekLock);
+    let held = world.receive(receiver, 4);
+    let dead = || Settlement::DeadLetter { reason: None, description: None, changes: vec![] };
+    world.settle(&held[1], Settlement::Defer { changes: vec![] }).unwrap();
+    world.settle(&held[3], dead()).unwrap();
+    world.ensure_queue("q", QueueSettings::default());
+    world.settle(&held[2], dead()).unwrap();
+    let describe = |world: &mut World| {
+        let reply = world.ask(|origin| Command::DescribeQueue { origin, path: path("q") });
+        let Ok(Reply::QueueDescribed(description)) = reply else { panic!("{reply:?}") };
+        *description
+    };
+    let described = describe(&mut world);
+    let expected = Counts {
+        active: 5,
+        deferred: 1,
+        dead_letter: 1,
+        scheduled: 2,
+        transfer: 0,
+        transfer_dead_letter: 1,
+    };
+    assert_eq!(described.counts, expected);
+    assert_eq!(described.bytes, world.message_bytes());
+    let stats = world.stats("q");
+    let counts = [
+        stats.active_count,
+        stats.deferred_count,
+        stats.scheduled_count,
+        stats.dead_letter_count,
+        stats.transfer_dead_letter_count,
+        stats.locked_count,
+    ];
+    assert_eq!(counts, [4, 1, 2, 1, 1, 1]);
+    world.crash();
+    assert_eq!(describe(&mut world), described);
+    world.ask(|origin| Command::DeleteQueue { origin, path: path("q") }).unwrap();
+    assert_eq!((world.message_rows(), world.trace_rows()), (0, 0));
 }
