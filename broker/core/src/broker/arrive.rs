@@ -43,11 +43,13 @@ impl Broker {
         let sequence = queue.next_sequence();
         if queue.forwards_messages() {
             let rest = self.follow(entity, &mut arrival);
-            if rest != entity {
+            if rest != Some(entity) {
                 self.commit(&Change::Passed { entity, sequence });
                 arrival.enqueue_sequence.get_or_insert(sequence);
-                self.note_use(rest);
-                self.rest(rest, arrival);
+                if let Some(rest) = rest {
+                    self.note_use(rest);
+                    self.rest(rest, arrival);
+                }
                 return sequence;
             }
         }

@@ -244,14 +244,26 @@ impl Broker {
         lookups: &mut Vec<Lookup>,
         request: &mut ReadRequest,
     ) {
-        let Some(duplicates) = &queue.duplicates else { return };
-        let entity = queue.id();
-        for message in messages {
-            let Some(id) = message.facts().message_id() else { continue };
-            if duplicates.look(self.now, &id) == Look::Unsure {
-                let row_count = duplicates.ask(entity, self.now, &id, request);
-                lookups.push(Lookup { entity, id, row_count });
+        if queue.duplicates.is_some() {
+            for message in messages {
+                self.ask_for_id(queue, message.facts().message_id(), lookups, request);
             }
+        }
+    }
+
+    /// Asks for the rows of one id.
+    pub(super) fn ask_for_id(
+        &self,
+        queue: &Queue,
+        id: Option<String>,
+        lookups: &mut Vec<Lookup>,
+        request: &mut ReadRequest,
+    ) {
+        let (Some(duplicates), Some(id)) = (&queue.duplicates, id) else { return };
+        if duplicates.look(self.now, &id) == Look::Unsure {
+            let entity = queue.id();
+            let row_count = duplicates.ask(entity, self.now, &id, request);
+            lookups.push(Lookup { entity, id, row_count });
         }
     }
 

@@ -9,13 +9,18 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::arrive::Arrival;
+use super::dedup::{Lookup, Sieve};
+use super::read::{Purpose, RETRY_AFTER};
 use super::{Broker, queue_mut};
 use crate::change::Change;
+use crate::command::ReadRequest;
 use crate::effect::Browsed;
 use crate::entity::path::Subqueue;
 use crate::error::Error;
-use crate::id::{EntityId, SequenceNumber};
+use crate::id::{EntityId, ReadId, SequenceNumber};
 use crate::message::{IncomingMessage, StoredMessage};
 use crate::queue::{Decision, Offer, Queue};
 
@@ -27,6 +32,14 @@ const FORWARDS_MAX: usize = 100;
 
 /// Octets of them, but for the first: what a page has.
 const FORWARD_BYTES_MAX: u64 = 1024 * 1024;
+
+/// A lookup for what an entity passes on.
+#[derive(Debug)]
+pub(super) struct ForwardRead {
+    entity: EntityId,
+    target: EntityId,
+    lookups: Vec<Lookup>,
+}
 
 /// Why a message cannot go on, as its dead letter says it.
 struct Obstacle {
@@ -63,38 +76,90 @@ impl From<Error> for Obstacle {
 impl Broker {
     /// Follows a message over the entities that pass it on at once, and says where it comes to rest:
     /// where nothing forwards, where something is in front of it, or where something is in the way.
-    pub(super) fn follow(&self, entity: EntityId, arrival: &mut Arrival) -> EntityId {
+    /// Nowhere if it is a duplicate of one that was there.
+    pub(super) fn follow(&mut self, entity: EntityId, arrival: &mut Arrival) -> Option<EntityId> {
         let mut rest = entity;
+        let mut sieve = Sieve::default();
         while let Ok(queue) = self.queue(rest)
             && queue.passes_on()
             && queue.count() == 0
             && let Ok(next) = self.next_hop(queue, &arrival.message, arrival.hops)
+            && !self.must_look_up(next, [&arrival.message], &sieve)
         {
+            if self.is_duplicate(next, &arrival.message, &mut sieve) {
+                return None;
+            }
             rest = next;
             arrival.hops += 1;
         }
-        rest
+        Some(rest)
     }
 
     /// Passes on what an entity holds, as far as it is in memory.
     pub(super) fn forward_held(&mut self, entity: EntityId) {
+        if self.queue(entity).is_ok_and(Queue::passes_on) {
+            self.forward_sifted(entity, &mut Sieve::default());
+        }
+    }
+
+    fn forward_sifted(&mut self, entity: EntityId, sieve: &mut Sieve) {
         let (mut count, mut bytes) = (0, 0);
         while let Some(queue) = queue_mut(&mut self.queues, entity)
             && queue.passes_on()
             && queue.forward_at.is_none()
+            && !queue.forward_waits
             && let Offer::Message(sequence) = queue.offer()
         {
             if count == FORWARDS_MAX || FORWARD_BYTES_MAX <= bytes {
                 queue.forward_at = Some(self.now);
                 return;
             }
+            let size = self.forward(entity, sequence, sieve);
             count += 1;
-            bytes += self.forward(entity, sequence);
+            bytes += size;
         }
     }
 
-    /// Passes a message on, or gives it up. Says how big it is.
-    fn forward(&mut self, entity: EntityId, sequence: SequenceNumber) -> u64 {
+    /// Looks up whether what is next was at the target before. Until that is known it waits.
+    fn look_up_held(&mut self, entity: EntityId, target: EntityId) {
+        let (mut lookups, mut request) = (Vec::new(), ReadRequest::default());
+        let (Ok(queue), Ok(of)) = (self.queue(entity), self.queue(target)) else { return };
+        for message in queue.next_bodies(FORWARDS_MAX) {
+            self.ask_for_id(of, message.facts().message_id(), &mut lookups, &mut request);
+        }
+        let read = ReadId(self.next_read);
+        self.begin_lookup(target, read);
+        if let Some(queue) = queue_mut(&mut self.queues, entity) {
+            queue.forward_waits = true;
+        }
+        self.start_read(request, Purpose::Forward(ForwardRead { entity, target, lookups }));
+    }
+
+    /// What held messages waited for has come, or could not be read.
+    pub(super) fn held_looked_up(
+        &mut self,
+        read: ReadId,
+        of: ForwardRead,
+        gets: Option<Vec<Option<Bytes>>>,
+    ) {
+        let ForwardRead { entity, target, lookups } = of;
+        let retry_at = self.now.plus(RETRY_AFTER);
+        if let Some(queue) = queue_mut(&mut self.queues, entity) {
+            queue.forward_waits = false;
+            if gets.is_none() {
+                queue.forward_at = Some(retry_at);
+            }
+        }
+        if let Some(gets) = gets {
+            let mut sieve = Sieve::new(lookups, &mut gets.into_iter());
+            self.forward_sifted(entity, &mut sieve);
+        }
+        self.end_lookup(target, read);
+        self.wake(entity);
+    }
+
+    /// Passes a message on, or gives it up, or lets it wait. Says how big it is.
+    fn forward(&mut self, entity: EntityId, sequence: SequenceNumber, sieve: &mut Sieve) -> u64 {
         let Ok(queue) = self.queue(entity) else { return 0 };
         let content = queue.content(sequence).expect("what is offered has a body");
         let size = content.message.size();
@@ -107,6 +172,12 @@ impl Broker {
         };
         let message = StoredMessage::clone(&content.message).into_incoming();
         match self.next_hop(queue, &message, hops) {
+            Ok(target) if self.must_look_up(target, [&message], sieve) => {
+                self.look_up_held(entity, target);
+            }
+            Ok(target) if self.is_duplicate(target, &message, sieve) => {
+                self.commit(&Change::Removed { entity, sequence });
+            }
             Ok(target) => {
                 let arrival = Arrival {
                     message,
@@ -121,6 +192,7 @@ impl Broker {
                 self.arrive(target, arrival);
             }
             Err(Obstacle { reason, description }) => {
+                let Ok(queue) = self.queue(entity) else { return 0 };
                 let to = self.given_up_to(queue);
                 match queue.decide_undeliverable(sequence, to, reason, &description) {
                     Decision::Change(change) => {
@@ -151,7 +223,8 @@ impl Broker {
             });
         }
         let path = queue.forwards_to().expect("only what forwards asks where to");
-        let target = self.sendable(self.resolve(path)?)?;
+        let entity = self.resolve(path)?;
+        let target = self.sendable(entity)?;
         if target.settings().requires_session && message.facts().session().is_none() {
             return Err(Obstacle {
                 reason: "Session ID is null.",
@@ -160,8 +233,8 @@ impl Broker {
                     .into(),
             });
         }
-        self.may_take(target, [message])?;
-        Ok(target.id())
+        self.may_admit(entity, std::slice::from_ref(message))?;
+        Ok(entity)
     }
 
     /// Whose dead letters an entity holds, if it holds any.

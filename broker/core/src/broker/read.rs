@@ -6,6 +6,7 @@ use peeklock_storage::{CommitPosition, StoreError};
 use super::browse::BrowsingShelves;
 use super::dedup::GateRead;
 use super::fetch::Fetching;
+use super::forward::ForwardRead;
 use super::schedule::DueMessages;
 use super::sessions::{Listing, SessionBrowse, StateWish};
 use super::transaction::Discharge;
@@ -54,6 +55,8 @@ pub(super) enum Purpose {
     ListSessions(Listing),
     /// Message-ids that sends wait for.
     Duplicates(GateRead),
+    /// Message-ids that forwarding waits for.
+    Forward(ForwardRead),
     /// Bodies and message-ids that a commit needs.
     Discharge(Box<Discharge>),
     /// Messages to look at, where some are set aside.
@@ -85,6 +88,7 @@ impl Purpose {
             | Purpose::BrowseShelves(_)
             | Purpose::Fetch(_)
             | Purpose::Duplicates(_)
+            | Purpose::Forward(_)
             | Purpose::Discharge(_) => None,
         }
     }
@@ -207,6 +211,9 @@ impl Broker {
             (Purpose::Discharge(discharge), Ok(rows)) => self.discharge_read(*discharge, rows),
             (Purpose::Duplicates(of), rows) => {
                 self.looked_up(read, of, rows.ok().map(|rows| rows.gets));
+            }
+            (Purpose::Forward(of), rows) => {
+                self.held_looked_up(read, of, rows.ok().map(|rows| rows.gets));
             }
             (Purpose::Discharge(discharge), Err(_)) => self.discharge_unread(&discharge),
             (Purpose::BrowseShelves(browsing), Ok(rows)) => {

@@ -6,6 +6,7 @@
 //! What is here is memory only. Rows are [`crate::rows`]'s; which entity is touched, effects and
 //! time belong to the broker (`crate::broker`).
 
+mod check;
 mod decide;
 pub(crate) mod duplicates;
 pub(crate) mod lock;
@@ -137,6 +138,8 @@ pub(crate) struct Queue {
     ready_bytes: u64,
     /// Passing messages on goes on then.
     pub(crate) forward_at: Option<Timestamp>,
+    /// Whether it waits to be told which messages are duplicates.
+    pub(crate) forward_waits: bool,
     /// When the broker has planned to look at this queue's deadlines.
     pub(crate) wake_at: Option<Timestamp>,
     /// Whether the entity row is to be written this turn.
@@ -192,6 +195,7 @@ impl Queue {
             memory: 0,
             ready_bytes: 0,
             forward_at: None,
+            forward_waits: false,
             wake_at: None,
             dirty: false,
         }
@@ -355,6 +359,12 @@ impl Queue {
             Some(sequence) if self.entries[&sequence].body.is_none() => Offer::BodyMissing,
             Some(sequence) => Offer::Message(sequence),
         }
+    }
+
+    /// The messages that are next, as far as their bodies are in memory.
+    pub(crate) fn next_bodies(&self, count_max: usize) -> impl Iterator<Item = &StoredMessage> {
+        let next = self.ready.iter().take(count_max);
+        next.filter_map(|sequence| Some(&*self.entries[&sequence].body.as_ref()?.message))
     }
 
     /// The numbers whose messages only the store holds.
@@ -655,66 +665,6 @@ impl Queue {
         if let Some(body) = entry.body.take() {
             self.memory -= body.memory();
         }
-    }
-
-    /// Says what does not fit together.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let path = &self.definition.path;
-        let mut found = (0, 0, 0, 0);
-        let mut tail_count = 0;
-        let mut ready_bytes = 0;
-        self.check_sessions().map_err(|problem| format!("{path}: {problem}"))?;
-        for (sequence, entry) in &self.entries {
-            found.0 += entry.memory();
-            match entry.standing {
-                Standing::Ready
-                    if self.window.zone(*sequence, self.next_sequence) == Zone::Tail =>
-                {
-                    tail_count += 1;
-                }
-                Standing::Ready => {
-                    found.1 += usize::from(entry.session.is_none());
-                    ready_bytes += entry.size;
-                }
-                Standing::Doomed => found.2 += 1,
-                Standing::Locked(token) => {
-                    found.3 += 1;
-                    if self.locks.held(token).map(|held| held.sequence) != Some(*sequence) {
-                        return Err(format!("{path}: message {sequence} has a lock of its own"));
-                    }
-                }
-            }
-            if self.next_sequence <= *sequence {
-                return Err(format!("{path}: message {sequence} is above the next number"));
-            }
-            if self.window.zone(*sequence, self.next_sequence) == Zone::Disk {
-                return Err(format!(
-                    "{path}: message {sequence} is in memory and in the disk zone"
-                ));
-            }
-        }
-        let (memory, doomed, locked) = self.count_apart();
-        found = (found.0 + memory, found.1, found.2 + doomed, found.3 + locked);
-        let expected = (self.memory, self.ready.len(), self.doomed.len(), self.locks.len());
-        if found != expected {
-            return Err(format!(
-                "{path}: memory, ready, doomed, locked: {found:?}, not {expected:?}"
-            ));
-        }
-        let bytes_and_tail = (self.ready_bytes, self.window.tail_count);
-        if bytes_and_tail != (ready_bytes, tail_count) {
-            return Err(format!("{path}: ready octets and tail {bytes_and_tail:?} are wrong"));
-        }
-        let resident = self.entries.len() as u64;
-        let all_resident = self.window.on_disk().is_none() && self.sessions.is_none();
-        if self.count < resident || (all_resident && self.count != resident) {
-            return Err(format!("{path}: {} messages, {resident} in memory", self.count));
-        }
-        if !self.ready.iter().is_sorted() || self.ready.iter().count() != self.ready.len() {
-            return Err(format!("{path}: ready messages out of order"));
-        }
-        self.activations.check().map_err(|e| format!("{path}: {e}"))?;
-        self.locks.check().and_then(|()| self.receivers.check()).map_err(|e| format!("{path}: {e}"))
     }
 }
 

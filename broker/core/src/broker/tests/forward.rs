@@ -405,3 +405,86 @@ fn a_crash_at_any_moment_leaves_a_message_at_one_place() {
 fn texts_of(deliveries: &[Delivery]) -> Vec<String> {
     deliveries.iter().map(|delivery| text(delivery).to_owned()).collect()
 }
+
+fn with_id(id: &str, body: &str) -> IncomingMessage {
+    let properties = Properties { message_id: Some(id.into()), ..Properties::default() };
+    let sections = Message { properties: Some(properties), ..Message::default() };
+    super::timed::message_with(&sections, body)
+}
+
+fn put(world: &mut World, entity: EntityId, messages: &[(&str, &str)]) {
+    let messages = messages.iter().map(|(id, body)| with_id(id, body)).collect();
+    let send = |origin| Command::Send { origin, entity, messages, transaction: None };
+    assert!(matches!(world.ask(send), Ok(Reply::Accepted)));
+}
+
+fn bodies(deliveries: &[Delivery]) -> Vec<String> {
+    let body = |delivery: &Delivery| {
+        let range = delivery.message.sections().body().unwrap();
+        String::from_utf8(delivery.message.bytes()[range][8..].to_vec()).unwrap()
+    };
+    deliveries.iter().map(body).collect()
+}
+
+#[test]
+fn a_target_that_detects_duplicates_drops_what_it_has_seen() {
+    let window = Some(Span::from_secs(60));
+    let unique = || QueueSettings { duplicate_window: window, ..plain() };
+    // With and without fingerprints in memory: without, everything has to be looked up.
+    for fingerprint_bytes_max in [0, 1 << 20] {
+        let settings = BrokerSettings { fingerprint_bytes_max, ..BrokerSettings::default() };
+        let mut world = World::new(settings);
+        world.ensure_queue("c", unique());
+        world.ensure_queue("b", dead_to("c"));
+        let a = world.ensure_queue("a", to("c"));
+        let b = entity(&world, "b");
+        put(&mut world, a, &[("1", "a"), ("2", "b"), ("1", "again")]);
+        put(&mut world, a, &[("2", "again"), ("3", "c")]);
+        world.crash();
+        put(&mut world, a, &[("3", "again"), ("4", "d"), ("4", "again")]);
+        assert_eq!((world.stats("a").active_count, world.stats("c").active_count), (0, 4));
+        // What is held is looked up before it goes on, and so are dead letters.
+        world.ensure_queue("a", plain());
+        put(&mut world, a, &[("4", "again"), ("5", "e"), ("5", "again"), ("1", "again")]);
+        put(&mut world, b, &[("1", "again")]);
+        world.reads_fail = true;
+        world.ensure_queue("a", to("c"));
+        world.reads_fail = false;
+        world.pass(Span::from_secs(1));
+        dead_letter(&mut world, 1, "b");
+        world.settle_down();
+        assert_eq!((world.stats("a").active_count, world.stats("b").dead_letter_count), (0, 0));
+        assert_eq!(bodies(&take_all(&mut world, 2, "c")), ["a", "b", "c", "d", "e"]);
+        assert_eq!((world.message_rows(), world.broker.counters().damaged), (0, 0));
+        world.pass(Span::from_secs(61));
+        put(&mut world, a, &[("1", "anew")]);
+        assert_eq!(bodies(&take_all(&mut world, 3, "c")), ["anew"]);
+    }
+}
+
+#[test]
+fn a_lookup_outlives_the_queues_it_is_for() {
+    for gone in ["a", "c"] {
+        let settings = BrokerSettings { fingerprint_bytes_max: 0, ..BrokerSettings::default() };
+        let mut world = World::new(settings);
+        let window = Some(Span::from_secs(60));
+        world.ensure_queue("c", QueueSettings { duplicate_window: window, ..plain() });
+        let a = world.ensure_queue("a", to("c"));
+        put(&mut world, a, &[("1", "x")]);
+        world.reads_wait = true;
+        let (origin, deleted) = (world.origin(), world.origin());
+        let messages = [with_id("1", "again")].into_iter().collect();
+        world.handle(Command::Send { origin, entity: a, messages, transaction: None });
+        while world.turn() || world.sync_one() {}
+        assert_eq!(world.stats("a").active_count, 1, "it waits");
+        world.handle(Command::DeleteQueue { origin: deleted, path: path(gone) });
+        world.settle_down();
+        assert!(matches!(world.take_reply(deleted), Some(Ok(Reply::QueueDeleted))));
+        world.reads_wait = false;
+        if gone == "a" {
+            assert_eq!(bodies(&take_all(&mut world, 1, "c")), ["x"]);
+        } else {
+            assert_eq!(bodies(&take_all(&mut world, 1, "a/$DeadLetterQueue")), ["again"]);
+        }
+    }
+}
