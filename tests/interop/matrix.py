@@ -51,6 +51,8 @@ SCENARIOS = {
     "session-renewal": {"requires_session": True, "lock_duration": "5s"},
     "schedule": {},
     "cancel": {},
+    "defer": {},
+    "duplicates": {"duplicate_detection_history_time_window": "1m"},
     "forward": {"forward_to": "{client}.forward.target"},
     "transaction": {"lock_duration": "5s"},
     "readme": None,
