@@ -1,5 +1,6 @@
 //! What a message costs in the core: sent, delivered and completed, a kilobyte each, with the work of
-//! the shell left out. `cargo run --release -p peeklock-core --example cost`
+//! the shell left out. `cargo run --release -p peeklock-core --example cost`; a word behind it picks
+//! the rows that contain it.
 //!
 //! The first row is the copy out of the read buffer alone, which the connections' tasks do and which
 //! is part of the other rows: queues with a standing backlog in memory, of none and of many.
@@ -9,9 +10,11 @@
 use std::time::Duration;
 
 use peeklock_core::{
-    Broker, BrokerSettings, Command, EffectKind, EntityId, EntityPath, IncomingMessage, Origin,
-    QueueSettings, ReceiveMode, ReceiverId, SeededIds, Settlement, Timestamp,
+    Broker, BrokerSettings, Command, EffectKind, EntityId, EntityPath, IncomingMessage,
+    MessageSessionId, Origin, QueueSettings, ReceiveMode, ReceiverId, SeededIds, SessionRequest,
+    Settlement, Span, Timestamp,
 };
+use peeklock_protocol::message::{Message, Properties};
 use smallvec::smallvec;
 
 const COUNT: u64 = 1_000_000;
@@ -19,25 +22,38 @@ const COUNT: u64 = 1_000_000;
 const PER_TURN: u64 = 64;
 
 fn main() {
-    let wire = wire_message();
-    let start = cpu_time();
-    for _ in 0..COUNT {
-        std::hint::black_box(IncomingMessage::from_wire(&wire).expect("a message"));
-    }
-    report("copy and index", start);
-    for backlog in [0, 100, 10_000] {
-        let mut bench = Bench::new();
-        bench.send(backlog, &wire);
-        let start = cpu_time();
-        for _ in 0..COUNT / PER_TURN {
-            bench.send(PER_TURN, &wire);
-            bench.receive(PER_TURN);
+    let wire = wire_message(None);
+    row("copy and index", || {
+        for _ in 0..COUNT {
+            std::hint::black_box(IncomingMessage::from_wire(&wire).expect("a message"));
         }
-        report(&format!("send, deliver, complete behind {backlog}"), start);
+    });
+    for backlog in [0, 100, 10_000] {
+        row(&format!("send, deliver, complete behind {backlog}"), || {
+            let mut bench = Bench::plain();
+            bench.send(backlog, &wire);
+            bench.run(&[&wire]);
+        });
     }
+    let wires: Vec<_> = (0..64).map(|number| wire_message(Some(number))).collect();
+    let wires: Vec<_> = wires.iter().map(Vec::as_slice).collect();
+    row("the same with a session id", || Bench::plain().run(&wires[..1]));
+    row("in one session", || Bench::with_sessions(1).run(&wires[..1]));
+    row("in 64 sessions by turns", || Bench::with_sessions(64).run(&wires));
+    row("in a session of 64, taken and left", || {
+        let mut bench = Bench::with_sessions(0);
+        for round in 0..COUNT / PER_TURN {
+            bench.take_a_session(round, &wire_message(Some(round)));
+        }
+    });
 }
 
-fn report(what: &str, start: Duration) {
+fn row(what: &str, run: impl FnOnce()) {
+    if std::env::args().nth(1).is_some_and(|word| !what.contains(&word)) {
+        return;
+    }
+    let start = cpu_time();
+    run();
     let nanoseconds = cpu_time().saturating_sub(start).as_nanos() / u128::from(COUNT);
     println!("{what:>40}: {nanoseconds:>5} ns a message");
 }
@@ -52,27 +68,51 @@ fn cpu_time() -> Duration {
 struct Bench {
     broker: Broker,
     entity: EntityId,
-    receiver: ReceiverId,
+    /// What each receiver was given.
+    given: Vec<u64>,
+    /// Rows that come and go with a message.
+    rows_per_message: u64,
     now: u64,
-    given: u64,
 }
 
 impl Bench {
-    fn new() -> Self {
+    fn plain() -> Self {
+        let mut bench = Bench::new(QueueSettings::default(), 1);
+        bench.open(0, None);
+        bench
+    }
+
+    fn with_sessions(count: u64) -> Self {
+        let settings = QueueSettings { requires_session: true, ..QueueSettings::default() };
+        let mut bench = Bench::new(settings, 2);
+        for number in 0..count {
+            bench.open(number, Some(SessionRequest::Named(session_id(number))));
+        }
+        bench
+    }
+
+    fn new(settings: QueueSettings, rows_per_message: u64) -> Self {
         let mut broker = Broker::new(BrokerSettings::default(), Box::new(SeededIds::new(1)));
-        let path = EntityPath::for_new_entity("q").expect("a name");
-        let settings = QueueSettings::default();
-        let now = Timestamp(0);
-        let declare = Command::EnsureQueue { origin: None, path: path.clone(), settings };
-        broker.handle(now, declare);
-        let receiver = ReceiverId { connection: 1, link: 1 };
-        let mode = ReceiveMode::PeekLock;
-        broker.handle(
-            now,
-            Command::OpenReceiver { origin: ORIGIN, receiver, path, mode, session: None },
-        );
+        let declare = Command::EnsureQueue { origin: None, path: path(), settings };
+        broker.handle(Timestamp(0), declare);
         broker.take_turn();
-        Bench { broker, entity: EntityId(1), receiver, now: 0, given: 0 }
+        Bench { broker, entity: EntityId(1), given: Vec::new(), rows_per_message, now: 0 }
+    }
+
+    fn open(&mut self, link: u64, session: Option<SessionRequest>) {
+        let (receiver, mode) = (receiver(link), ReceiveMode::PeekLock);
+        let open = Command::OpenReceiver { origin: ORIGIN, receiver, path: path(), mode, session };
+        self.broker.handle(Timestamp(self.now), open);
+        self.given.push(0);
+    }
+
+    /// A turn's messages with each of the wires, by turns.
+    fn run(&mut self, wires: &[&[u8]]) {
+        for round in 0..COUNT / PER_TURN {
+            let number = usize::try_from(round).expect("a million fits") % wires.len();
+            self.send(PER_TURN, wires[number]);
+            self.receive(number, PER_TURN);
+        }
     }
 
     fn send(&mut self, count: u64, wire: &[u8]) {
@@ -86,9 +126,23 @@ impl Bench {
         drop(self.broker.take_turn());
     }
 
-    fn receive(&mut self, count: u64) {
-        self.given += count;
-        let demand = Command::Demand { receiver: self.receiver, limit: self.given };
+    fn receive(&mut self, number: usize, count: u64) {
+        self.given[number] += count;
+        self.receive_up_to(number as u64, self.given[number], count);
+    }
+
+    /// Sends messages of a new session, and lets a receiver take it, complete all and leave.
+    fn take_a_session(&mut self, round: u64, wire: &[u8]) {
+        self.send(PER_TURN, wire);
+        let link = 1000 + round;
+        self.open(link, Some(SessionRequest::NextAvailable { wait: Span(1) }));
+        self.receive_up_to(link, PER_TURN, PER_TURN);
+        let leave = Command::CloseReceiver { receiver: receiver(link) };
+        self.broker.handle(Timestamp(self.now), leave);
+    }
+
+    fn receive_up_to(&mut self, link: u64, limit: u64, count: u64) {
+        let demand = Command::Demand { receiver: receiver(link), limit };
         self.broker.handle(Timestamp(self.now), demand);
         for effect in self.broker.take_turn().effects {
             let EffectKind::Deliver { delivery, .. } = effect.kind else { continue };
@@ -102,15 +156,36 @@ impl Bench {
             self.broker.handle(Timestamp(self.now), settle);
         }
         let turn = self.broker.take_turn();
-        assert_eq!(turn.batch.len() as u64, count + 1, "every message was completed");
+        let expected = count * self.rows_per_message + 1;
+        assert_eq!(turn.batch.len() as u64, expected, "every message was completed");
     }
+}
+
+fn path() -> EntityPath {
+    EntityPath::for_new_entity("q").expect("a name")
+}
+
+const fn receiver(link: u64) -> ReceiverId {
+    ReceiverId { connection: 1, link }
+}
+
+fn session_id(number: u64) -> MessageSessionId {
+    MessageSessionId::new(&format!("session-{number:06}")).expect("an id")
 }
 
 const ORIGIN: Origin = Origin { connection: 1, link: 1, delivery: 1 };
 
-/// A header-less message: one data section of a kilobyte.
-fn wire_message() -> Vec<u8> {
-    let mut wire = vec![0x00, 0x53, 0x75, 0xb0, 0, 0, 4, 0];
-    wire.resize(8 + 1024, b'x');
+/// A header-less message: one data section of a kilobyte, and the properties that SDKs write if it is
+/// in a session.
+fn wire_message(session: Option<u64>) -> Vec<u8> {
+    let properties = session.map(|number| Properties {
+        message_id: Some("0c4cd31e-5b5f-4bb1-a4c1-8ed0a1a3bd42".into()),
+        content_type: Some("application/json".into()),
+        group_id: Some(session_id(number).as_str().into()),
+        ..Properties::default()
+    });
+    let mut wire = Message { properties, ..Message::default() }.to_bytes().to_vec();
+    wire.extend_from_slice(&[0x00, 0x53, 0x75, 0xb0, 0, 0, 4, 0]);
+    wire.resize(wire.len() + 1024, b'x');
     wire
 }

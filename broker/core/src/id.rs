@@ -54,7 +54,12 @@ impl MessageSessionId {
 
     /// Nothing if the id is too long.
     pub fn new(id: &str) -> Option<Self> {
-        (id.chars().nth(Self::LEN_MAX).is_none()).then(|| MessageSessionId(id.into()))
+        Self::is_valid(id).then(|| MessageSessionId(id.into()))
+    }
+
+    /// Whether an id is not too long.
+    pub fn is_valid(id: &str) -> bool {
+        id.len() <= Self::LEN_MAX || id.chars().nth(Self::LEN_MAX).is_none()
     }
 
     /// The id.

@@ -12,7 +12,7 @@
 //! | message | `[entity][03][sequence]` | the same, of a deferred message | once; removed once |
 //! | state | `[entity][02][sequence]` | mark: failed deliveries | when there are any |
 //! | state | `[entity][03][sequence]` | changed application-properties section | when changed |
-//! | state | `[entity][06][session][sequence]` | octets of a message of a session | with the message |
+//! | state | `[entity][06][session][sequence]` | a message of a session: its size, roughly | with the message |
 //! | state | `[entity][07][session]` | when a session's state was set, and its octets' number | when set |
 //! | state | `[entity][08][session]` | the state of a session | when set |
 //!

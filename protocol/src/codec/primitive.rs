@@ -149,8 +149,13 @@ pub(crate) fn read_binary_slice<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], Deco
 }
 
 pub(crate) fn read_string(r: &mut Reader<'_>) -> Result<Str, DecodeError> {
-    let octets = read_variable(r, "string", code::STRING_8, code::STRING_32)?;
+    let octets = read_string_slice(r)?;
     Str::from_utf8(r.share(octets))
+}
+
+#[inline]
+pub(crate) fn read_string_slice<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
+    read_variable(r, "string", code::STRING_8, code::STRING_32)
 }
 
 pub(crate) fn read_symbol(r: &mut Reader<'_>) -> Result<Symbol, DecodeError> {

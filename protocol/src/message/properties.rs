@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::codec::{
     Composite, DecodeError, Reader, Wire, code, composite, put_binary, put_string, put_ulong,
-    read_binary, read_string, read_ulong, unexpected,
+    read_binary, read_descriptor, read_string, read_string_slice, read_ulong, unexpected,
 };
 use crate::serial::SerialNumber;
 use crate::value::{Str, Symbol, Timestamp, Value};
@@ -62,10 +62,35 @@ impl Properties {
         Ok(properties)
     }
 
+    /// The group-id of a properties section, its descriptor included, with the other fields skipped:
+    /// for those who want nothing else of most messages.
+    pub fn group_id_in(section: &[u8]) -> Result<Option<&str>, DecodeError> {
+        let Some(mut r) = field(section, GROUP_ID)? else { return Ok(None) };
+        let octets = read_string_slice(&mut r)?;
+        std::str::from_utf8(octets).map(Some).map_err(|_| DecodeError::InvalidUtf8)
+    }
+
     /// Appends a properties section.
     pub fn encode(&self, out: &mut BytesMut) {
         self.write_described(out);
     }
+}
+
+/// Where the group-id is in the list of properties.
+const GROUP_ID: u32 = 10;
+
+/// A reader at one field of a properties section, unless the field is null or missing.
+fn field(section: &[u8], index: u32) -> Result<Option<Reader<'_>>, DecodeError> {
+    let mut r = Reader::from_slice(section);
+    read_descriptor(&mut r, "amqp:properties:list")?;
+    let head = r.list_head()?;
+    if head.count <= index {
+        return Ok(None);
+    }
+    for _ in 0..index {
+        r.skip_value()?;
+    }
+    Ok(if r.take_null() { None } else { Some(r) })
 }
 
 /// §3.2.11–14: a message-id or correlation-id in the type its sender chose.
@@ -183,6 +208,24 @@ mod tests {
         properties.encode(&mut out);
         assert_eq!(out[..], section, "wrote {out:02x?}");
         assert_eq!(Properties::decode_slice(&section), Ok(properties));
+        assert_eq!(Properties::group_id_in(&section), Ok(Some("g")));
+    }
+
+    #[test]
+    fn the_group_id_is_found_without_the_others() {
+        for (section, group_id) in [
+            (&hex!("00 53 73 45")[..], Ok(None)),
+            (&hex!("00 53 73 c0 04 03 40 40 40"), Ok(None)),
+            (&hex!("00 53 73 c0 0c 0b 40 40 40 40 40 40 40 40 40 40 40"), Ok(None)),
+            (&hex!("00 53 73 c0 0e 0b 40 40 40 40 40 40 40 40 40 40 a1 01 67"), Ok(Some("g"))),
+            (
+                &hex!("00 53 73 c0 0e 0b 40 40 40 40 40 40 40 40 40 40 a1 01 ff"),
+                Err(DecodeError::InvalidUtf8),
+            ),
+            (&hex!("00 53 73 c0 0e 0b 40 40 40 40"), Err(DecodeError::UnexpectedEnd)),
+        ] {
+            assert_eq!(Properties::group_id_in(section), group_id, "{section:02x?}");
+        }
     }
 
     #[test]

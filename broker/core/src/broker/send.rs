@@ -94,7 +94,7 @@ impl Broker {
         let path = || queue.definition.path.to_string();
         let mut total = 0_u64;
         for message in messages {
-            if queue.has_sessions() && message.facts().session().is_none() {
+            if queue.has_sessions() && !message.facts().has_session() {
                 return Err(Error::NotAllowed(SESSION_ID_MISSING));
             }
             let (size, limit) = (message.size(), settings.message_bytes_max);

@@ -31,7 +31,15 @@ impl<'a> Facts<'a> {
 
     /// The message session it belongs to: its group-id. An id that is too long is no id.
     pub fn session(&self) -> Option<MessageSessionId> {
-        MessageSessionId::new(&self.properties()?.group_id?)
+        let section = self.message.get(self.sections.properties()?)?;
+        MessageSessionId::new(Properties::group_id_in(section).ok()??)
+    }
+
+    /// Whether it belongs to one.
+    pub fn has_session(&self) -> bool {
+        let section = self.sections.properties().and_then(|range| self.message.get(range));
+        let id = section.and_then(|section| Properties::group_id_in(section).ok().flatten());
+        id.is_some_and(MessageSessionId::is_valid)
     }
 
     /// What duplicates are found by, whatever type the sender chose.

@@ -559,7 +559,7 @@ impl Queue {
     fn insert(&mut self, sequence: SequenceNumber, entry: Entry, in_order: bool) {
         self.memory += entry.memory();
         if let Some((slot, sessions)) = in_session(entry.session, &mut self.sessions) {
-            sessions.change(slot).resident += 1;
+            sessions.arrived(slot);
         }
         match entry.standing {
             Standing::Ready if in_order => {
@@ -572,8 +572,10 @@ impl Queue {
             }
             Standing::Locked(_) => unreachable!("no message arrives locked"),
         }
+        let session = entry.session;
         let before = self.entries.insert(sequence, entry);
         assert!(before.is_none(), "a number is given to one message");
+        self.note_session(session);
     }
 
     /// Changes where a message stands. With [`Queue::insert`] and [`Queue::detach`] the only writer of
@@ -598,9 +600,16 @@ impl Queue {
                 assert!(self.locks.held(token).is_some(), "a lock is in the table first");
                 assert_eq!(before, Standing::Ready, "locked while not ready");
                 if let Some((slot, sessions)) = in_session(session, &mut self.sessions) {
-                    sessions.change(slot).locked.insert(sequence);
+                    sessions.record_mut(slot).locked.insert(sequence);
                 }
             }
+        }
+        self.note_session(session);
+    }
+
+    fn note_session(&mut self, session: Option<SessionSlot>) {
+        if let Some((slot, sessions)) = in_session(session, &mut self.sessions) {
+            sessions.note(slot);
         }
     }
 
@@ -618,7 +627,7 @@ impl Queue {
             Standing::Locked(token) => {
                 self.locks.remove(token);
                 if let Some((slot, sessions)) = in_session(session, &mut self.sessions) {
-                    sessions.change(slot).locked.remove(sequence);
+                    sessions.record_mut(slot).locked.remove(sequence);
                 }
             }
         }
@@ -627,7 +636,7 @@ impl Queue {
     /// The order that a ready message stands in: the queue's, or its session's.
     fn order_of(&mut self, session: Option<SessionSlot>) -> &mut ReadyOrder {
         match in_session(session, &mut self.sessions) {
-            Some((slot, sessions)) => &mut sessions.change(slot).ready,
+            Some((slot, sessions)) => &mut sessions.record_mut(slot).ready,
             None => &mut self.ready,
         }
     }

@@ -34,6 +34,10 @@ impl Demand {
         self.given < self.limit
     }
 
+    pub(crate) const fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     pub(crate) const fn left(&self) -> u64 {
         self.limit.saturating_sub(self.given)
     }

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use peeklock_storage::{Batch, Key, Table};
+use smallvec::SmallVec;
 
 use super::{FORM, mark_key, message_key, properties_key};
 use crate::change::SessionChange;
@@ -28,7 +29,17 @@ fn session_key(entity: EntityId, kind: u8, session: &MessageSessionId) -> Key {
 }
 
 fn index_key(entity: EntityId, session: &MessageSessionId, sequence: SequenceNumber) -> Key {
-    session_key(entity, KIND_INDEX, session).with_u64(sequence.0)
+    // With every message of a session twice, and mostly longer than a key without an allocation: in
+    // one piece.
+    let id = session.as_str().as_bytes();
+    let len = u16::try_from(id.len()).expect("ids are short");
+    let mut key = SmallVec::<[u8; 64]>::new();
+    key.extend_from_slice(&entity.0.to_be_bytes());
+    key.push(KIND_INDEX);
+    key.extend_from_slice(&len.to_be_bytes());
+    key.extend_from_slice(id);
+    key.extend_from_slice(&sequence.0.to_be_bytes());
+    Key::from(&key[..])
 }
 
 fn kind_range(entity: EntityId, kind: u8) -> Range<Key> {
@@ -93,9 +104,26 @@ pub(crate) fn session_and_sequence(key: &Key) -> Option<(MessageSessionId, Seque
     Some((session, SequenceNumber(reader.u64()?)))
 }
 
-/// Octets of the message that a row of the index is about.
+/// All rows of the index: how many bits the number of a message's octets has. So much is enough to
+/// read messages in pages, and costs no allocation.
+static SIZE_CLASSES: [u8; 65] = {
+    let mut classes = [0; 65];
+    let mut class = 0_u8;
+    while class < 65 {
+        classes[class as usize] = class;
+        class += 1;
+    }
+    classes
+};
+
+fn index_row(size: u64) -> Bytes {
+    let class = (u64::BITS - size.leading_zeros()) as usize;
+    Bytes::from_static(&SIZE_CLASSES[class..=class])
+}
+
+/// Octets that the message has at most that a row of the index is about.
 pub(crate) fn size_in_index(row: &[u8]) -> u64 {
-    row.first_chunk::<8>().map_or(0, |octets| u64::from_be_bytes(*octets))
+    row.first().map_or(0, |class| 1_u64.checked_shl(u32::from(*class)).unwrap_or(u64::MAX))
 }
 
 /// Whether a scan may have stopped at its bounds and not at its end.
@@ -105,11 +133,8 @@ pub(crate) fn is_cut_off(scan: &[(Key, Bytes)], rows_max: usize, bytes_max: usiz
 }
 
 /// The reads of whole messages by number: message, mark and section of each, in this order.
-pub(crate) fn message_gets(
-    entity: EntityId,
-    sequences: impl Iterator<Item = SequenceNumber>,
-) -> ReadRequest {
-    let gets = sequences.flat_map(|sequence| {
+pub(crate) fn message_gets(entity: EntityId, sequences: &[SequenceNumber]) -> ReadRequest {
+    let gets = sequences.iter().flat_map(|&sequence| {
         [
             (Table::Message, message_key(entity, sequence)),
             (Table::State, mark_key(entity, sequence)),
@@ -128,8 +153,7 @@ pub(crate) fn persist_session_index(
     for change in changes {
         match change {
             IndexChange::Added { session, sequence, size } => {
-                let row = Bytes::copy_from_slice(&size.to_be_bytes());
-                batch.put(SESSION_TABLE, index_key(entity, &session, sequence), row);
+                batch.put(SESSION_TABLE, index_key(entity, &session, sequence), index_row(size));
             }
             IndexChange::Removed { session, sequence } => {
                 batch.remove(SESSION_TABLE, index_key(entity, &session, sequence));
@@ -206,12 +230,21 @@ mod tests {
         assert_eq!(session_and_sequence(&key("a", 3)), Some((session("a"), SequenceNumber(3))));
         assert!(key("", 9) < key("a", 1) && key("a", 255) < key("a", 256));
         assert!(key("a", u64::MAX) < key("b", 0) && key("b", 1) < key("aa", 0));
+        assert_eq!(key("a", 3), session_key(entity, KIND_INDEX, &session("a")).with_u64(3));
         let range = session_index_range(entity, &session("a"), SequenceNumber(2));
         assert!(!range.contains(&key("a", 1)) && range.contains(&key("a", 2)));
         assert!(range.contains(&key("a", u64::MAX)) && !range.contains(&key("b", 0)));
         let behind = session_index_behind(entity, Some(&session("a")));
         assert!(!behind.contains(&key("a", u64::MAX)) && behind.contains(&key("b", 0)));
         assert!(session_index_behind(entity, None).contains(&key("", 0)));
+    }
+
+    #[test]
+    fn the_index_says_about_how_big_a_message_is() {
+        for (size, at_most) in [(0, 1), (1, 2), (1000, 1024), (1024, 2048), (u64::MAX, u64::MAX)] {
+            assert_eq!(size_in_index(&index_row(size)), at_most);
+        }
+        assert_eq!(size_in_index(&[200]), u64::MAX);
     }
 
     #[test]

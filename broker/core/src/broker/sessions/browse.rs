@@ -6,6 +6,7 @@ use crate::command::{ReadRequest, ReadRows, Scan};
 use crate::effect::{MessageState, Reply};
 use crate::error::Error;
 use crate::id::{EntityId, MessageSessionId, Origin, SequenceNumber};
+use crate::message::StoredMessage;
 use crate::queue::paging::PageRow;
 use crate::queue::sessions::NO_SESSIONS;
 use crate::rows;
@@ -16,7 +17,7 @@ pub(in crate::broker) struct SessionBrowse {
     pub(in crate::broker) origin: Origin,
     entity: EntityId,
     bytes_max: usize,
-    wanted: Option<Vec<(SequenceNumber, u64)>>,
+    wanted: Option<Vec<SequenceNumber>>,
 }
 
 impl Broker {
@@ -55,8 +56,9 @@ impl Broker {
         };
         let mut gets = rows.gets.into_iter();
         let mut messages = Vec::with_capacity(wanted.len());
-        for (sequence, size) in wanted {
+        for sequence in wanted {
             let [message, mark, section] = [(); 3].map(|()| gets.next().flatten());
+            let size = message.as_deref().map_or(0, StoredMessage::size_of_row);
             let row = PageRow::from_rows(sequence, size, message, mark.as_ref(), section);
             // What is gone by now is left out.
             messages.extend(browsed_row(row, MessageState::Active));
@@ -68,7 +70,7 @@ impl Broker {
     fn browse_index_done(&mut self, browse: &SessionBrowse, rows: ReadRows) {
         let index = rows.scans.into_iter().next().unwrap_or_default();
         let mut bytes_left = browse.bytes_max as u64;
-        let mut wanted: Vec<(SequenceNumber, u64)> = Vec::new();
+        let mut wanted = Vec::new();
         for (key, row) in &index {
             let Some((_, sequence)) = rows::session_and_sequence(key) else { continue };
             let size = rows::size_in_index(row);
@@ -76,13 +78,13 @@ impl Broker {
                 break;
             }
             bytes_left = bytes_left.saturating_sub(size);
-            wanted.push((sequence, size));
+            wanted.push(sequence);
         }
         let (origin, entity) = (browse.origin, browse.entity);
         if wanted.is_empty() {
             return self.reply_at_once(origin, Ok(Reply::Browsed { messages: Vec::new() }));
         }
-        let request = rows::message_gets(entity, wanted.iter().map(|(sequence, _)| *sequence));
+        let request = rows::message_gets(entity, &wanted);
         let browse =
             SessionBrowse { origin, entity, bytes_max: browse.bytes_max, wanted: Some(wanted) };
         let started: Result<(), Error> =

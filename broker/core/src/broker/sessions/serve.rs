@@ -26,8 +26,15 @@ impl Broker {
                 break;
             }
         }
-        self.with_queue(entity, Queue::forget_released);
-        self.plan_sweep(entity);
+        let Ok(queue) = self.queue(entity) else { return };
+        let Some(sessions) = &queue.sessions else { return };
+        let (any_released, any_waits) = (sessions.any_released(), sessions.waiting.len() > 0);
+        if any_released {
+            self.with_queue(entity, Queue::forget_released);
+        }
+        if any_waits {
+            self.plan_sweep(entity);
+        }
     }
 
     fn take_changed_session(&mut self, entity: EntityId) -> Option<SessionSlot> {

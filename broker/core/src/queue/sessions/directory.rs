@@ -140,6 +140,10 @@ impl Sessions {
         usize::from(self.sweep.read.is_some())
     }
 
+    pub(crate) const fn any_released(&self) -> bool {
+        !self.released.is_empty()
+    }
+
     pub(super) fn take_released(&mut self) -> Vec<SessionSlot> {
         std::mem::take(&mut self.released)
     }
@@ -164,7 +168,7 @@ impl Queue {
         let (session_id, size) = (session.clone(), entry.size);
         sessions.index_changes.push(IndexChange::Added { session: session_id, sequence, size });
         let Some(slot) = sessions.slot_for_arrival(session, room) else { return };
-        let record = sessions.change(slot);
+        let record = sessions.record_mut(slot);
         if record.disk_from.is_some() {
             if let Some(page) = &mut record.page {
                 page.note_arrival(sequence);
@@ -180,7 +184,7 @@ impl Queue {
             entry.session = Some(slot);
             self.insert(sequence, entry, true);
         } else {
-            record.disk_from = Some(sequence);
+            sessions.change(slot).disk_from = Some(sequence);
         }
     }
 

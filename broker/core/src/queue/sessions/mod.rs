@@ -128,11 +128,23 @@ impl Sessions {
         self.records.get_mut(slot.0 as usize).and_then(Option::as_mut)
     }
 
-    fn record_mut(&mut self, slot: SessionSlot) -> &mut Record {
+    pub(super) fn record_mut(&mut self, slot: SessionSlot) -> &mut Record {
         self.try_record_mut(slot).expect("a slot in use has a record")
     }
 
-    /// The same, noting that something happened to it.
+    /// A message of it is in memory from now on.
+    pub(super) fn arrived(&mut self, slot: SessionSlot) {
+        self.record_mut(slot).resident += 1;
+    }
+
+    /// Notes that something happened to a session, unless nothing can follow from it.
+    pub(super) fn note(&mut self, slot: SessionSlot) {
+        if !self.record(slot).is_quiet() {
+            self.change(slot);
+        }
+    }
+
+    /// A record, noting that something happened to it.
     pub(super) fn change(&mut self, slot: SessionSlot) -> &mut Record {
         let record = self.records[slot.0 as usize].as_mut().expect("a slot in use has a record");
         if !record.changed {
@@ -314,11 +326,12 @@ impl Sessions {
 
     /// A message in memory is gone for good.
     pub(super) fn gone(&mut self, slot: SessionSlot, sequence: SequenceNumber) {
-        let record = self.change(slot);
+        let record = self.record_mut(slot);
         record.resident -= 1;
         record.note_gone(sequence);
         let session = record.id.clone();
         self.index_changes.push(IndexChange::Removed { session, sequence });
+        self.note(slot);
     }
 
     /// A message that only the store holds is gone for good.

@@ -9,6 +9,7 @@ use super::{Record, SessionSlot, Sessions};
 use crate::command::{ReadRequest, ReadRows, Scan};
 use crate::entity::settings::BrokerSettings;
 use crate::id::{EntityId, ReadId, SequenceNumber};
+use crate::message::StoredMessage;
 use crate::queue::Queue;
 use crate::queue::paging::{PageRow, Unreadable};
 use crate::rows;
@@ -41,8 +42,7 @@ pub(in crate::queue) struct SessionPage {
 enum Step {
     Index,
     Messages {
-        /// With the octets of each.
-        wanted: Vec<(SequenceNumber, u64)>,
+        wanted: Vec<SequenceNumber>,
         /// Where reading goes on; nothing if this was the end of the session.
         end: Option<SequenceNumber>,
     },
@@ -189,8 +189,7 @@ impl Queue {
             Step::Index => {
                 let scan = rows.scans.into_iter().next().unwrap_or_default();
                 let (wanted, end) = choose(&scan, &page);
-                let request =
-                    rows::message_gets(entity, wanted.iter().map(|(sequence, _)| *sequence));
+                let request = rows::message_gets(entity, &wanted);
                 page.step = Step::Messages { wanted, end };
                 if !request.gets.is_empty() {
                     page.read = next;
@@ -217,13 +216,14 @@ impl Queue {
         let attempts_max = self.definition.dead_letter.map(|_| self.settings().attempts_max);
         let mut gets = gets.into_iter();
         let mut lost = Vec::new();
-        for (sequence, size) in wanted {
+        for sequence in wanted {
             let [message, mark, section] = [(); 3].map(|()| gets.next().flatten());
             // In memory it is newer than what was read; and what is gone does not come back.
             if self.entries.contains_key(&sequence) || page.gone.contains(&sequence) {
                 continue;
             }
             let row_exists = message.is_some();
+            let size = message.as_deref().map_or(0, StoredMessage::size_of_row);
             let mut entry = PageRow::from_rows(sequence, size, message, mark.as_ref(), section)
                 .into_entry(attempts_max);
             entry.session = Some(slot);
@@ -255,7 +255,7 @@ impl Queue {
 fn choose(
     scan: &[(Key, Bytes)],
     page: &SessionPage,
-) -> (Vec<(SequenceNumber, u64)>, Option<SequenceNumber>) {
+) -> (Vec<SequenceNumber>, Option<SequenceNumber>) {
     let mut wanted = Vec::new();
     let mut bytes = 0_u64;
     for (key, row) in scan {
@@ -263,11 +263,10 @@ fn choose(
         if page.bytes_max as u64 <= bytes && !wanted.is_empty() {
             return (wanted, Some(sequence));
         }
-        let size = rows::size_in_index(row);
-        bytes = bytes.saturating_add(size);
-        wanted.push((sequence, size));
+        bytes = bytes.saturating_add(rows::size_in_index(row));
+        wanted.push(sequence);
     }
     let is_cut_off = rows::is_cut_off(scan, page.rows_max, page.scan_bytes_max);
-    let end = wanted.last().map(|(last, _)| last.next()).filter(|_| is_cut_off);
+    let end = wanted.last().map(|last| last.next()).filter(|_| is_cut_off);
     (wanted, end)
 }

@@ -94,6 +94,14 @@ impl Record {
         self.disk_from.is_none_or(|disk| ready < disk).then_some(ready)
     }
 
+    /// Whether a session stands as it is listed, and nothing can be done for its holder.
+    pub(super) fn is_quiet(&self) -> bool {
+        let Some(holder) = &self.holder else { return false };
+        let is_served = !holder.demand.is_open()
+            || (self.next().is_none() && (self.disk_from.is_none() || self.page.is_some()));
+        is_served && !holder.demand.is_draining() && self.warm == (self.ready.len() > 0)
+    }
+
     /// Whether a session that nobody holds need not be remembered.
     pub(super) fn is_idle(&self) -> bool {
         self.holder.is_none()
