@@ -57,7 +57,7 @@ impl Broker {
             // Once given it is gone, so it is given only when it is gone.
             ReceiveMode::ReceiveAndDelete => (position, None),
         };
-        queue.note_given(seat, after);
+        let after = queue.note_given(seat, after);
         queue.accessed_at = self.now;
         match lock {
             Some(lock) => self.commit(&Change::Locked { entity, sequence, lock }),

@@ -716,10 +716,14 @@ impl Queue {
         }
     }
 
-    /// Counts a delivery.
-    pub(crate) fn note_given(&mut self, seat: Seat, after: CommitPosition) {
+    /// Counts a delivery that waits for a commit. Says which one it waits for then: messages of a
+    /// session do not overtake each other.
+    pub(crate) fn note_given(&mut self, seat: Seat, after: CommitPosition) -> CommitPosition {
         match (seat, &mut self.sessions) {
-            (Seat::Round(slot), _) => self.receivers.given(slot, after),
+            (Seat::Round(slot), _) => {
+                self.receivers.given(slot, after);
+                after
+            }
             (Seat::Session(slot), Some(sessions)) => sessions.given(slot, after),
             (Seat::Session(_) | Seat::Waiting(_), _) => unreachable!("nobody to deliver to"),
         }

@@ -42,9 +42,11 @@ impl Demand {
         self.limit.saturating_sub(self.given)
     }
 
-    pub(crate) fn given(&mut self, after: CommitPosition) {
+    /// Counts a delivery that waits for a commit. Says which commit all so far wait for.
+    pub(crate) fn given(&mut self, after: CommitPosition) -> CommitPosition {
         self.given += 1;
         self.last_after = self.last_after.max(after);
+        self.last_after
     }
 
     /// Ends the demand of one who drains and has been given all it asked for, or all there is. Says

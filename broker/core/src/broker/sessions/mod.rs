@@ -2,6 +2,8 @@
 //! messages is `serve.rs`, their states are `state.rs`, lists of them `list.rs`.
 
 mod browse;
+#[cfg(test)]
+mod history;
 mod list;
 mod serve;
 mod state;

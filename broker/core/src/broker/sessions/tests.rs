@@ -17,7 +17,7 @@ use crate::time::{Span, Timestamp};
 const PEEK: ReceiveMode = ReceiveMode::PeekLock;
 const LOCK: Span = Span::from_secs(60);
 
-fn id(session: &str) -> MessageSessionId {
+pub(super) fn id(session: &str) -> MessageSessionId {
     MessageSessionId::new(session).unwrap()
 }
 
@@ -29,7 +29,7 @@ fn next(millis: u64) -> SessionRequest {
     SessionRequest::NextAvailable { wait: Span(millis) }
 }
 
-fn session_message(session: &str, body: &str) -> IncomingMessage {
+pub(super) fn session_message(session: &str, body: &str) -> IncomingMessage {
     let properties = Properties { group_id: Some(session.into()), ..Properties::default() };
     let head = Message { properties: Some(properties), ..Message::default() }.to_bytes();
     let wire = [&head[..], &wire_message(body.as_bytes())].concat();
@@ -40,7 +40,7 @@ fn text(delivery: &Delivery) -> &str {
     body_text(&delivery.message)
 }
 
-fn body_text(message: &crate::message::StoredMessage) -> &str {
+pub(super) fn body_text(message: &crate::message::StoredMessage) -> &str {
     let body = message.sections().body().unwrap();
     std::str::from_utf8(&message.bytes()[body][8..]).unwrap()
 }

@@ -254,9 +254,9 @@ impl Sessions {
         }
     }
 
-    pub(crate) fn given(&mut self, slot: SessionSlot, after: CommitPosition) {
+    pub(crate) fn given(&mut self, slot: SessionSlot, after: CommitPosition) -> CommitPosition {
         let holder = self.record_mut(slot).holder.as_mut().expect("messages go to who holds");
-        holder.demand.given(after);
+        holder.demand.given(after)
     }
 
     /// Takes the next session that something happened to. Until [`Sessions::looked_at`] more of the
