@@ -157,6 +157,10 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
             if let Some(section) = application_properties {
                 batch.put(Table::State, properties_key(*entity, *sequence), section.clone());
             }
+            if let Some(at) = traces.expires_at {
+                let timer = Timer { at, sequence: *sequence };
+                put_timer(*entity, TimerKind::Expiry, timer, message.size(), batch);
+            }
         }
         Change::Scheduled { entity, sequence, message } => {
             let key = shelf_key(*entity, Shelf::Scheduled, *sequence);
@@ -172,6 +176,7 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
         Change::Deferred { entity, sequence, message, application_properties } => {
             // The mark and the section keep their keys.
             batch.remove(Table::Message, message_key(*entity, *sequence));
+            remove_expiry(*entity, *sequence, traces, batch);
             let key = shelf_key(*entity, Shelf::Deferred, *sequence);
             batch.put(Table::Message, key, message.row().clone());
             if let Some(section) = application_properties {
@@ -260,11 +265,18 @@ fn remove_message(
     if row_exists {
         batch.remove(Table::Message, shelf_key(entity, traces.shelf(), sequence));
     }
+    remove_expiry(entity, sequence, traces, batch);
     if traces.marked {
         batch.remove(Table::State, mark_key(entity, sequence));
     }
     if traces.overlaid {
         batch.remove(Table::State, properties_key(entity, sequence));
+    }
+}
+
+fn remove_expiry(entity: EntityId, sequence: SequenceNumber, traces: Traces, batch: &mut Batch) {
+    if let Some(at) = traces.expires_at {
+        remove_timer(entity, TimerKind::Expiry, Timer { at, sequence }, batch);
     }
 }
 
@@ -291,6 +303,7 @@ pub(crate) fn persist_numbers(entity: EntityId, numbers: &Numbers, batch: &mut B
     row.put_u64(numbers.count);
     row.put_u64(numbers.deferred_count);
     row.put_u64(numbers.scheduled_count);
+    row.put_u64(numbers.expiring_count);
     row.put_u64(numbers.bytes);
     row.put_u64(numbers.accessed_at.0);
     let key = Key::new().with_u32(NO_ENTITY).with_u8(KIND_NUMBERS).with_u32(entity.0);
@@ -418,6 +431,7 @@ fn read_numbers(fields: &mut Fields<'_>) -> Option<Numbers> {
         count: fields.u64()?,
         deferred_count: fields.u64()?,
         scheduled_count: fields.u64()?,
+        expiring_count: fields.u64()?,
         bytes: fields.u64()?,
         accessed_at: Timestamp(fields.u64()?),
     })
@@ -561,6 +575,7 @@ mod tests {
             count: 50,
             deferred_count: 3,
             scheduled_count: 4,
+            expiring_count: 5,
             bytes: 51_200,
             accessed_at: Timestamp(99),
         };

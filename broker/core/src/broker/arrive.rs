@@ -61,11 +61,16 @@ impl Broker {
         let queue = self.queue(entity).expect("messages arrive at entities we have");
         let sequence = queue.next_sequence();
         let session = if queue.has_sessions() { arrival.message.facts().session() } else { None };
+        let expires_at = arrival.message.facts().expires_at(self.now, queue.settings());
         let Arrival { message, hops, dead_letter_source, enqueue_sequence, application_properties } =
             arrival;
         let enqueue_sequence = enqueue_sequence.unwrap_or(sequence);
-        let header =
-            RowHeader { hops, dead_letter_source, ..RowHeader::new(enqueue_sequence, self.now) };
+        let header = RowHeader {
+            hops,
+            dead_letter_source,
+            expires_at,
+            ..RowHeader::new(enqueue_sequence, self.now)
+        };
         let message = Arc::new(message.into_stored(header));
         let accepted =
             Change::Accepted { entity, sequence, message, application_properties, session };

@@ -66,6 +66,7 @@ fn first_deadline(queue: &Queue) -> Option<Timestamp> {
         queue.window.retry_at,
         idle_deadline(queue),
         queue.forward_at,
+        queue.expiries.first_at(),
         queue.activations.first_at(),
         queue.sessions.as_ref().and_then(|sessions| sessions.first_deadline()),
         queue.duplicates.as_ref().and_then(Duplicates::first_end),
@@ -85,6 +86,7 @@ impl Broker {
             queue.wake_at = None;
             queue.window.retry_at.take_if(|at| *at <= self.now);
             queue.forward_at.take_if(|at| *at <= self.now);
+            queue.expiries.retry(self.now);
             queue.activations.retry(self.now);
             while expiries_left > 0
                 && let Some(queue) = queue_mut(&mut self.queues, entity)
@@ -98,6 +100,7 @@ impl Broker {
             self.expire_sessions(entity, &mut expiries_left);
             self.forget_outdated_ids(entity);
             self.delete_if_idle(entity);
+            self.expire_due(entity, &mut expiries_left);
             // What is due is being read from here on, so that it is not due any more.
             self.plan_activations(entity);
             self.wake(entity);

@@ -7,7 +7,7 @@ use crate::effect::{Delivery, MessageLock, MessageState, Reply};
 use crate::error::Error;
 use crate::id::{EntityId, MessageSessionId, Origin, SequenceNumber};
 use crate::queue::paging::PageRow;
-use crate::queue::{Decision, Queue};
+use crate::queue::{Decision, Queue, Traces};
 
 impl Broker {
     /// All or none of the messages that were read. They are as they were read.
@@ -63,8 +63,8 @@ impl Broker {
         }
     }
 
-    /// A deferred message that failed too often, just before a crash, leaves when it is touched. Says
-    /// which did, if one did.
+    /// A deferred message that expired, or failed too often just before a crash, leaves when it is
+    /// touched. Says which did, if one did.
     fn bury_deferred(
         &mut self,
         entity: EntityId,
@@ -73,15 +73,24 @@ impl Broker {
     ) -> Option<SequenceNumber> {
         let mut gone = None;
         for row in found {
-            let queue = queue_mut(&mut self.queues, entity)?;
-            if !queue.failed_too_often(Some(row.attempts)) {
+            let queue = self.queue(entity).ok()?;
+            let failed_too_often = queue.failed_too_often(Some(row.attempts));
+            let expires_at = row.body.as_ref().and_then(|body| queue.expiry_of(&body.message));
+            let is_over = expires_at.is_some_and(|at| at <= self.now);
+            if !failed_too_often && !is_over {
                 continue;
             }
-            self.set_apart(entity, row.clone(), session);
-            let decision = self.queue(entity).map(|queue| queue.decide_doomed(row.sequence));
-            if let Ok(Decision::Change(change)) = decision {
-                self.counters.dead_lettered += 1;
-                self.commit(&change);
+            let traces = Traces { deferred: true, ..row.traces };
+            self.set_apart(entity, row.clone(), traces, session);
+            if failed_too_often {
+                let decision =
+                    self.queue(entity).map(|queue| queue.decide_doomed(self.now, row.sequence));
+                if let Ok(Decision::Change(change)) = decision {
+                    self.counters.dead_lettered += 1;
+                    self.commit(&change);
+                }
+            } else {
+                self.expire(entity, row.sequence);
             }
             gone.get_or_insert(row.sequence);
         }
@@ -97,7 +106,8 @@ impl Broker {
     ) -> Delivery {
         let (sequence, attempts) = (row.sequence, row.attempts);
         let body = row.body.clone().expect("what cannot be read is not found");
-        self.set_apart(entity, row, session);
+        let traces = Traces { deferred: true, ..row.traces };
+        self.set_apart(entity, row, traces, session);
         let lock = match mode {
             ReceiveMode::PeekLock => {
                 let queue = self.queue(entity).expect("its messages were found");
@@ -128,10 +138,16 @@ impl Broker {
         }
     }
 
-    fn set_apart(&mut self, entity: EntityId, row: PageRow, session: Option<&MessageSessionId>) {
+    /// Puts a message that was read by number in memory.
+    pub(super) fn set_apart(
+        &mut self,
+        entity: EntityId,
+        row: PageRow,
+        traces: Traces,
+        session: Option<&MessageSessionId>,
+    ) {
         let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
         let before = queue.memory();
-        let traces = crate::queue::Traces { deferred: true, ..row.traces };
         queue.set_apart(row, traces, session);
         self.memory = self.memory - before + queue.memory();
         self.wake(entity);

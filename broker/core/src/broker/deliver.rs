@@ -27,12 +27,18 @@ impl Broker {
             if self.queue(entity).is_ok_and(Queue::has_sessions) {
                 self.give_out_sessions(entity);
             }
-            while let Some(found) = queue_mut(&mut self.queues, entity).and_then(next_match) {
+            // What is over is taken out on the way; not too much of it, as more is due at once.
+            let enough = self.counters.expired + self.settings.expiries_max as u64;
+            while self.counters.expired <= enough
+                && let Some(found) = queue_mut(&mut self.queues, entity).and_then(next_match)
+            {
                 let Match { sequence, slot, receiver, mode } = found;
                 self.deliver(entity, sequence, receiver, mode, Seat::Round(slot));
             }
             self.plan_reads(entity);
-            self.answer_drained(entity);
+            if self.counters.expired <= enough {
+                self.answer_drained(entity);
+            }
             self.plan_deadline(entity);
         }
     }
@@ -48,6 +54,9 @@ impl Broker {
         let position = self.open_position();
         let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
         let content = queue.content(sequence).expect("what is offered has a body");
+        if content.expires_at.is_some_and(|at| at <= self.now) {
+            return self.expire(entity, sequence);
+        }
         let (after, lock) = match mode {
             ReceiveMode::PeekLock => {
                 let until = queue.lock_end(self.now, seat);
@@ -83,7 +92,7 @@ impl Broker {
         while let Ok(queue) = self.queue(entity)
             && let Some(sequence) = queue.next_doomed()
         {
-            match queue.decide_doomed(sequence) {
+            match queue.decide_doomed(self.now, sequence) {
                 Decision::Change(change) => {
                     self.counters.dead_lettered += 1;
                     self.commit(&change);

@@ -163,6 +163,10 @@ impl Broker {
         let Ok(queue) = self.queue(entity) else { return 0 };
         let content = queue.content(sequence).expect("what is offered has a body");
         let size = content.message.size();
+        if content.expires_at.is_some_and(|at| at <= self.now) {
+            self.expire(entity, sequence);
+            return size;
+        }
         let header = content.message.header();
         let dead_letter_of = self.dead_letter_of(queue);
         // Its way as a dead letter is another one, but only once: it may come round in a circle.

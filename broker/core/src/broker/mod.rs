@@ -12,6 +12,7 @@ mod dedup;
 mod defer;
 mod deliver;
 mod entities;
+mod expire;
 mod fetch;
 mod forward;
 mod idle;

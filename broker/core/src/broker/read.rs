@@ -65,6 +65,8 @@ pub(super) enum Purpose {
     Fetch(Fetching),
     /// The next due times of a queue.
     Timers(EntityId, TimerKind),
+    /// Messages that are over.
+    Expiry(EntityId, DueMessages),
     /// Scheduled messages that are due.
     Activation(EntityId, DueMessages),
 }
@@ -78,6 +80,7 @@ impl Purpose {
             | Purpose::SessionPage(entity, _)
             | Purpose::Sweep(entity)
             | Purpose::Timers(entity, _)
+            | Purpose::Expiry(entity, _)
             | Purpose::Activation(entity, _) => Some(*entity),
             Purpose::Settle(..)
             | Purpose::Browse(_)
@@ -225,6 +228,10 @@ impl Broker {
                 self.timers_done(entity, kind, read, rows.scans);
             }
             (Purpose::Timers(entity, kind), Err(_)) => self.timers_failed(entity, kind, read),
+            (Purpose::Expiry(entity, due), Ok(rows)) => {
+                self.expired_read(entity, read, due, rows.gets);
+            }
+            (Purpose::Expiry(entity, due), Err(_)) => self.expired_unread(entity, read, due),
             (Purpose::Activation(entity, due), Ok(rows)) => {
                 self.activate(entity, read, due, rows.gets);
             }

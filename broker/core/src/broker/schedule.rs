@@ -125,11 +125,10 @@ impl Broker {
     }
 
     pub(super) fn activation_failed(&mut self, entity: EntityId, read: ReadId, due: DueMessages) {
-        let count_max = self.settings.timers_max;
         if let Some(queue) = queue_mut(&mut self.queues, entity) {
             for (timer, size) in due {
                 if queue.watch.end(timer.sequence, read) {
-                    queue.put_back(TimerKind::Activation, timer, size, count_max);
+                    queue.activations.recall(timer, size);
                 }
             }
         }

@@ -34,6 +34,8 @@ pub struct Counters {
     pub transactions_rolled_back: u64,
     /// Messages passed on from where they were held.
     pub forwarded: u64,
+    /// Messages that were of no use any more.
+    pub expired: u64,
     /// Scheduled messages that became active.
     pub activated: u64,
     /// Pages asked of the store.
@@ -99,6 +101,8 @@ pub struct DurableEntity {
     pub deferred_count: u64,
     /// How many are not due yet.
     pub scheduled_count: u64,
+    /// How many of those to deliver expire.
+    pub expiring_count: u64,
     /// Octets of them.
     pub bytes: u64,
     /// Which buckets of message-ids it has, behind the moment before which all are forgotten.
@@ -150,6 +154,7 @@ impl Broker {
             count: queue.count(),
             deferred_count: queue.deferred_count(),
             scheduled_count: queue.scheduled_count(),
+            expiring_count: queue.numbers().expiring_count,
             bytes: queue.bytes(),
             id_buckets: queue.duplicates.as_ref().map_or_else(Vec::new, |duplicates| {
                 std::iter::once(duplicates.floor()).chain(duplicates.starts()).collect()

@@ -2,6 +2,7 @@
 //! see. A failure names its seed; `PEEKLOCK_SEED=n cargo test histories` runs that one alone.
 
 mod defer;
+mod expire;
 mod forward;
 mod life;
 mod schedule;
@@ -15,7 +16,7 @@ use peeklock_storage::Table;
 
 use crate::command::{Command, ReceiveMode, Settlement};
 use crate::effect::{Delivery, EffectKind, Reply};
-use crate::entity::path::EntityPath;
+use crate::entity::path::{EntityPath, Subqueue};
 use crate::entity::settings::{BrokerSettings, EntityStatus, QueueSettings};
 use crate::id::{EntityId, LockToken, Origin, ReceiverId, SequenceNumber};
 use crate::testing::{Dice, World, body_of, messages};
@@ -60,6 +61,7 @@ struct Seen {
     closed: u64,
     fetched: u64,
     activated: u64,
+    expired: u64,
 }
 
 struct History {
@@ -127,6 +129,7 @@ impl History {
             lock_duration: Span([100, 1_000][self.dice.below(2)]),
             forward_to: self.target(name),
             forward_dead_letters_to: self.target(name),
+            dead_letter_on_expiry: self.dice.percent(50),
             status: self.status(),
             ..QueueSettings::default()
         };
@@ -390,6 +393,7 @@ impl History {
         self.seen.pages += counters.pages_read;
         self.seen.forwarded += counters.forwarded;
         self.seen.activated += counters.activated;
+        self.seen.expired += counters.expired;
     }
 
     /// Takes in what clients have been told.
@@ -493,7 +497,12 @@ impl History {
                 bytes += crate::message::StoredMessage::size_of_row(row);
                 all.insert(sequence);
                 match kind {
-                    1 => drop(live.insert(sequence)),
+                    1 => {
+                        live.insert(sequence);
+                        let expires = entity.path.subqueue() == Subqueue::Main;
+                        let key = timed_history::expiry_key(entity.entity, sequence, row);
+                        due.extend(key.filter(|_| expires));
+                    }
                     2 => drop(due.insert(timed_history::due_key(entity.entity, sequence, row))),
                     _ => {}
                 }
@@ -502,6 +511,8 @@ impl History {
             assert_eq!((numbers, entity.bytes), (counts, bytes), "{}", entity.path);
             assert!(traces.is_subset(&all), "{}: rows without a message", entity.path);
             assert_eq!(timers, due, "{}", entity.path);
+            let expiring = due.iter().filter(|key| key.as_bytes()[4] == 4).count();
+            assert_eq!(entity.expiring_count, expiring as u64, "{}", entity.path);
             assert!(live.last().is_none_or(|last| *last < entity.next_sequence));
             self.compare_memory(entity.entity, &live);
         }
@@ -603,6 +614,7 @@ fn histories_lose_nothing_double_nothing_and_bring_nothing_back() {
         all.closed += seen.closed;
         all.fetched += seen.fetched;
         all.activated += seen.activated;
+        all.expired += seen.expired;
     }
     if only.is_none() {
         let counts = [
@@ -618,6 +630,7 @@ fn histories_lose_nothing_double_nothing_and_bring_nothing_back() {
             all.closed,
             all.fetched,
             all.activated,
+            all.expired,
         ];
         assert!(counts.iter().all(|count| *count > 100), "{all:?}");
     }

@@ -7,9 +7,12 @@
 use peeklock_protocol::message::{Header, MapSection, Properties, Sections};
 use peeklock_protocol::value::Value;
 
+use crate::entity::settings::QueueSettings;
 use crate::id::MessageSessionId;
 use crate::time::{Span, Timestamp};
 
+/// Where the time is in the list of properties (§3.2.4).
+const ABSOLUTE_EXPIRY_TIME: u8 = 8;
 const SCHEDULED_ENQUEUE_TIME: &str = "x-opt-scheduled-enqueue-time";
 
 /// A look at the sections of one message.
@@ -56,7 +59,29 @@ impl<'a> Facts<'a> {
     /// Until when it is of use, by its properties. The SDKs write it for times to live that do not
     /// fit into the header.
     pub fn absolute_expiry(&self) -> Option<Timestamp> {
+        let section = self.message.get(self.sections.properties()?)?;
+        // Most messages have properties and no such time: look for it before decoding all of them.
+        if !may_have_field(section, ABSOLUTE_EXPIRY_TIME) {
+            return None;
+        }
         u64::try_from(self.properties()?.absolute_expiry_time?.0).ok().map(Timestamp)
+    }
+
+    /// The first moment at which it is of no use any more, in an entity of these settings that it came
+    /// to at this moment. The smallest of what the sender and the entity say counts.
+    pub fn expires_at(&self, at: Timestamp, settings: &QueueSettings) -> Option<Timestamp> {
+        // Senders that set no time to live write none, or zero. The longest the header can say stands
+        // for whatever does not fit into it; else the header is the better witness, as it does not
+        // depend on the sender's clock.
+        let by_sender = match self.time_to_live().filter(|span| span.0 != 0) {
+            Some(span) if span.0 < u64::from(u32::MAX) => Some(at.plus(span)),
+            span => self.absolute_expiry().or(span.map(|span| at.plus(span))),
+        };
+        let by_entity = settings.default_time_to_live.map(|span| at.plus(span));
+        match (by_sender, by_entity) {
+            (Some(sender), Some(entity)) => Some(sender.min(entity)),
+            (sender, entity) => sender.or(entity),
+        }
     }
 
     /// When it is to be delivered, if its sender named a time.
@@ -66,6 +91,37 @@ impl<'a> Facts<'a> {
         let Value::Timestamp(millis) = entry.value().ok()? else { return None };
         u64::try_from(millis).ok().map(Timestamp)
     }
+}
+
+/// Whether a section that is a list of at most 255 fields may have one at this index. A section that is
+/// not what it should be may have anything: who decodes it will say.
+fn may_have_field(section: &[u8], index: u8) -> bool {
+    // The descriptor as a small ulong, then a list whose size is one octet, then its fields' count.
+    let [0x00, 0x53, _, 0xc0, _, count, fields @ ..] = section else { return true };
+    index < *count && !matches!(nth_field(fields, index), Some([0x40, ..]))
+}
+
+/// The octets from one field of a list on (§1.2).
+fn nth_field(mut fields: &[u8], index: u8) -> Option<&[u8]> {
+    for _ in 0..index {
+        let (code, rest) = fields.split_first()?;
+        let (width, skipped) = match code >> 4 {
+            0x4 => (0, 0),
+            0x5 => (0, 1),
+            0x6 => (0, 2),
+            0x7 => (0, 4),
+            0x8 => (0, 8),
+            0x9 => (0, 16),
+            0xa | 0xc | 0xe => (1, usize::from(*rest.first()?)),
+            0xb | 0xd | 0xf => {
+                let size = u32::from_be_bytes(*rest.first_chunk::<4>()?);
+                (4, usize::try_from(size).ok()?)
+            }
+            _ => return None,
+        };
+        fields = rest.get(width..)?.get(skipped..)?;
+    }
+    Some(fields)
 }
 
 #[cfg(test)]

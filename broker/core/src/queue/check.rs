@@ -59,6 +59,7 @@ impl Queue {
         if !self.ready.iter().is_sorted() || self.ready.iter().count() != self.ready.len() {
             return Err(format!("{path}: ready messages out of order"));
         }
+        self.expiries.check().map_err(|e| format!("{path}: {e}"))?;
         self.activations.check().map_err(|e| format!("{path}: {e}"))?;
         self.locks.check().and_then(|()| self.receivers.check()).map_err(|e| format!("{path}: {e}"))
     }

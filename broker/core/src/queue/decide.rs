@@ -40,6 +40,8 @@ const PROPERTIES_BYTES_MAX: usize = 128 * 1024;
 const REASON_KEY: &str = "DeadLetterReason";
 const DESCRIPTION_KEY: &str = "DeadLetterErrorDescription";
 const ATTEMPTS_REASON: &str = "MaxDeliveryCountExceeded";
+const EXPIRY_REASON: &str = "TTLExpiredException";
+const EXPIRY_DESCRIPTION: &str = "The message expired and was dead lettered.";
 
 impl Queue {
     /// Decides what a settlement comes to. Reads the state and the time it is given; changes nothing.
@@ -194,8 +196,26 @@ impl Queue {
         }
     }
 
+    /// Decides what becomes of a message that is of no use any more.
+    pub(crate) fn decide_expired(&self, sequence: SequenceNumber) -> Decision {
+        let entity = self.id();
+        let entry = self.kept(sequence);
+        match self.definition.dead_letter.filter(|_| self.settings().dead_letter_on_expiry) {
+            Some(to) => {
+                let (reason, description) = (Some(EXPIRY_REASON), Some(EXPIRY_DESCRIPTION));
+                let verdict = Verdict { reason, description, changes: &[] };
+                self.decide_burial(sequence, entry, to, entry.attempts, &verdict)
+            }
+            None => Decision::Change(Change::Removed { entity, sequence }),
+        }
+    }
+
     /// Decides how a doomed message whose body is in memory leaves.
-    pub(crate) fn decide_doomed(&self, sequence: SequenceNumber) -> Decision {
+    pub(crate) fn decide_doomed(&self, now: Timestamp, sequence: SequenceNumber) -> Decision {
+        let attempts = Some(self.kept(sequence).attempts);
+        if self.has_expired(sequence, now) && !self.failed_too_often(attempts) {
+            return self.decide_expired(sequence);
+        }
         let entry = self.kept(sequence);
         let to = self.definition.dead_letter.expect("nothing is doomed in a dead-letter subqueue");
         self.decide_attempts_burial(sequence, entry, to, entry.attempts, &[])

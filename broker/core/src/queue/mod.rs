@@ -9,6 +9,7 @@
 mod check;
 mod decide;
 pub(crate) mod duplicates;
+mod expiry;
 pub(crate) mod lock;
 pub(crate) mod paging;
 mod ready;
@@ -31,6 +32,7 @@ use peeklock_storage::CommitPosition;
 
 pub(crate) use self::decide::Decision;
 use self::duplicates::Duplicates;
+pub(crate) use self::expiry::Whereabouts;
 use self::lock::{Held, LockTable};
 use self::ready::ReadyOrder;
 use self::receiver::Receivers;
@@ -80,6 +82,8 @@ pub(crate) struct Numbers {
     pub(crate) deferred_count: u64,
     /// How many are not due yet.
     pub(crate) scheduled_count: u64,
+    /// How many of those to be delivered, or locked, expire.
+    pub(crate) expiring_count: u64,
     /// Octets of all of them.
     pub(crate) bytes: u64,
     /// When it was last used. Written when something else is.
@@ -95,6 +99,7 @@ impl Numbers {
             count: 0,
             deferred_count: 0,
             scheduled_count: 0,
+            expiring_count: 0,
             bytes: 0,
             accessed_at: at,
         }
@@ -109,6 +114,7 @@ pub(crate) struct Queue {
     count: u64,
     deferred_count: u64,
     scheduled_count: u64,
+    expiring_count: u64,
     bytes: u64,
     /// When it was last used.
     pub(crate) accessed_at: Timestamp,
@@ -124,6 +130,8 @@ pub(crate) struct Queue {
     pub(crate) locks: LockTable,
     pub(crate) receivers: Receivers,
     pub(crate) window: Window,
+    /// When messages expire.
+    pub(crate) expiries: Timers,
     /// When scheduled messages become active.
     pub(crate) activations: Timers,
     /// The message-ids it has seen, if it is to drop duplicates.
@@ -177,6 +185,7 @@ impl Queue {
             count: numbers.count,
             deferred_count: numbers.deferred_count,
             scheduled_count: numbers.scheduled_count,
+            expiring_count: numbers.expiring_count,
             bytes: numbers.bytes,
             accessed_at: numbers.accessed_at,
             noted_at: numbers.accessed_at,
@@ -188,6 +197,7 @@ impl Queue {
             locks: LockTable::default(),
             receivers: Receivers::default(),
             window: Window::new(on_disk),
+            expiries: Timers::load(numbers.expiring_count),
             activations: Timers::load(numbers.scheduled_count),
             duplicates: window.map(Duplicates::new),
             watch: Watch::default(),
@@ -295,6 +305,7 @@ impl Queue {
             count: self.count,
             deferred_count: self.deferred_count,
             scheduled_count: self.scheduled_count,
+            expiring_count: self.expiring_count,
             bytes: self.bytes,
             accessed_at: self.accessed_at,
         }
@@ -407,11 +418,14 @@ impl Queue {
                 if let Some(section) = application_properties {
                     entry.overlay(section);
                 }
+                entry.traces.expires_at =
+                    self.note_expiry(*sequence, message, room.settings.timers_max);
+                let traces = entry.traces;
                 match session {
                     Some(session) => self.arrive_in_session(*sequence, entry, session, room),
                     None => self.arrive(*sequence, entry, room),
                 }
-                Traces::default()
+                traces
             }
             Change::Passed { sequence, .. } => {
                 assert_eq!(*sequence, self.next_sequence, "numbers have no gaps");
@@ -542,6 +556,7 @@ impl Queue {
         let failed_too_often = self.failed_too_often(attempts);
         let standing = if failed_too_often { Standing::Doomed } else { Standing::Ready };
         self.place(sequence, standing);
+        self.recall_expiry(sequence);
         if self.sessions.is_some() && !failed_too_often && self.entries[&sequence].body.is_none() {
             // What is ready in a session has its body; without it, it is read again as a whole.
             self.forget_in_session(sequence);
@@ -557,6 +572,7 @@ impl Queue {
 
     /// Keeps a message in memory. The caller has seen to it that it belongs there.
     fn insert(&mut self, sequence: SequenceNumber, entry: Entry, in_order: bool) {
+        self.watch.touch(sequence);
         self.memory += entry.memory();
         if let Some((slot, sessions)) = in_session(entry.session, &mut self.sessions) {
             sessions.arrived(slot);
@@ -646,8 +662,13 @@ impl Queue {
         if let Some(traces) = self.remove_apart(sequence) {
             return traces;
         }
-        let entry = self.detach(sequence);
-        self.leave(sequence, entry.standing, entry.session);
+        let entry = self.take_from_tail(sequence).unwrap_or_else(|| {
+            let entry = self.detach(sequence);
+            self.leave(sequence, entry.standing, entry.session);
+            entry
+        });
+        self.forget_expiry(sequence, entry.traces);
+        self.watch.touch(sequence);
         self.count -= 1;
         self.bytes -= entry.size;
         if let Some((slot, sessions)) = in_session(entry.session, &mut self.sessions) {
@@ -702,6 +723,7 @@ pub(crate) struct Content {
     pub(crate) message: Arc<StoredMessage>,
     pub(crate) application_properties: Option<Bytes>,
     pub(crate) attempts: u32,
+    pub(crate) expires_at: Option<Timestamp>,
     pub(crate) visible_after: CommitPosition,
 }
 
@@ -747,6 +769,7 @@ impl Queue {
             message: Arc::clone(&body.message),
             application_properties: body.application_properties.clone(),
             attempts: entry.attempts,
+            expires_at: entry.traces.expires_at,
             visible_after: entry.visible_after,
         })
     }

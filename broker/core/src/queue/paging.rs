@@ -1,6 +1,6 @@
 //! Reading messages back: pages of a backlog, and bodies that were let go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -159,6 +159,7 @@ impl Queue {
             arrivals: Vec::new(),
             arrival_bytes: 0,
             joins_tail,
+            gone: BTreeSet::new(),
             void: false,
         });
         Some(ReadRequest { scans, gets: Vec::new() })
@@ -238,6 +239,7 @@ impl Queue {
         usize::from(self.window.page.is_some())
             + usize::from(self.window.bodies.is_some())
             + self.activations.reads_under_way()
+            + self.expiries.reads_under_way()
             + sessions.map_or(0, |known| known.pages_under_way + known.sweeps_under_way())
     }
 
@@ -257,6 +259,7 @@ impl Queue {
         let attempts_max = self.definition.dead_letter.map(|_| self.settings().attempts_max);
         let mut entries: BTreeMap<SequenceNumber, Entry> =
             found.into_iter().map(|row| (row.sequence, row.into_entry(attempts_max))).collect();
+        entries.retain(|sequence, _| !page.gone.contains(sequence));
         // What arrived since is newer than what the scan saw, if it saw it at all.
         entries.extend(page.arrivals.into_iter().filter(|(sequence, _)| *sequence < end));
         let mut damaged = Vec::new();
@@ -290,10 +293,13 @@ impl PageRow {
 
     pub(crate) fn into_entry(self, attempts_max: Option<u32>) -> Entry {
         let doomed = attempts_max.is_some_and(|max| max <= self.attempts);
+        // Only where messages fail for good do they expire, too.
+        let body = self.body.as_ref().filter(|_| attempts_max.is_some());
+        let expires_at = body.and_then(|body| body.message.header().expires_at);
         Entry {
             standing: if doomed { Standing::Doomed } else { Standing::Ready },
             attempts: self.attempts,
-            traces: self.traces,
+            traces: Traces { expires_at, ..self.traces },
             session: None,
             size: self.size,
             visible_after: CommitPosition(0),

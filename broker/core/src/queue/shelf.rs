@@ -54,13 +54,9 @@ impl Queue {
     /// When messages are due, by what happens then.
     pub(crate) const fn timers(&mut self, kind: TimerKind) -> &mut Timers {
         match kind {
+            TimerKind::Expiry => &mut self.expiries,
             TimerKind::Activation => &mut self.activations,
         }
-    }
-
-    /// A message that was due could not be seen to yet.
-    pub(crate) fn put_back(&mut self, kind: TimerKind, timer: Timer, size: u64, count_max: usize) {
-        self.timers(kind).add(timer, size, count_max);
     }
 
     /// A message in memory is set aside until it is asked for by number.
@@ -161,13 +157,27 @@ impl Queue {
     /// A message that stood apart is gone for good.
     pub(super) fn remove_apart(&mut self, sequence: SequenceNumber) -> Option<Traces> {
         let entry = self.take_apart(sequence)?;
+        self.bytes -= entry.size;
         if entry.traces.deferred {
             self.deferred_count -= 1;
         } else {
+            self.forget_expiry(sequence, entry.traces);
             self.count -= 1;
+            self.gone_from_disk(sequence, &entry);
         }
-        self.bytes -= entry.size;
         Some(entry.traces)
+    }
+
+    /// A message that only the store had is gone.
+    fn gone_from_disk(&mut self, sequence: SequenceNumber, entry: &Entry) {
+        let nothing_on_disk = self.count == self.entries.len() as u64;
+        let Some(sessions) = &mut self.sessions else { return self.forget_on_disk(sequence) };
+        if let Some(session) = entry.body.as_ref().and_then(|body| body.message.facts().session()) {
+            sessions.gone_from_disk(session, sequence);
+        }
+        if nothing_on_disk {
+            sessions.all_in_memory();
+        }
     }
 
     /// Whether a message stands apart: then it cannot be asked for again.

@@ -9,6 +9,7 @@ use super::Shelf;
 use super::sessions::SessionSlot;
 use crate::id::LockToken;
 use crate::message::StoredMessage;
+use crate::time::Timestamp;
 
 /// Where a message stands. What is true only there is kept only there.
 ///
@@ -65,6 +66,8 @@ pub(crate) struct Traces {
     pub(crate) marked: bool,
     /// A changed application-properties section.
     pub(crate) overlaid: bool,
+    /// A due time: the first moment at which it is of no use any more.
+    pub(crate) expires_at: Option<Timestamp>,
 }
 
 impl Traces {

@@ -30,6 +30,8 @@ impl Timer {
 /// What happens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum TimerKind {
+    /// The message is of no use any more.
+    Expiry,
     /// The message becomes active.
     Activation,
 }
@@ -81,6 +83,14 @@ impl Timers {
             && let Some((last, _)) = self.front.pop_last()
         {
             self.horizon = Some(last);
+        }
+    }
+
+    /// Notes a due time again that was taken out and not seen to.
+    pub(crate) fn recall(&mut self, timer: Timer, size: u64) {
+        // Behind the horizon it will be read.
+        if self.horizon.is_none_or(|horizon| timer < horizon) {
+            self.front.insert(timer, size);
         }
     }
 

@@ -10,6 +10,7 @@
 //! being read that should reach it. Everything on disk below the stretch can be removed; nothing
 //! within or behind it is, so a scan that starts with the stretch steps over nothing dead.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::{Entry, Queue, Standing};
@@ -42,8 +43,26 @@ pub(crate) struct PageRead {
     pub(super) arrival_bytes: u64,
     /// Whether new messages are kept as the tail, because this page should reach them.
     pub(super) joins_tail: bool,
+    /// Messages that are gone from the range since. The scan may have seen them.
+    pub(super) gone: BTreeSet<SequenceNumber>,
     /// Whether the answer is of no use any more.
     pub(super) void: bool,
+}
+
+impl PageRead {
+    /// More than this, and reading the page again is better than keeping account of it.
+    const GONE_MAX: usize = 4096;
+
+    fn note_gone(&mut self, sequence: SequenceNumber) {
+        self.arrivals.retain(|(arrived, _)| *arrived != sequence);
+        if self.range.contains(&sequence) && !self.void {
+            self.gone.insert(sequence);
+        }
+        if Self::GONE_MAX < self.gone.len() {
+            self.gone.clear();
+            self.void = true;
+        }
+    }
 }
 
 /// Where a number lies.
@@ -141,6 +160,19 @@ impl Queue {
         }
     }
 
+    /// Takes a message out of the tail, if it is there.
+    pub(super) fn take_from_tail(&mut self, sequence: SequenceNumber) -> Option<Entry> {
+        if self.window.tail_count == 0
+            || self.window.zone(sequence, self.next_sequence) != Zone::Tail
+        {
+            return None;
+        }
+        let entry = self.entries.remove(&sequence)?;
+        self.memory -= entry.memory();
+        self.window.tail_count -= 1;
+        Some(entry)
+    }
+
     fn drop_tail(&mut self, start: SequenceNumber) {
         if self.window.tail_count > 0 {
             let tail = self.entries.split_off(&start);
@@ -208,6 +240,20 @@ impl Queue {
             page.void = true;
         }
         true
+    }
+
+    /// A message within the stretch on disk is gone.
+    pub(super) fn forget_on_disk(&mut self, sequence: SequenceNumber) {
+        let Some(on_disk) = self.window.on_disk.clone() else { return };
+        let mut start = on_disk.start;
+        if let Some(page) = &mut self.window.page {
+            page.note_gone(sequence);
+        } else if start == sequence {
+            start = sequence.next();
+        }
+        if start != on_disk.start || self.entries.len() as u64 == self.count {
+            self.advance_disk(start);
+        }
     }
 
     /// Moves the start of the stretch on disk, after everything before it was put in memory.

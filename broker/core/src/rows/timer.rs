@@ -2,6 +2,7 @@
 //!
 //! | table | key | row | written |
 //! |---|---|---|---|
+//! | state | `[entity][04][at][sequence]` | octets of the message | with a message that expires |
 //! | state | `[entity][05][at][sequence]` | octets of the message | with a scheduled message |
 
 use bytes::{BufMut, Bytes};
@@ -18,6 +19,7 @@ const ROW_BYTES: usize = 30;
 
 fn prefix(entity: EntityId, kind: TimerKind) -> Key {
     Key::new().with_u32(entity.0).with_u8(match kind {
+        TimerKind::Expiry => 4,
         TimerKind::Activation => 5,
     })
 }
@@ -89,5 +91,7 @@ mod tests {
         assert_eq!(key.as_bytes().len() + value.len(), ROW_BYTES);
         let scan = timer_scan(entity, TimerKind::Activation, timer, 10);
         assert!(scan.range.contains(key));
+        let other = timer_key(entity, TimerKind::Expiry, timer);
+        assert!(!scan.range.contains(&other));
     }
 }

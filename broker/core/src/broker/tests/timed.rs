@@ -1,6 +1,6 @@
 //! Messages with times on them, for the tests of what happens then.
 
-use peeklock_protocol::message::Message;
+use peeklock_protocol::message::{Header, Message};
 use peeklock_protocol::value::{Map, Symbol, Value};
 
 use crate::command::Command;
@@ -8,12 +8,19 @@ use crate::effect::Reply;
 use crate::id::{EntityId, SequenceNumber};
 use crate::message::IncomingMessage;
 use crate::testing::{World, wire_message};
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
 /// A message with sections before its one data section, which is as [`wire_message`] writes it.
 pub(in crate::broker) fn message_with(sections: &Message, body: &str) -> IncomingMessage {
     let wire = [&sections.to_bytes()[..], &wire_message(body.as_bytes())].concat();
     IncomingMessage::from_wire(&wire).unwrap()
+}
+
+/// A message that is of use for so long.
+pub(super) fn mortal_message(span: Span, body: &str) -> IncomingMessage {
+    let ttl = Some(u32::try_from(span.0).unwrap());
+    let header = Some(Header { ttl, ..Header::default() });
+    message_with(&Message { header, ..Message::default() }, body)
 }
 
 /// A message that names the time at which it is to become active.

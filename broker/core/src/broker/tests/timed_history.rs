@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use peeklock_storage::{Key, Table};
 
-use super::timed::due_message;
+use super::timed::{due_message, mortal_message};
 use super::{Asked, History, Known};
 use crate::command::{Command, ReceiveMode};
 use crate::effect::{Delivery, Reply};
@@ -18,9 +18,10 @@ use crate::time::Span;
 
 impl History {
     pub(super) fn step_in_time(&mut self) {
-        match self.dice.below(4) {
+        match self.dice.below(5) {
             0 => self.schedule(),
             1 => self.cancel(),
+            2 => self.send_mortals(),
             _ => self.ask_for_deferred(),
         }
     }
@@ -38,6 +39,21 @@ impl History {
         let origin = self.world.origin();
         self.asked.insert(origin, Asked::Send(bodies));
         self.world.handle(Command::Schedule { origin, entity, messages, transaction: None });
+    }
+
+    /// They may be gone any time, so nothing is known of them but that they must not come back.
+    fn send_mortals(&mut self) {
+        let (_, entity) = self.queues[self.dice.below(self.queues.len())];
+        let messages = (0..=self.dice.below(3)).map(|_| {
+            let body = self.next_body;
+            self.next_body += 1;
+            self.model.insert(body, Known::Unknown);
+            mortal_message(Span(1 + self.dice.below(600) as u64), &format!("{body} mortal"))
+        });
+        let messages = messages.collect();
+        let origin = self.world.origin();
+        self.asked.insert(origin, Asked::Other);
+        self.world.handle(Command::Send { origin, entity, messages, transaction: None });
     }
 
     fn cancel(&mut self) {
@@ -118,4 +134,10 @@ impl History {
 pub(super) fn due_key(entity: EntityId, sequence: SequenceNumber, row: &Bytes) -> Key {
     let at = StoredMessage::from_row(row.clone()).unwrap().enqueued_at();
     rows::timer_key(entity, TimerKind::Activation, Timer { at, sequence })
+}
+
+/// Where the due time of a message that expires is.
+pub(super) fn expiry_key(entity: EntityId, sequence: SequenceNumber, row: &Bytes) -> Option<Key> {
+    let at = StoredMessage::from_row(row.clone()).unwrap().header().expires_at?;
+    Some(rows::timer_key(entity, TimerKind::Expiry, Timer { at, sequence }))
 }

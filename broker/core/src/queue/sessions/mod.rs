@@ -335,7 +335,6 @@ impl Sessions {
     }
 
     /// A message that only the store holds is gone for good.
-    #[expect(dead_code, reason = "expiry is about to use it")]
     pub(crate) fn gone_from_disk(&mut self, session: MessageSessionId, sequence: SequenceNumber) {
         if let Some(slot) = self.slot(&session) {
             self.record_mut(slot).note_gone(sequence);
