@@ -53,6 +53,10 @@ SCENARIOS = {
     "cancel": {},
     "defer": {},
     "duplicates": {"duplicate_detection_history_time_window": "1m"},
+    "time-to-live": {
+        "default_message_time_to_live": "3s",
+        "dead_lettering_on_message_expiration": True,
+    },
     "forward": {"forward_to": "{client}.forward.target"},
     "transaction": {"lock_duration": "5s"},
     "readme": None,
