@@ -9,7 +9,7 @@
 //! than the first one that is not, so nothing is missed, and nothing is read before it may be due.
 //! A due time whose message is gone may linger in memory: whoever acts on one looks at the message.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{ReadId, SequenceNumber};
 use crate::time::Timestamp;
@@ -56,6 +56,8 @@ struct Page {
     from: Timer,
     /// What was added behind the horizon since. The scan may have seen it or not.
     added: BTreeMap<Timer, u64>,
+    /// What was removed since, which the scan may have seen.
+    gone: BTreeSet<Timer>,
     /// More was added than is kept: from here on the page is of no use.
     cut: Option<Timer>,
 }
@@ -99,6 +101,7 @@ impl Timers {
         self.front.remove(&timer);
         if let Some(page) = &mut self.page {
             page.added.remove(&timer);
+            page.gone.insert(timer);
         }
     }
 
@@ -143,7 +146,8 @@ impl Timers {
         if self.is_busy() || !self.front.is_empty() {
             return None;
         }
-        self.page = Some(Page { read, from, added: BTreeMap::new(), cut: None });
+        self.page =
+            Some(Page { read, from, added: BTreeMap::new(), gone: BTreeSet::new(), cut: None });
         Some(from)
     }
 
@@ -160,7 +164,8 @@ impl Timers {
             (last, cut) => last.or(cut),
         };
         let before_end = |timer: &Timer| end.is_none_or(|end| *timer < end);
-        self.front.extend(rows.into_iter().filter(|(timer, _)| before_end(timer)));
+        let is_there = |timer: &Timer| before_end(timer) && !page.gone.contains(timer);
+        self.front.extend(rows.into_iter().filter(|(timer, _)| is_there(timer)));
         self.front.extend(page.added.into_iter().filter(|(timer, _)| before_end(timer)));
         self.horizon = end;
         self.trim(count_max);
@@ -323,5 +328,14 @@ mod tests {
         assert_eq!(timers.begin_page(Timestamp(1_004), READ), None);
         timers.retry(Timestamp(1_005));
         assert!(timers.begin_page(Timestamp(1_005), READ).is_some());
+    }
+
+    #[test]
+    fn what_was_removed_while_it_is_read_does_not_come_back() {
+        let mut timers = Timers::load(2);
+        timers.begin_page(Timestamp(30), READ).unwrap();
+        timers.forget(timer(10));
+        timers.end_page(READ, rows([10, 20]), 100);
+        assert_eq!(due(&mut timers, 30), [20]);
     }
 }
