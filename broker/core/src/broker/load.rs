@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use peeklock_storage::Key;
 
-use super::Broker;
+use super::{Broker, queue_mut};
 use crate::entity::namespace::QueueEntities;
 use crate::entity::path::Subqueue;
 use crate::entity::settings::BrokerSettings;
@@ -13,6 +13,7 @@ use crate::error::LoadError;
 use crate::id::{EntityId, IdSource};
 use crate::queue::{Definition, Queue};
 use crate::rows::{self, StateRow};
+use crate::time::Timestamp;
 
 impl Broker {
     /// Which rows [`Broker::load`] wants, of [`peeklock_storage::Table::State`]. They are few: one
@@ -102,7 +103,15 @@ impl Broker {
         broker.queues =
             (0..next_entity.0).map(|id| loaded.remove(&EntityId(id)).map(Box::new)).collect();
         for entity in 0..next_entity.0 {
-            broker.plan_deadline(EntityId(entity));
+            let entity = EntityId(entity);
+            if let Some(queue) = queue_mut(&mut broker.queues, entity)
+                && queue.passes_on()
+                && queue.count() != 0
+            {
+                // Nobody asks for what goes on by itself.
+                queue.forward_at = Some(Timestamp::default());
+            }
+            broker.plan_deadline(entity);
         }
         Ok(broker)
     }

@@ -245,6 +245,19 @@ fn many_messages_go_on_a_few_a_turn() {
 }
 
 #[test]
+fn what_a_crash_left_behind_goes_on() {
+    let mut world = world(&[("a", plain()), ("b", plain())]);
+    send(&mut world, "a", &vec!["x"; 150]);
+    let command = Command::EnsureQueue { origin: None, path: path("a"), settings: to("b") };
+    world.handle(command);
+    world.settle_down();
+    world.crash();
+    assert_eq!((world.stats("a").active_count, world.stats("b").active_count), (50, 100));
+    world.pass(Span(0));
+    assert_eq!((world.stats("a").active_count, world.stats("b").active_count), (0, 150));
+}
+
+#[test]
 fn nobody_receives_from_a_queue_that_forwards() {
     let mut world = world(&[("a", plain()), ("b", plain())]);
     send(&mut world, "a", &["x", "y"]);
