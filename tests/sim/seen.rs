@@ -22,6 +22,7 @@ macro_rules! counts {
 }
 
 counts! {
+    // Queues as such.
     accepted,
     delivered,
     taken,
@@ -30,16 +31,66 @@ counts! {
     released,
     dead_lettered,
     dead_lettered_by_attempts,
+    dead_letter_deliveries,
     expired,
     renewed,
     lock_lost,
-    refused_as_unavailable,
     browsed,
     drained,
+    reloads,
+    // Scheduling.
+    scheduled,
+    activated,
+    cancelled,
+    not_cancelled,
+    browsed_scheduled,
+    // Deferral.
+    deferred,
+    fetched,
+    not_fetched,
+    browsed_deferred,
+    // Expiry.
+    expired_to_dead_letter,
+    found_expired,
+    // Batch deletion.
+    batch_deleted,
+    // Duplicates.
+    duplicates,
+    // Forwarding.
+    forwarded,
+    not_forwarded,
+    too_many_hops,
+    dead_letters_forwarded,
+    // Sessions.
+    sessions_opened,
+    next_sessions,
+    sessions_refused,
+    session_waits,
+    withdrawn,
+    sessions_lost,
+    sessions_renewed,
+    session_lock_lost,
+    session_deliveries,
+    states_set,
+    states_got,
+    listed,
+    listed_exactly,
+    browsed_in_session,
+    // Transactions.
+    declared,
+    enlisted,
+    committed,
+    rolled_back,
+    not_committed,
+    transaction_unknown,
+    sent_with_transactions,
+    settled_with_transactions,
+    // What goes wrong.
+    stale_refused,
     reads,
     failed_reads,
+    refused_as_unavailable,
     crashes,
     failed_writes,
-    unknown,
-    reloads,
+    taken_back,
 }

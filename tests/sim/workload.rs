@@ -1,6 +1,9 @@
-//! What clients do, and how often.
+//! What clients do, how often, and with which queues.
 
 use peeklock_core::BrokerSettings;
+
+use crate::model::Rules;
+use crate::world::LOCK;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Action {
@@ -9,81 +12,225 @@ pub(crate) enum Action {
     Demand,
     Drain,
     Settle,
+    SettleMany,
     SettleStale,
     Renew,
     Browse,
     CloseReceiver,
     OpenReceiver,
+    RenewSession,
+    SetState,
+    GetState,
+    ListSessions,
+    Schedule,
+    Cancel,
+    Fetch,
+    Declare,
+    SendWithTransaction,
+    ScheduleWithTransaction,
+    SettleWithTransaction,
+    Discharge,
+    DischargeStale,
     Sync,
     Wait,
     WaitLong,
 }
 
+/// What senders write on messages: nothing where there is a zero.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Words {
+    /// So many sessions.
+    pub(crate) sessions: u64,
+    /// So many message-ids that are used again and again.
+    pub(crate) ids: u64,
+    pub(crate) time_to_live_once_in: u64,
+    pub(crate) due_once_in: u64,
+}
+
 pub(crate) struct Workload {
     pub(crate) weights: Vec<(Action, u64)>,
-    pub(crate) queues: usize,
+    pub(crate) queues: Vec<Rules>,
+    pub(crate) words: Words,
     pub(crate) body_bytes_max: u64,
     pub(crate) settings: BrokerSettings,
     pub(crate) receivers: usize,
+    /// Whether some receivers want no lock.
+    pub(crate) takes: bool,
+    /// Whether clients defer.
+    pub(crate) defers: bool,
+}
+
+impl Rules {
+    pub(crate) const PLAIN: Rules = Rules {
+        lock_duration: LOCK.0,
+        attempts_max: 3,
+        requires_session: false,
+        time_to_live: None,
+        dead_letter_on_expiry: false,
+        duplicate_window: None,
+        forward_to: None,
+        forward_dead_letters_to: None,
+    };
+    pub(crate) const SESSIONS: Rules = Rules { requires_session: true, ..Rules::PLAIN };
 }
 
 impl Workload {
-    pub(crate) fn mixed() -> Self {
-        use Action::{
-            Browse, CloseReceiver, Demand, Drain, OpenReceiver, Renew, Send, SendBatch, Settle,
-            SettleStale, Sync, Wait, WaitLong,
-        };
+    fn new(weights: &[(Action, u64)], queues: &[Rules]) -> Self {
         Self {
-            weights: vec![
-                (Send, 20),
-                (SendBatch, 3),
-                (Demand, 15),
-                (Drain, 2),
-                (Settle, 30),
-                (SettleStale, 1),
-                (Renew, 3),
-                (Browse, 2),
-                (CloseReceiver, 1),
-                (OpenReceiver, 2),
-                (Sync, 40),
-                (Wait, 10),
-                (WaitLong, 1),
-            ],
-            queues: 3,
+            weights: weights.to_vec(),
+            queues: queues.to_vec(),
+            words: Words::default(),
             body_bytes_max: 200,
             settings: BrokerSettings::default(),
             receivers: 4,
+            takes: true,
+            defers: false,
         }
+    }
+
+    /// Not where messages are forwarded, scheduled or expire before they are seen.
+    pub(crate) fn numbers_are_complete(&self) -> bool {
+        let words = self.words;
+        let is_plain = |rules: &Rules| rules.forward_to.is_none() && rules.time_to_live.is_none();
+        self.queues.iter().all(is_plain)
+            && (words.due_once_in, words.time_to_live_once_in) == (0, 0)
+            && self.weights.iter().all(|(action, _)| *action != Action::Schedule)
+    }
+
+    pub(crate) fn mixed() -> Self {
+        Self::new(MIXED, &[Rules::PLAIN; 3])
     }
 
     /// Far more sends than receives, and windows so small that most messages are on disk only.
     pub(crate) fn backlog() -> Self {
         use Action::{Browse, Demand, Drain, Renew, Send, SendBatch, Settle, Sync, Wait, WaitLong};
-        let settings = BrokerSettings {
+        let weights = &[
+            (Send, 10),
+            (SendBatch, 20),
+            (Demand, 4),
+            (Settle, 8),
+            (Browse, 1),
+            (Sync, 20),
+            (Drain, 1),
+            (Renew, 2),
+            (Wait, 3),
+            (WaitLong, 1),
+        ];
+        let backlog = Self::new(weights, &[Rules::PLAIN; 2]);
+        Self { receivers: 2, body_bytes_max: 1_000, ..backlog }.in_small_windows()
+    }
+
+    /// Most messages are on disk only.
+    pub(crate) fn in_small_windows(mut self) -> Self {
+        self.settings = BrokerSettings {
             window_count_max: 16,
             window_bytes_max: 8 * 1024,
             cache_bytes_max: 16 * 1024,
             page_rows_max: 8,
             page_bytes_max: 4 * 1024,
-            ..BrokerSettings::default()
+            ..self.settings
         };
-        Self {
-            weights: vec![
-                (Send, 10),
-                (SendBatch, 20),
-                (Demand, 4),
-                (Settle, 8),
-                (Browse, 1),
-                (Sync, 20),
-                (Drain, 1),
-                (Renew, 2),
-                (Wait, 3),
-                (WaitLong, 1),
-            ],
-            queues: 2,
-            body_bytes_max: 1_000,
-            settings,
-            receivers: 2,
-        }
+        self
+    }
+
+    pub(crate) fn scheduling() -> Self {
+        let workload = Self::new(&[MIXED, SCHEDULING].concat(), &[Rules::PLAIN; 2]);
+        Self { words: Words { due_once_in: 4, ..Words::default() }, ..workload }
+    }
+
+    pub(crate) fn deferral() -> Self {
+        let workload = Self::new(&[MIXED, DEFERRAL].concat(), &[Rules::PLAIN; 2]);
+        Self { defers: true, ..workload }
+    }
+
+    pub(crate) fn expiry() -> Self {
+        let buries = Rules { dead_letter_on_expiry: true, ..Rules::PLAIN };
+        let short = Rules { time_to_live: Some(4_000), ..buries };
+        let workload = Self::new(MIXED, &[Rules::PLAIN, buries, short]);
+        let words = Words { time_to_live_once_in: 2, ..Words::default() };
+        Self { words, ..workload }
+    }
+
+    pub(crate) fn duplicates() -> Self {
+        let remembers = Rules { duplicate_window: Some(20_000), ..Rules::PLAIN };
+        let workload = Self::new(MIXED, &[remembers, Rules::PLAIN, remembers]);
+        Self { words: Words { ids: 40, ..Words::default() }, ..workload }
+    }
+
+    pub(crate) fn sessions() -> Self {
+        let workload = Self::new(&[MIXED, SESSIONS].concat(), &[Rules::SESSIONS, Rules::SESSIONS]);
+        Self { words: Words { sessions: 6, ..Words::default() }, receivers: 6, ..workload }
+    }
+
+    pub(crate) fn transactions() -> Self {
+        Self::new(&[MIXED, TRANSACTIONS].concat(), &[Rules::PLAIN; 3])
+    }
+
+    /// A chain that is one queue too long, and one whose dead letters go on.
+    pub(crate) fn forwarding() -> Self {
+        let to = |queue| Rules { forward_to: Some(queue), ..Rules::PLAIN };
+        let dead_to = |queue| Rules { forward_dead_letters_to: Some(queue), ..Rules::PLAIN };
+        let queues = [to(1), to(2), to(3), to(4), to(5), dead_to(6), Rules::PLAIN];
+        Self { receivers: 8, ..Self::new(MIXED, &queues) }
+    }
+
+    /// Each feature with each other.
+    pub(crate) fn everything() -> Self {
+        let remembers = Some(20_000);
+        let queues = [
+            Rules { forward_to: Some(2), ..Rules::PLAIN },
+            Rules { forward_to: Some(3), duplicate_window: remembers, ..Rules::PLAIN },
+            Rules {
+                time_to_live: Some(6_000),
+                dead_letter_on_expiry: true,
+                forward_dead_letters_to: Some(4),
+                ..Rules::SESSIONS
+            },
+            Rules { duplicate_window: remembers, dead_letter_on_expiry: true, ..Rules::PLAIN },
+            Rules::PLAIN,
+            Rules { duplicate_window: remembers, ..Rules::SESSIONS },
+        ];
+        let weights = [MIXED, SCHEDULING, DEFERRAL, SESSIONS, TRANSACTIONS].concat();
+        let words = Words { sessions: 5, ids: 40, time_to_live_once_in: 5, due_once_in: 8 };
+        Self { words, receivers: 9, defers: true, ..Self::new(&weights, &queues) }
     }
 }
+
+const MIXED: &[(Action, u64)] = &[
+    (Action::Send, 20),
+    (Action::SendBatch, 3),
+    (Action::Demand, 15),
+    (Action::Drain, 2),
+    (Action::Settle, 30),
+    (Action::SettleMany, 1),
+    (Action::SettleStale, 1),
+    (Action::Renew, 3),
+    (Action::Browse, 2),
+    (Action::CloseReceiver, 1),
+    (Action::OpenReceiver, 2),
+    (Action::Sync, 40),
+    (Action::Wait, 10),
+    (Action::WaitLong, 1),
+];
+
+const SCHEDULING: &[(Action, u64)] =
+    &[(Action::Schedule, 5), (Action::Cancel, 3), (Action::ScheduleWithTransaction, 1)];
+
+const DEFERRAL: &[(Action, u64)] = &[(Action::Fetch, 5)];
+
+const SESSIONS: &[(Action, u64)] = &[
+    (Action::OpenReceiver, 6),
+    (Action::CloseReceiver, 3),
+    (Action::RenewSession, 5),
+    (Action::SetState, 3),
+    (Action::GetState, 3),
+    (Action::ListSessions, 2),
+];
+
+const TRANSACTIONS: &[(Action, u64)] = &[
+    (Action::Declare, 4),
+    (Action::SendWithTransaction, 6),
+    (Action::SettleWithTransaction, 8),
+    (Action::Discharge, 4),
+    (Action::DischargeStale, 1),
+];

@@ -4,19 +4,22 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use peeklock_core::{
-    Broker, BrokerSettings, Command, Effect, EffectKind, EntityId, LockToken, QueueSettings,
-    ReadId, ReadRequest, ReadRows, ReceiveMode, Scan, SeededIds, Span, Timestamp,
+    Broker, BrokerSettings, Command, EntityId, QueueSettings, ReadId, ReadRequest, ReadRows,
+    ReceiveMode, Scan, SeededIds, Span, Timestamp,
 };
 use peeklock_storage::{CommitPosition, Key, MemStore, ShardId, Store, StoreError, Table};
 
-use crate::clients::{Asked, Held, Receiver, path};
-use crate::model::{Body, Model, Part, Wish};
+use crate::clients::{Asked, Decided, Held, Receiver, Standing, Wanted, path};
+use crate::model::{At, Body, Model, Part, Rules, Turn, Wish};
 use crate::random::Stream;
 use crate::workload::Workload;
 
 const SHARD: ShardId = ShardId(0);
-const ATTEMPTS_MAX: u32 = 3;
 pub(crate) const LOCK: Span = Span::from_secs(5);
+/// Commands of one turn at most.
+const COMMANDS_MAX: u64 = 3;
+/// Nothing is scheduled for later.
+const HORIZON: u64 = 20_000;
 
 /// How often things go wrong: once in so many times, zero for never.
 #[derive(Clone, Copy)]
@@ -41,7 +44,7 @@ impl Faults {
 }
 
 pub(crate) struct World {
-    pub(crate) model: Model<LockToken>,
+    pub(crate) model: Model,
     pub(crate) now: u64,
     core: Broker,
     store: MemStore,
@@ -51,9 +54,9 @@ pub(crate) struct World {
     fault_draws: Stream,
     pub(crate) draws: Stream,
     durable: CommitPosition,
-    /// Positions of submitted batches, oldest first.
-    positions: VecDeque<CommitPosition>,
-    waiting: BTreeMap<CommitPosition, Vec<EffectKind>>,
+    /// Submitted batches and their turns, oldest first.
+    submitted: VecDeque<(CommitPosition, Turn)>,
+    waiting: BTreeMap<CommitPosition, Vec<Decided>>,
     pub(crate) reads: VecDeque<(ReadId, ReadRequest)>,
     pub(crate) asked: BTreeMap<u32, Asked>,
     pub(crate) next_ask: u32,
@@ -61,17 +64,29 @@ pub(crate) struct World {
     pub(crate) next_receiver: u64,
     pub(crate) starts: u64,
     pub(crate) queues: usize,
-    pub(crate) entities: BTreeMap<(usize, Part), EntityId>,
+    windows_are_wide: bool,
+    /// Whether every message is seen under each number it has.
+    pub(crate) numbers_are_complete: bool,
+    pub(crate) entities: BTreeMap<At, EntityId>,
     pub(crate) receivers: Vec<Receiver>,
     pub(crate) held: Vec<Held>,
     /// Held before a crash.
     pub(crate) lost: Vec<Held>,
+    /// Scheduled messages: queue, body and number.
+    pub(crate) scheduled: Vec<(usize, Body, u64)>,
+    /// Deferred messages: body, place, number and session.
+    pub(crate) deferred: Vec<(Body, At, u64, Option<u64>)>,
+    pub(crate) open_transactions: Vec<u64>,
+    /// What was settled with each.
+    pub(crate) enlisted: BTreeMap<u64, Vec<Held>>,
+    /// Ended ones, and on which connection they were.
+    pub(crate) ended_transactions: Vec<(u64, u64)>,
 }
 
 impl World {
     pub(crate) fn new(seed: u64, faults: Faults, workload: &Workload) -> Self {
         let mut world = Self {
-            model: Model::new(ATTEMPTS_MAX, LOCK.0),
+            model: Model::new(workload.queues.clone()),
             now: 1_000_000,
             core: Broker::new(workload.settings, Box::new(SeededIds::new(seed))),
             store: MemStore::manual(),
@@ -81,7 +96,7 @@ impl World {
             fault_draws: Stream::new(seed, "faults"),
             draws: Stream::new(seed, "workload"),
             durable: CommitPosition::default(),
-            positions: VecDeque::new(),
+            submitted: VecDeque::new(),
             waiting: BTreeMap::new(),
             reads: VecDeque::new(),
             asked: BTreeMap::new(),
@@ -89,24 +104,35 @@ impl World {
             next_body: 0,
             next_receiver: 0,
             starts: 0,
-            queues: workload.queues,
+            queues: workload.queues.len(),
+            numbers_are_complete: workload.numbers_are_complete(),
+            windows_are_wide: workload.settings == BrokerSettings::default(),
             entities: BTreeMap::new(),
             receivers: Vec::new(),
             held: Vec::new(),
             lost: Vec::new(),
+            scheduled: Vec::new(),
+            deferred: Vec::new(),
+            open_transactions: Vec::new(),
+            enlisted: BTreeMap::new(),
+            ended_transactions: Vec::new(),
         };
         world.declare();
         world.faults = faults;
         for _ in 0..workload.receivers {
-            world.open_receiver();
+            world.open_receiver(workload);
         }
         world
     }
 
     pub(crate) fn step(&mut self, workload: &Workload) {
         let weights: Vec<u64> = workload.weights.iter().map(|(_, weight)| *weight).collect();
-        let (action, _) = workload.weights[self.draws.weighted(&weights)];
-        self.act(action, workload);
+        let mut actions = Vec::new();
+        for _ in 0..=self.draws.below(COMMANDS_MAX) {
+            let (action, _) = workload.weights[self.draws.weighted(&weights)];
+            actions.push(action);
+            self.act(action, workload);
+        }
         self.turn();
         if self.fault_draws.once_in(self.faults.crash) {
             let kept = self.store.pending_count() as u64;
@@ -114,8 +140,17 @@ impl World {
             self.crash(kept);
         }
         if let Err(broken) = self.core.check() {
-            panic!("an invariant is broken after {action:?}: {broken}");
+            panic!("an invariant is broken after {actions:?}: {broken}");
         }
+    }
+
+    pub(crate) fn nothing_goes_wrong(&self) -> bool {
+        self.faults.read == 0 && self.faults.slow_read == 0
+    }
+
+    /// Whether the broker knows everything without reading.
+    pub(crate) fn everything_is_in_memory(&self) -> bool {
+        self.windows_are_wide && self.starts == 0 && self.nothing_goes_wrong()
     }
 
     /// Nothing goes wrong from now on, and everything under way comes to its end.
@@ -125,6 +160,7 @@ impl World {
         while self.store.pending_count() != 0 || !self.reads.is_empty() || !self.waiting.is_empty()
         {
             self.sync();
+            self.do_what_is_due();
         }
     }
 
@@ -137,32 +173,97 @@ impl World {
 
     /// Receives and completes everything from every part of every queue.
     pub(crate) fn drain(&mut self) {
-        for receiver in std::mem::take(&mut self.receivers) {
-            self.handle(Command::CloseReceiver { receiver: receiver.id });
+        self.heal();
+        self.close_all(|_| true);
+        for transaction in std::mem::take(&mut self.open_transactions) {
+            self.discharge_one(transaction, true);
         }
-        self.now += 2 * LOCK.0;
-        self.handle(Command::Tick);
+        self.heal();
         self.held.clear();
+        self.pass(HORIZON.max(2 * LOCK.0));
+        for _ in 0..2 {
+            self.receive_everything();
+            self.fetch_everything();
+        }
+        self.check_nothing_is_left();
+    }
+
+    fn receive_everything(&mut self) {
         for queue in 0..self.queues {
-            for part in [Part::Main, Part::DeadLetter] {
-                self.open_receiver_at((queue, part), ReceiveMode::PeekLock);
+            for part in Part::ALL {
+                let rules = *self.model.rules(queue);
+                if part != Part::Main || (!rules.requires_session && rules.forward_to.is_none()) {
+                    let mode = ReceiveMode::PeekLock;
+                    self.open_receiver_at((queue, part), mode, Wanted::NoSession);
+                }
             }
         }
         let mut idle = 0;
         while idle < 20 {
+            self.open_all_sessions();
             for index in 0..self.receivers.len() {
-                self.demand(index, 50, false);
+                if self.receivers[index].standing == Standing::Open {
+                    self.demand(index, 50, false);
+                }
             }
             self.heal();
             idle = if self.held.is_empty() { idle + 1 } else { 0 };
             for held in std::mem::take(&mut self.held) {
-                self.settle(held, Wish::Complete);
+                self.settle(held, Wish::Complete, None);
             }
             self.heal();
+            self.close_all(|receiver| receiver.wanted != Wanted::NoSession);
             // Reads that failed are tried again after a while.
-            self.now += 100;
-            self.handle(Command::Tick);
+            self.pass(100);
         }
+        self.close_all(|_| true);
+    }
+
+    fn close_all(&mut self, which: impl Fn(&Receiver) -> bool) {
+        for index in 0..self.receivers.len() {
+            let receiver = &self.receivers[index];
+            if which(receiver) && receiver.standing != Standing::Closed {
+                self.close_receiver_at(index);
+                // What one gives back another may be given.
+                self.turn();
+            }
+        }
+        self.heal();
+        self.receivers.retain(|receiver| receiver.standing != Standing::Closed);
+    }
+
+    /// A receiver for each session that has messages, in each queue.
+    fn open_all_sessions(&mut self) {
+        for queue in 0..self.queues {
+            if self.model.rules(queue).requires_session {
+                for _ in 0..8 {
+                    let wanted = Wanted::NextSession(self.now);
+                    self.open_receiver_at((queue, Part::Main), ReceiveMode::PeekLock, wanted);
+                }
+            }
+        }
+        self.heal();
+        self.pass(1);
+    }
+
+    /// Fetches and completes what is deferred.
+    fn fetch_everything(&mut self) {
+        for (body, at, number, session) in self.model.deferred() {
+            if let Some(session) = session {
+                self.open_receiver_at(at, ReceiveMode::PeekLock, Wanted::Session(session));
+                self.heal();
+            }
+            self.fetch_at(at, vec![(body, number)], session, ReceiveMode::PeekLock);
+            self.heal();
+            for held in std::mem::take(&mut self.held) {
+                self.settle(held, Wish::Complete, None);
+            }
+            self.heal();
+            self.close_all(|_| true);
+        }
+    }
+
+    fn check_nothing_is_left(&self) {
         for stats in self.core.queue_stats() {
             let left = stats.active_count + stats.dead_letter_count;
             assert_eq!(left, 0, "{left} messages of {:?} cannot be received", stats.path);
@@ -175,19 +276,16 @@ impl World {
 
     fn declare(&mut self) {
         let faults = std::mem::replace(&mut self.faults, Faults::NONE);
-        for queue in 0..self.queues {
-            let settings = QueueSettings {
-                lock_duration: LOCK,
-                attempts_max: ATTEMPTS_MAX,
-                ..QueueSettings::default()
-            };
+        // Queues are forwarded to later ones, which must be there before.
+        for queue in (0..self.queues).rev() {
+            let settings = settings(self.model.rules(queue));
             let path = path((queue, Part::Main));
             self.handle(Command::EnsureQueue { origin: None, path, settings });
         }
         self.heal();
         self.entities.clear();
         for queue in 0..self.queues {
-            for part in [Part::Main, Part::DeadLetter] {
+            for part in Part::ALL {
                 let at = (queue, part);
                 let origin = self.ask(Asked::Entity(at));
                 self.handle(Command::OpenManagement { origin, path: path(at) });
@@ -199,22 +297,46 @@ impl World {
     }
 
     pub(crate) fn handle(&mut self, command: Command) {
+        self.model.now = self.now;
         self.core.handle(Timestamp(self.now), command);
     }
 
     pub(crate) fn wait(&mut self, most: u64) {
-        self.now += 1 + self.draws.below(most);
+        let span = 1 + self.draws.below(most);
+        self.pass(span);
+    }
+
+    fn pass(&mut self, span: u64) {
+        // What was decided before was decided then.
+        self.turn();
+        self.now += span;
         self.handle(Command::Tick);
+        self.turn();
+        self.do_what_is_due();
+    }
+
+    /// What is left to do at once is done at once.
+    fn do_what_is_due(&mut self) {
+        while self.core.next_deadline().is_some_and(|at| at <= Timestamp(self.now)) {
+            self.handle(Command::Tick);
+            self.turn();
+        }
     }
 
     /// Submits what the turn came to and lets out what is durable.
     pub(crate) fn turn(&mut self) {
+        self.model.turn += 1;
         let turn = self.core.take_turn();
+        let decided: Vec<_> = turn
+            .effects
+            .into_iter()
+            .map(|effect| (effect.after, self.decided(effect.kind)))
+            .collect();
         if !turn.batch.is_empty() {
             self.store
                 .submit(SHARD, turn.position, turn.batch)
                 .expect("the store in memory refuses nothing");
-            self.positions.push_back(turn.position);
+            self.submitted.push_back((turn.position, self.model.turn));
             if self.fault_draws.once_in(self.faults.write) {
                 // Of this batch and those before it nobody knows.
                 self.model.seen.failed_writes += 1;
@@ -223,11 +345,11 @@ impl World {
                 return;
             }
         }
-        for Effect { after, kind } in turn.effects {
+        for (after, decided) in decided {
             if after <= self.durable || self.faults.store_lies {
-                self.effect(kind);
+                self.let_out(decided);
             } else {
-                self.waiting.entry(after).or_default().push(kind);
+                self.waiting.entry(after).or_default().push(decided);
             }
         }
     }
@@ -235,15 +357,18 @@ impl World {
     /// The oldest batch becomes durable, and what can be read is read.
     pub(crate) fn sync(&mut self) {
         if self.store.sync_one()
-            && let Some(position) = self.positions.pop_front()
+            && let Some((position, turn)) = self.submitted.pop_front()
         {
             self.durable = position;
+            self.model.durable = turn;
         }
         while let Some(entry) = self.waiting.first_entry() {
             if self.durable < *entry.key() {
                 break;
             }
-            entry.remove().into_iter().for_each(|kind| self.effect(kind));
+            for decided in entry.remove() {
+                self.let_out(decided);
+            }
         }
         let start = self.starts;
         for (read, request) in std::mem::take(&mut self.reads) {
@@ -285,28 +410,45 @@ impl World {
 
     /// Everything in memory is gone, and of the batches under way all but the `kept` oldest.
     fn crash(&mut self, kept: usize) {
-        let mut under_way = BTreeMap::new();
-        for receiver in &self.receivers {
-            if receiver.mode == ReceiveMode::ReceiveAndDelete {
-                let count = receiver.limit_max - receiver.delivered;
-                *under_way.entry(receiver.at.0).or_default() += count;
-            }
-        }
-        self.model.crashed(self.now, &under_way);
+        let last = kept.checked_sub(1).and_then(|last| self.submitted.get(last));
+        let last = last.map_or(self.model.durable, |(_, turn)| *turn);
+        self.model.crashed(last);
         self.store.crash_after(kept);
         self.starts += 1;
         self.core = self.load(Box::new(SeededIds::new(self.seed ^ (self.starts << 32))));
         self.durable = CommitPosition::default();
-        self.positions.clear();
+        self.submitted.clear();
         self.waiting.clear();
         self.reads.clear();
         self.asked.clear();
         self.lost.append(&mut self.held);
         self.lost.drain(..self.lost.len().saturating_sub(50));
+        let open = std::mem::take(&mut self.open_transactions).into_iter();
+        self.ended_transactions.extend(open.map(|transaction| (self.starts - 1, transaction)));
+        self.enlisted.clear();
         let receivers = std::mem::take(&mut self.receivers);
         self.declare();
-        for receiver in receivers.into_iter().filter(|receiver| receiver.is_open) {
-            self.open_receiver_at(receiver.at, receiver.mode);
+        for receiver in receivers {
+            let wants_session = matches!(receiver.wanted, Wanted::Session(_));
+            if receiver.standing == Standing::Open || wants_session {
+                self.open_receiver_at(receiver.at, receiver.mode, receiver.wanted);
+            }
         }
+        self.turn();
+    }
+}
+
+fn settings(rules: &Rules) -> QueueSettings {
+    let to = |queue: Option<usize>| queue.map(|queue| path((queue, Part::Main)));
+    QueueSettings {
+        lock_duration: Span(rules.lock_duration),
+        attempts_max: rules.attempts_max,
+        requires_session: rules.requires_session,
+        default_time_to_live: rules.time_to_live.map(Span),
+        dead_letter_on_expiry: rules.dead_letter_on_expiry,
+        duplicate_window: rules.duplicate_window.map(Span),
+        forward_to: to(rules.forward_to),
+        forward_dead_letters_to: to(rules.forward_dead_letters_to),
+        ..QueueSettings::default()
     }
 }
