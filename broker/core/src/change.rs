@@ -7,22 +7,25 @@ use bytes::Bytes;
 
 use crate::command::ReceiveMode;
 use crate::effect::MessageLock;
+use crate::entity::kind::EntityKind;
 use crate::entity::path::EntityPath;
 use crate::entity::settings::QueueSettings;
 use crate::id::{EntityId, LockToken, MessageSessionId, ReceiverId, SequenceNumber};
 use crate::message::StoredMessage;
 use crate::queue::receiver::Demand;
 use crate::time::Timestamp;
+use crate::topic::rules::Rule;
 
 /// One fact.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
-    /// There is a new queue, and its subqueues.
+    /// There is a new queue, topic or subscription, and its subqueues.
     QueueCreated {
         entity: EntityId,
         dead_letter: EntityId,
         transfer_dead_letter: EntityId,
         path: EntityPath,
+        kind: EntityKind,
         settings: Box<QueueSettings>,
         at: Timestamp,
     },
@@ -96,6 +99,8 @@ pub(crate) enum Change {
         message: Arc<StoredMessage>,
         application_properties: Bytes,
     },
+    /// Something about topics.
+    OfTopic(TopicChange),
     /// A message can no longer be read: its row is damaged, or not there.
     Lost { entity: EntityId, sequence: SequenceNumber, row_exists: bool },
     /// Something happened to a message session.
@@ -136,4 +141,23 @@ impl SessionChange {
             SessionChange::StateSet { .. } => true,
         }
     }
+}
+
+/// A fact about topics, subscriptions and rules.
+#[derive(Clone, Debug)]
+pub(crate) enum TopicChange {
+    /// A rule is in force.
+    RuleAdded { topic: EntityId, subscription: EntityId, rule: Box<Rule> },
+    /// A rule is gone.
+    RuleRemoved { topic: EntityId, subscription: EntityId, name: Arc<str> },
+    /// A subscription got a message that it could only bury. The message took the subscription's next
+    /// number.
+    Buried {
+        /// The dead-letter subqueue.
+        to: EntityId,
+        sequence: SequenceNumber,
+        message: Arc<StoredMessage>,
+        /// The application-properties section that says why.
+        section: Bytes,
+    },
 }

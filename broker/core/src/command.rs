@@ -18,6 +18,7 @@ use crate::id::{
 };
 use crate::message::IncomingMessage;
 use crate::time::{Span, Timestamp};
+use crate::topic::command::TopicCommand;
 
 /// What is asked, and by whom.
 #[derive(Debug)]
@@ -68,6 +69,8 @@ pub enum Command {
         /// The queue's own path.
         path: EntityPath,
     },
+    /// About topics, subscriptions and rules.
+    OfTopic(TopicCommand),
     /// Asks whether and where messages may be sent.
     OpenSender {
         /// Who asked.

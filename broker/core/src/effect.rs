@@ -18,6 +18,7 @@ use crate::id::{
 };
 use crate::message::StoredMessage;
 use crate::time::{Span, Timestamp};
+use crate::topic::command::TopicReply;
 
 /// What came of the commands since the turn before.
 #[derive(Debug)]
@@ -141,6 +142,8 @@ pub enum Reply {
         /// The messages.
         messages: Vec<Browsed>,
     },
+    /// About topics, subscriptions and rules.
+    OfTopic(TopicReply),
     /// The queue is gone.
     QueueDeleted,
     /// What the queue is like and how it stands.

@@ -90,6 +90,12 @@ pub enum Error {
     /// The entity does not do that.
     #[error("{0}")]
     NotAllowed(&'static str),
+    /// There are as many as there may be.
+    #[error("{0}")]
+    QuotaExceeded(&'static str),
+    /// The filter or action of a rule is not one.
+    #[error("The rule is not valid: {0}.")]
+    InvalidRule(String),
     /// The broker does not do that yet.
     #[error("{0} is not implemented.")]
     NotImplemented(&'static str),

@@ -9,6 +9,7 @@ impl Broker {
         self.check_receivers()?;
         self.check_reads()?;
         self.check_duplicates()?;
+        self.check_topics()?;
         self.check_transactions()
     }
 }

@@ -32,6 +32,7 @@ mod rows;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod topic;
 
 pub use peeklock_storage::CommitPosition;
 
@@ -45,6 +46,7 @@ pub use crate::effect::{
     Browsed, ClosedLinks, Counts, Delivery, Effect, EffectKind, MessageLock, MessageState,
     QueueDescription, Reply, SessionLock, Turn,
 };
+pub use crate::entity::kind::EntityKind;
 pub use crate::entity::namespace::Namespace;
 pub use crate::entity::path::{Address, EntityPath, PathError, Subqueue};
 pub use crate::entity::settings::{BrokerSettings, EntityStatus, QueueSettings};
@@ -55,3 +57,6 @@ pub use crate::id::{
 };
 pub use crate::message::{IncomingMessage, StoredMessage};
 pub use crate::time::{Span, Timestamp};
+pub use crate::topic::command::{TopicCommand, TopicDescription, TopicReply};
+pub use crate::topic::rules::{Correlation, Rule, RuleDescription, RuleFilter, SqlText};
+pub use crate::topic::settings::TopicSettings;

@@ -19,6 +19,7 @@
 //! Entity ids are 4 octets and sequence numbers 8, big-endian; no entity has the id 0. All rows of the
 //! entities themselves lie together, so loading reads one short range and no message.
 
+mod rule;
 mod sessions;
 mod timer;
 
@@ -30,8 +31,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use peeklock_storage::{Batch, Key, Table};
 
 pub(crate) use self::sessions::*;
-use crate::change::Change;
+use crate::change::{Change, TopicChange};
 use crate::command::Scan;
+use crate::entity::kind::EntityKind;
 use crate::entity::path::{EntityPath, PathError, Subqueue};
 use crate::entity::settings::{EntityStatus, QueueSettings};
 use crate::error::LoadError;
@@ -40,7 +42,9 @@ use crate::message::ROW_HEADER_LEN;
 use crate::queue::timers::{Timer, TimerKind};
 use crate::queue::{Definition, Numbers, Shelf, Traces};
 use crate::time::{Span, Timestamp};
+use crate::topic::rules::Rule;
 
+pub(crate) use self::rule::remove_rules;
 #[cfg(test)]
 pub(crate) use self::timer::timer_key;
 use self::timer::{put_timer, remove_timer};
@@ -238,6 +242,16 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
                 batch.remove_range(table, range.clone());
             }
         }
+        Change::OfTopic(TopicChange::RuleAdded { subscription, rule, .. }) => {
+            rule::put_rule(*subscription, rule, batch);
+        }
+        Change::OfTopic(TopicChange::RuleRemoved { subscription, name, .. }) => {
+            rule::remove_rule(*subscription, name, batch);
+        }
+        Change::OfTopic(TopicChange::Buried { to, sequence, message, section }) => {
+            batch.put(Table::Message, message_key(*to, *sequence), message.row().clone());
+            batch.put(Table::State, properties_key(*to, *sequence), section.clone());
+        }
         Change::Remembered { entity, bucket, id, at } => {
             duplicates::put(*entity, *bucket, id, *at, batch);
         }
@@ -317,6 +331,7 @@ pub(crate) fn persist_definition(definition: &Definition, batch: &mut Batch) {
         dead_letter,
         transfer_dead_letter,
         path,
+        kind,
         settings,
         created_at,
         updated_at,
@@ -331,11 +346,33 @@ pub(crate) fn persist_definition(definition: &Definition, batch: &mut Batch) {
         Subqueue::DeadLetter => 1,
         Subqueue::TransferDeadLetter => 2,
     });
+    put_kind(*kind, &mut row);
     row.put_u64(created_at.0);
     row.put_u64(updated_at.0);
     put_settings(settings, &mut row);
     let key = Key::new().with_u32(NO_ENTITY).with_u8(KIND_DEFINITION).with_u32(entity.0);
     batch.put(Table::State, key, row.freeze());
+}
+
+fn put_kind(kind: EntityKind, row: &mut BytesMut) {
+    let (kind, topic) = match kind {
+        EntityKind::Queue => (0, 0),
+        EntityKind::Topic => (1, 0),
+        EntityKind::Subscription { topic } => (2, topic.0),
+    };
+    row.put_u8(kind);
+    row.put_u32(topic);
+}
+
+fn read_kind(fields: &mut Fields<'_>) -> Option<EntityKind> {
+    let kind = fields.u8()?;
+    let topic = EntityId(fields.u32()?);
+    match kind {
+        0 => Some(EntityKind::Queue),
+        1 => Some(EntityKind::Topic),
+        2 => Some(EntityKind::Subscription { topic }),
+        _ => None,
+    }
 }
 
 fn put_settings(settings: &QueueSettings, row: &mut BytesMut) {
@@ -347,6 +384,7 @@ fn put_settings(settings: &QueueSettings, row: &mut BytesMut) {
         requires_session,
         default_time_to_live,
         dead_letter_on_expiry,
+        dead_letter_on_filter_error,
         duplicate_window,
         forward_to,
         forward_dead_letters_to,
@@ -361,6 +399,7 @@ fn put_settings(settings: &QueueSettings, row: &mut BytesMut) {
     row.put_u8(u8::from(*requires_session));
     put_span(*default_time_to_live, row);
     row.put_u8(u8::from(*dead_letter_on_expiry));
+    row.put_u8(u8::from(*dead_letter_on_filter_error));
     put_span(*duplicate_window, row);
     put_text(forward_to.as_ref().map_or("", EntityPath::name), row);
     put_text(forward_dead_letters_to.as_ref().map_or("", EntityPath::name), row);
@@ -392,6 +431,8 @@ pub(crate) enum StateRow {
     NextEntity(EntityId),
     /// What was forgotten before when, and when each bucket of message-ids began.
     Buckets(EntityId, Timestamp, Vec<Timestamp>),
+    /// Of a subscription.
+    Rule(EntityId, Rule),
 }
 
 /// Reads one row of [`state_range`].
@@ -420,6 +461,11 @@ pub(crate) fn read_state_row(key: &Key, row: &Bytes) -> Result<StateRow, LoadErr
                 .map(StateRow::Definition)
                 .ok_or_else(|| unreadable("not an entity"))
         }
+        (Some(NO_ENTITY), Some(rule::KIND_RULE), Some(subscription)) => {
+            rule::read_rule(&mut in_form()?)
+                .map(|rule| StateRow::Rule(EntityId(subscription), rule))
+                .ok_or_else(|| unreadable("not a rule"))
+        }
         _ => Err(unreadable("of a kind this release does not know")),
     }
 }
@@ -440,7 +486,7 @@ fn read_numbers(fields: &mut Fields<'_>) -> Option<Numbers> {
 fn read_definition(entity: EntityId, fields: &mut Fields<'_>) -> Option<Definition> {
     let dead_letter = Some(EntityId(fields.u32()?)).filter(|id| id.0 != 0);
     let transfer_dead_letter = Some(EntityId(fields.u32()?)).filter(|id| id.0 != 0);
-    let path = EntityPath::for_new_entity(fields.text()?).ok()?;
+    let path = EntityPath::of_known_entity(fields.text()?).ok()?;
     let subqueue = match fields.u8()? {
         0 => Subqueue::Main,
         1 => Subqueue::DeadLetter,
@@ -452,6 +498,7 @@ fn read_definition(entity: EntityId, fields: &mut Fields<'_>) -> Option<Definiti
         dead_letter,
         transfer_dead_letter,
         path: path.with_subqueue(subqueue),
+        kind: read_kind(fields)?,
         created_at: Timestamp(fields.u64()?),
         updated_at: Timestamp(fields.u64()?),
         settings: read_settings(fields)?,
@@ -467,6 +514,7 @@ fn read_settings(fields: &mut Fields<'_>) -> Option<QueueSettings> {
         requires_session: fields.u8()? != 0,
         default_time_to_live: optional_span(fields.u64()?),
         dead_letter_on_expiry: fields.u8()? != 0,
+        dead_letter_on_filter_error: fields.u8()? != 0,
         duplicate_window: optional_span(fields.u64()?),
         forward_to: optional_path(fields.text()?).ok()?,
         forward_dead_letters_to: optional_path(fields.text()?).ok()?,
@@ -547,16 +595,18 @@ mod tests {
             user_metadata: "mine".into(),
             ..QueueSettings::default()
         };
-        for (dead_letter, subqueue) in [
-            (Some(EntityId(8)), Subqueue::Main),
-            (None, Subqueue::DeadLetter),
-            (None, Subqueue::TransferDeadLetter),
+        let of_topic = EntityKind::Subscription { topic: EntityId(4) };
+        for (name, kind, dead_letter, subqueue) in [
+            ("Eu/Orders", EntityKind::Queue, Some(EntityId(8)), Subqueue::Main),
+            ("Eu/Orders", EntityKind::Topic, None, Subqueue::TransferDeadLetter),
+            ("Eu/Subscriptions/Orders", of_topic, None, Subqueue::DeadLetter),
         ] {
             let definition = Definition {
                 entity: EntityId(7),
                 dead_letter,
                 transfer_dead_letter: dead_letter.map(|id| EntityId(id.0 + 1)),
-                path: EntityPath::for_new_entity("Eu/Orders").unwrap().with_subqueue(subqueue),
+                path: EntityPath::of_known_entity(name).unwrap().with_subqueue(subqueue),
+                kind,
                 settings: settings.clone(),
                 created_at: Timestamp(12),
                 updated_at: Timestamp(13),

@@ -8,6 +8,7 @@ use super::Broker;
 use crate::change::Change;
 use crate::id::{EntityId, SequenceNumber};
 use crate::message::{IncomingMessage, RowHeader};
+use crate::time::Timestamp;
 
 /// A message about to become active. Whether the entity may take it was decided before.
 pub(super) struct Arrival {
@@ -20,6 +21,8 @@ pub(super) struct Arrival {
     pub(super) enqueue_sequence: Option<SequenceNumber>,
     /// The section that replaces the message's own.
     pub(super) application_properties: Option<Bytes>,
+    /// When it expires at the latest, whatever it says itself and where it comes to rest.
+    pub(super) expires_by: Option<Timestamp>,
 }
 
 impl Arrival {
@@ -31,6 +34,19 @@ impl Arrival {
             dead_letter_source: None,
             enqueue_sequence: None,
             application_properties: None,
+            expires_by: None,
+        }
+    }
+
+    /// A message made of this one, which comes the same way.
+    pub(super) const fn copy(&self, message: IncomingMessage) -> Self {
+        Arrival {
+            message,
+            hops: self.hops,
+            dead_letter_source: self.dead_letter_source,
+            enqueue_sequence: self.enqueue_sequence,
+            application_properties: None,
+            expires_by: self.expires_by,
         }
     }
 }
@@ -56,14 +72,18 @@ impl Broker {
         self.rest(entity, arrival)
     }
 
-    /// Makes a message active here.
+    /// Makes a message active here, or in the subscriptions of a topic.
     fn rest(&mut self, entity: EntityId, arrival: Arrival) -> SequenceNumber {
         let queue = self.queue(entity).expect("messages arrive at entities we have");
+        if queue.is_topic() {
+            return self.publish(entity, arrival);
+        }
         let sequence = queue.next_sequence();
         let session = if queue.has_sessions() { arrival.message.facts().session() } else { None };
         let expires_at = arrival.message.facts().expires_at(self.now, queue.settings());
-        let Arrival { message, hops, dead_letter_source, enqueue_sequence, application_properties } =
-            arrival;
+        let expires_at = expires_at.into_iter().chain(arrival.expires_by).min();
+        let Arrival { message, hops, dead_letter_source, enqueue_sequence, .. } = arrival;
+        let application_properties = arrival.application_properties;
         let enqueue_sequence = enqueue_sequence.unwrap_or(sequence);
         let header = RowHeader {
             hops,

@@ -4,6 +4,7 @@ use peeklock_storage::CommitPosition;
 
 use super::{Broker, queue_mut};
 use crate::change::Change;
+use crate::entity::kind::EntityKind;
 use crate::entity::namespace::QueueEntities;
 use crate::entity::path::{EntityPath, Subqueue};
 use crate::entity::settings::QueueSettings;
@@ -23,6 +24,7 @@ impl Broker {
                 dead_letter,
                 transfer_dead_letter,
                 path,
+                kind,
                 settings,
                 at,
             } => {
@@ -31,7 +33,7 @@ impl Broker {
                     dead_letter: *dead_letter,
                     transfer_dead_letter: *transfer_dead_letter,
                 };
-                self.add_queue(entities, path, settings, *at);
+                self.add_queue(entities, path, *kind, settings, *at);
                 Traces::default()
             }
             Change::QueueDeleted { entity, dead_letter, transfer_dead_letter, .. } => {
@@ -40,6 +42,7 @@ impl Broker {
                 }
                 Traces::default()
             }
+            Change::OfTopic(topic_change) => self.apply_topic(change, topic_change, position),
             Change::DeadLettered { entity, to, .. } => {
                 let traces = self.apply(*entity, change, position);
                 self.apply(*to, change, position);
@@ -81,6 +84,7 @@ impl Broker {
         &mut self,
         entities: QueueEntities,
         path: &EntityPath,
+        kind: EntityKind,
         settings: &QueueSettings,
         at: Timestamp,
     ) {
@@ -96,6 +100,7 @@ impl Broker {
                 dead_letter: is_main.then_some(dead_letter),
                 transfer_dead_letter: is_main.then_some(transfer_dead_letter),
                 path: path.with_subqueue(subqueue),
+                kind,
                 settings: settings.clone(),
                 created_at: at,
                 updated_at: at,
@@ -107,6 +112,7 @@ impl Broker {
             self.touch(entity);
         }
         self.namespace.insert(path, entities);
+        self.enter_kind(main, kind);
     }
 
     /// Drops what memory holds of an entity that is gone. Its receivers were closed before; clients
@@ -121,6 +127,7 @@ impl Broker {
         if queue.duplicates.as_ref().is_some_and(Duplicates::has_row) {
             rows::duplicates::remove_buckets(entity, &mut self.batch);
         }
+        self.leave_kind(&queue);
         self.deadlines.forget(&queue);
         self.reads.retain(|_, purpose| purpose.owner() != Some(entity));
         if queue.definition.dead_letter.is_some() {
@@ -147,10 +154,15 @@ impl Broker {
         }
     }
 
-    fn apply(&mut self, entity: EntityId, change: &Change, position: CommitPosition) -> Traces {
+    pub(super) fn apply(
+        &mut self,
+        entity: EntityId,
+        change: &Change,
+        position: CommitPosition,
+    ) -> Traces {
         let room = self.room();
         let queue = queue_mut(&mut self.queues, entity).expect("facts are about entities we have");
-        let before = queue.memory();
+        let (before, bytes_before) = (queue.memory(), queue.bytes());
         let fingerprints_before = queue.fingerprint_bytes();
         let traces = match change {
             Change::DeadLettered {
@@ -173,6 +185,7 @@ impl Broker {
             | Change::BucketOpened { .. }
             | Change::Remembered { .. }
             | Change::BucketsForgotten { .. }
+            | Change::OfTopic(_)
             | Change::Scheduled { .. }
             | Change::Unscheduled { .. }
             | Change::Deferred { .. }
@@ -190,6 +203,11 @@ impl Broker {
         self.memory = self.memory - before + queue.memory();
         self.fingerprint_bytes =
             self.fingerprint_bytes - fingerprints_before + queue.fingerprint_bytes();
+        if let EntityKind::Subscription { topic } = queue.definition.kind
+            && let Some(topic) = self.topics.get_mut(topic)
+        {
+            topic.bytes = topic.bytes - bytes_before + queue.bytes();
+        }
         if let Some(sessions) = &mut queue.sessions {
             rows::persist_session_index(entity, sessions.take_index_changes(), &mut self.batch);
         }
@@ -204,6 +222,7 @@ impl Broker {
             | Change::BucketsForgotten { .. } => self.wake(entity),
             Change::OfSession { change, .. } if !change.is_written() => self.wake(entity),
             Change::OfSession { .. }
+            | Change::OfTopic(_)
             | Change::QueueCreated { .. }
             | Change::QueueDeleted { .. }
             | Change::SettingsChanged { .. }

@@ -3,6 +3,7 @@
 use super::{Broker, queue_mut};
 use crate::change::Change;
 use crate::effect::{ClosedLinks, Counts, EffectKind, QueueDescription, Reply};
+use crate::entity::kind::EntityKind;
 use crate::entity::namespace::QueueEntities;
 use crate::entity::path::{EntityPath, Subqueue};
 use crate::entity::settings::QueueSettings;
@@ -21,8 +22,11 @@ impl Broker {
         check_name(&path)?;
         check_settings(&path, &settings)?;
         match self.namespace.queue(&path) {
-            Some(entities) => self.change_queue(entities, &settings),
-            None => self.new_queue(path, settings),
+            Some(_) => {
+                let entities = self.named_queue(&path)?;
+                self.change_queue(entities, &settings).map(ensured)
+            }
+            None => self.new_entity(path, EntityKind::Queue, settings).map(ensured),
         }
     }
 
@@ -37,7 +41,7 @@ impl Broker {
             return Err(Error::EntityExists(path.to_string()));
         }
         self.check_targets(&settings)?;
-        self.new_queue(path, settings)
+        self.new_entity(path, EntityKind::Queue, settings).map(ensured)
     }
 
     pub(super) fn update_queue(
@@ -49,7 +53,7 @@ impl Broker {
         check_settings(path, settings)?;
         self.check_targets(settings)?;
         self.note_use(entities.main);
-        self.change_queue(entities, settings)
+        self.change_queue(entities, settings).map(ensured)
     }
 
     pub(super) fn delete_queue(&mut self, path: &EntityPath) -> Result<Reply, Error> {
@@ -60,13 +64,18 @@ impl Broker {
 
     pub(super) fn describe_queue(&self, path: &EntityPath) -> Result<Reply, Error> {
         let entities = self.named_queue(path)?;
+        Ok(Reply::QueueDescribed(Box::new(self.describe(entities)?)))
+    }
+
+    /// What anything is like that has subqueues.
+    pub(super) fn describe(&self, entities: QueueEntities) -> Result<QueueDescription, Error> {
         let queue = self.queue(entities.main)?;
         let mut accessed_at = queue.accessed_at;
         for subqueue in [entities.dead_letter, entities.transfer_dead_letter] {
             accessed_at = accessed_at.max(self.queue(subqueue)?.accessed_at);
         }
         let definition = &queue.definition;
-        Ok(Reply::QueueDescribed(Box::new(QueueDescription {
+        Ok(QueueDescription {
             path: definition.path.clone(),
             settings: definition.settings.clone(),
             created_at: definition.created_at,
@@ -74,7 +83,7 @@ impl Broker {
             accessed_at,
             counts: self.counts(entities)?,
             bytes: self.held_bytes(entities)?,
-        })))
+        })
     }
 
     /// Messages of a queue, by kind.
@@ -93,9 +102,10 @@ impl Broker {
         })
     }
 
-    /// Octets of everything a queue and its subqueues hold: what its quota is about.
+    /// Octets of everything a queue and its subqueues hold, or a topic and its subscriptions: what its
+    /// quota is about.
     pub(super) fn held_bytes(&self, entities: QueueEntities) -> Result<u64, Error> {
-        let mut bytes = 0_u64;
+        let mut bytes = self.topics.get(entities.main).map_or(0, |topic| topic.bytes);
         for entity in entities.all() {
             bytes = bytes.saturating_add(self.queue(entity)?.bytes());
         }
@@ -104,20 +114,28 @@ impl Broker {
 
     /// The queue of that path, which is a queue's own.
     fn named_queue(&self, path: &EntityPath) -> Result<QueueEntities, Error> {
-        let entities = self.namespace.queue(path).filter(|_| path.subqueue() == Subqueue::Main);
-        entities.ok_or_else(|| Error::EntityNotFound(path.to_string()))
+        self.of_kind(path, |kind| kind == EntityKind::Queue)
     }
 
-    fn check_targets(&self, settings: &QueueSettings) -> Result<(), Error> {
+    /// Messages go on to queues and topics, not to subscriptions.
+    pub(super) fn check_targets(&self, settings: &QueueSettings) -> Result<(), Error> {
         let targets = [&settings.forward_to, &settings.forward_dead_letters_to];
         for target in targets.into_iter().flatten() {
-            self.named_queue(target)?;
+            self.of_kind(target, |kind| matches!(kind, EntityKind::Queue | EntityKind::Topic))?;
         }
         Ok(())
     }
 
-    fn new_queue(&mut self, path: EntityPath, settings: QueueSettings) -> Result<Reply, Error> {
-        if self.settings.queues_max <= self.namespace.queue_count() {
+    pub(super) fn new_entity(
+        &mut self,
+        path: EntityPath,
+        kind: EntityKind,
+        settings: QueueSettings,
+    ) -> Result<EntityId, Error> {
+        // Subscriptions have a limit of their own.
+        let is_subscription = matches!(kind, EntityKind::Subscription { .. });
+        let count = self.namespace.queue_count() - self.topics.subscription_count();
+        if self.settings.queues_max <= count && !is_subscription {
             return Err(Error::NotAllowed("There are too many entities."));
         }
         let Some(next) = u32::try_from(self.queues.len()).ok().filter(|id| *id < u32::MAX - 3)
@@ -131,17 +149,18 @@ impl Broker {
             dead_letter,
             transfer_dead_letter,
             path,
+            kind,
             settings: Box::new(settings),
             at: self.now,
         });
-        Ok(Reply::QueueEnsured { entity })
+        Ok(entity)
     }
 
-    fn change_queue(
+    pub(super) fn change_queue(
         &mut self,
         entities: QueueEntities,
         settings: &QueueSettings,
-    ) -> Result<Reply, Error> {
+    ) -> Result<EntityId, Error> {
         let before = self.queue(entities.main)?.settings();
         if before.requires_session != settings.requires_session {
             return Err(Error::InvalidArgument(
@@ -161,11 +180,13 @@ impl Broker {
                 self.close_refused_links(entity);
             }
         }
-        Ok(Reply::QueueEnsured { entity: entities.main })
+        Ok(entities.main)
     }
 
-    /// Deletes a queue, its subqueues, all they hold, and every link to them.
+    /// Deletes a queue or a topic, its subqueues and subscriptions, all they hold, and every link to
+    /// them.
     pub(super) fn remove_queue(&mut self, entities: QueueEntities) {
+        self.remove_subscriptions(entities.main);
         let after = self.open_position();
         for entity in entities.all() {
             let Ok(queue) = self.queue(entity) else { continue };
@@ -193,6 +214,10 @@ impl Broker {
     }
 }
 
+const fn ensured(entity: EntityId) -> Reply {
+    Reply::QueueEnsured { entity }
+}
+
 fn check_name(path: &EntityPath) -> Result<(), Error> {
     if path.subqueue() != Subqueue::Main || EntityPath::for_new_entity(path.name()).is_err() {
         return Err(Error::InvalidArgument("The name of the queue is not valid."));
@@ -200,7 +225,7 @@ fn check_name(path: &EntityPath) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_settings(path: &EntityPath, settings: &QueueSettings) -> Result<(), Error> {
+pub(super) fn check_settings(path: &EntityPath, settings: &QueueSettings) -> Result<(), Error> {
     settings.validate()?;
     let targets = [&settings.forward_to, &settings.forward_dead_letters_to];
     for target in targets.into_iter().flatten() {

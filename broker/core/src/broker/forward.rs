@@ -64,6 +64,8 @@ impl From<Error> for Obstacle {
             | Error::TransactionTimeout
             | Error::TransactionRolledBack(_)
             | Error::NotAllowed(_)
+            | Error::QuotaExceeded(_)
+            | Error::InvalidRule(_)
             | Error::NotImplemented(_)
             | Error::InvalidArgument(_)
             | Error::ServerBusy(_)
@@ -77,13 +79,18 @@ impl Broker {
     /// Follows a message over the entities that pass it on at once, and says where it comes to rest:
     /// where nothing forwards, where something is in front of it, or where something is in the way.
     /// Nowhere if it is a duplicate of one that was there.
+    ///
+    /// What a topic gave to a subscription is not given to another topic at once, but passed on from
+    /// where it is: so the copies of one message are never more than one topic makes.
     pub(super) fn follow(&mut self, entity: EntityId, arrival: &mut Arrival) -> Option<EntityId> {
         let mut rest = entity;
         let mut sieve = Sieve::default();
+        let is_copy = self.topic_of(entity).is_some();
         while let Ok(queue) = self.queue(rest)
             && queue.passes_on()
             && queue.count() == 0
             && let Ok(next) = self.next_hop(queue, &arrival.message, arrival.hops)
+            && !(is_copy && self.queue(next).is_ok_and(Queue::is_topic))
             && !self.must_look_up(next, [&arrival.message], &sieve)
         {
             if self.is_duplicate(next, &arrival.message, &mut sieve) {
@@ -189,6 +196,7 @@ impl Broker {
                     dead_letter_source: dead_letter_of.or(header.dead_letter_source),
                     enqueue_sequence: Some(header.enqueue_sequence),
                     application_properties: content.application_properties,
+                    expires_by: None,
                 };
                 self.commit(&Change::Removed { entity, sequence });
                 self.counters.forwarded += 1;

@@ -6,6 +6,7 @@
 
 use super::{Broker, queue_mut};
 use crate::command::Command;
+use crate::entity::kind::EntityKind;
 use crate::id::EntityId;
 use crate::queue::Queue;
 use crate::time::{Span, Timestamp};
@@ -35,6 +36,7 @@ impl Broker {
                 None => return,
             },
             Command::EnsureQueue { .. }
+            | Command::OfTopic(_)
             | Command::CreateQueue { .. }
             | Command::UpdateQueue { .. }
             | Command::DeleteQueue { .. }
@@ -59,8 +61,12 @@ impl Broker {
         let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
         queue.accessed_at = now;
         queue.idle_since = Some(now);
+        let kind = queue.definition.kind;
         if NOTED_WITHIN <= now.since(queue.noted_at) {
             self.touch(entity);
+        }
+        if let EntityKind::Subscription { topic } = kind {
+            self.note_use(topic);
         }
     }
 
@@ -73,7 +79,7 @@ impl Broker {
         }
         let Some(entities) = self.namespace.queue(&queue.definition.path) else { return };
         let mut in_use = queue.idle_since.is_none() || queue.scheduled_count() != 0;
-        in_use |= queue.forwards_messages();
+        in_use |= queue.forwards_messages() || self.has_subscribers(entity);
         let mut last = Timestamp(0);
         for queue in entities.all().iter().filter_map(|entity| self.queue(*entity).ok()) {
             in_use |= queue.receiver_count() != 0;

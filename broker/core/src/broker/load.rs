@@ -33,12 +33,14 @@ impl Broker {
         let mut next_entity = EntityId(1);
         let (mut definitions, mut numbers) = (BTreeMap::new(), BTreeMap::new());
         let mut buckets = BTreeMap::new();
+        let mut rules = Vec::new();
         for (key, row) in state_rows {
             match rows::read_state_row(&key, &row)? {
                 StateRow::NextEntity(id) => next_entity = id,
                 StateRow::Definition(definition) => {
                     definitions.insert(definition.entity, definition);
                 }
+                StateRow::Rule(subscription, rule) => rules.push((subscription, rule)),
                 StateRow::Numbers(entity, counted) => {
                     numbers.insert(entity, counted);
                 }
@@ -102,6 +104,7 @@ impl Broker {
         }
         broker.queues =
             (0..next_entity.0).map(|id| loaded.remove(&EntityId(id)).map(Box::new)).collect();
+        broker.load_topics(rules)?;
         for entity in 0..next_entity.0 {
             let entity = EntityId(entity);
             if let Some(queue) = queue_mut(&mut broker.queues, entity)

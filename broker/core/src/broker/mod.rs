@@ -27,6 +27,7 @@ pub mod stats;
 mod status;
 #[cfg(test)]
 mod tests;
+mod topics;
 mod transaction;
 
 use std::collections::BTreeMap;
@@ -41,7 +42,7 @@ use self::transaction::Transactions;
 use crate::command::{Command, Enlistment};
 use crate::effect::{Effect, EffectKind, Reply, Turn};
 use crate::entity::namespace::Namespace;
-use crate::entity::path::EntityPath;
+use crate::entity::path::{EntityPath, Subqueue};
 use crate::entity::settings::BrokerSettings;
 use crate::error::Error;
 use crate::id::{EntityId, IdSource, NumberMap, Origin, ReadId, ReceiverId};
@@ -50,6 +51,7 @@ use crate::queue::receiver::Slot;
 use crate::queue::sessions::{SessionSlot, WaitId};
 use crate::rows;
 use crate::time::Timestamp;
+use crate::topic::topic::Topics;
 
 /// Where a receiver is served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,6 +73,7 @@ pub struct Broker {
     queues: Vec<Option<Box<Queue>>>,
     receivers: NumberMap<ReceiverId, (EntityId, Seat)>,
     deadlines: Deadlines,
+    topics: Topics,
     transactions: Transactions,
     /// Sends that wait until it is known whether they are duplicates.
     gates: Gates,
@@ -105,6 +108,7 @@ impl Broker {
             queues: vec![None],
             receivers: NumberMap::default(),
             deadlines: Deadlines::default(),
+            topics: Topics::default(),
             transactions: Transactions::default(),
             gates: Gates::default(),
             fingerprint_bytes: 0,
@@ -133,6 +137,7 @@ impl Broker {
                     self.reply_after_commit(origin, result);
                 }
             }
+            Command::OfTopic(command) => self.handle_topic(command),
             Command::OpenSender { origin, path } => {
                 let result = self.open_sender(&path);
                 self.reply_at_once(origin, result);
@@ -298,7 +303,11 @@ impl Broker {
     }
 
     fn resolve(&self, path: &EntityPath) -> Result<EntityId, Error> {
-        self.namespace.resolve(path).ok_or_else(|| Error::EntityNotFound(path.to_string()))
+        let entity = self.namespace.resolve(path);
+        // Nothing is ever dead-lettered by a topic.
+        let is_missing = path.subqueue() == Subqueue::DeadLetter
+            && entity.and_then(|entity| self.queue(entity).ok()).is_some_and(Queue::is_of_topic);
+        entity.filter(|_| !is_missing).ok_or_else(|| Error::EntityNotFound(path.to_string()))
     }
 
     /// Answers with what is true already, or refuses.

@@ -167,6 +167,7 @@ impl Broker {
             | Change::BucketOpened { .. }
             | Change::Remembered { .. }
             | Change::BucketsForgotten { .. }
+            | Change::OfTopic(_)
             | Change::Scheduled { .. }
             | Change::Unscheduled { .. }
             | Change::Fetched { .. }

@@ -2,10 +2,12 @@
 //! shell's.
 
 use super::Broker;
+use crate::entity::kind::EntityKind;
 use crate::entity::path::EntityPath;
 use crate::entity::settings::QueueSettings;
 use crate::id::{EntityId, SequenceNumber};
 use crate::time::Timestamp;
+use crate::topic::rules::Rule;
 
 /// What happened since the process began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -32,6 +34,8 @@ pub struct Counters {
     pub transactions_committed: u64,
     /// Transactions that were rolled back, whoever wanted it.
     pub transactions_rolled_back: u64,
+    /// Copies that subscriptions got of messages, dead ones included.
+    pub copied: u64,
     /// Messages passed on from where they were held.
     pub forwarded: u64,
     /// Messages that were of no use any more.
@@ -70,12 +74,14 @@ pub struct QueueStats {
 }
 
 /// What survives a crash, for comparing: a broker loaded from the rows has the same.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct DurableState {
     /// What the next entity gets.
     pub next_entity: EntityId,
     /// All entities, by id.
     pub entities: Vec<DurableEntity>,
+    /// The rules of all subscriptions, by id and name.
+    pub rules: Vec<(EntityId, Rule)>,
 }
 
 /// What survives of one entity. Its messages are rows, and compared as such.
@@ -85,6 +91,8 @@ pub struct DurableEntity {
     pub entity: EntityId,
     /// Its path.
     pub path: EntityPath,
+    /// What it is.
+    pub kind: EntityKind,
     /// How it behaves.
     pub settings: QueueSettings,
     /// When it was created.
@@ -146,6 +154,7 @@ impl Broker {
         let entities = self.queues.iter().flatten().map(|queue| DurableEntity {
             entity: queue.id(),
             path: queue.definition.path.clone(),
+            kind: queue.definition.kind,
             settings: queue.settings().clone(),
             created_at: queue.definition.created_at,
             updated_at: queue.definition.updated_at,
@@ -163,6 +172,7 @@ impl Broker {
         DurableState {
             next_entity: EntityId(u32::try_from(self.queues.len()).unwrap_or(u32::MAX)),
             entities: entities.collect(),
+            rules: self.all_rules(),
         }
     }
 }

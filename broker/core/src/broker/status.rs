@@ -3,6 +3,7 @@
 
 use super::Broker;
 use crate::effect::{ClosedLinks, EffectKind};
+use crate::entity::kind::EntityKind;
 use crate::entity::settings::EntityStatus;
 use crate::error::Error;
 use crate::id::EntityId;
@@ -20,6 +21,9 @@ impl Broker {
         if queue.definition.dead_letter.is_none() {
             return Err(Error::NotAllowed("Messages cannot be sent to a subqueue."));
         }
+        if matches!(queue.definition.kind, EntityKind::Subscription { .. }) {
+            return Err(Error::NotAllowed("Messages are sent to topics, not to subscriptions."));
+        }
         if !queue.settings().status.takes_sends() {
             return Err(disabled(queue));
         }
@@ -35,6 +39,9 @@ impl Broker {
     /// An entity that receivers may be opened on now.
     pub(super) fn open_to_receivers(&self, entity: EntityId) -> Result<&Queue, Error> {
         let queue = self.receivable(entity)?;
+        if queue.is_topic() {
+            return Err(Error::EntityNotFound(queue.definition.path.to_string()));
+        }
         if queue.forwards_messages() { Err(FORWARDS) } else { Ok(queue) }
     }
 

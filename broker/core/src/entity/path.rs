@@ -70,6 +70,8 @@ pub enum PathError {
 impl EntityPath {
     /// Characters of a queue's or topic's path, by the documentation.
     pub const LEN_MAX: usize = 260;
+    /// Characters of a subscription's name, by the documentation.
+    pub const SUBSCRIPTION_LEN_MAX: usize = 50;
 
     /// Takes an address apart, in any of the forms that clients use. What it names need not exist,
     /// nor be a name that could be given to an entity.
@@ -94,7 +96,8 @@ impl EntityPath {
         if rest.is_empty() {
             return Err(PathError::Empty);
         }
-        if Self::LEN_MAX < rest.len() {
+        let (entity, subscription) = split_subscription(rest).unwrap_or((rest, ""));
+        if Self::LEN_MAX < entity.len() || Self::SUBSCRIPTION_LEN_MAX < subscription.len() {
             return Err(PathError::TooLong);
         }
         Ok(Address { path: EntityPath::new(rest, subqueue), management })
@@ -109,13 +112,42 @@ impl EntityPath {
         if Self::LEN_MAX < name.len() {
             return Err(PathError::TooLong);
         }
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/');
-        let ends_well = name.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && name.ends_with(|c: char| c.is_ascii_alphanumeric());
-        if !name.chars().all(allowed) || !ends_well || name.contains("//") {
+        let is_plain = name.split('/').all(is_plain_segment);
+        // What stands behind it would be a subscription.
+        if !is_plain || !ends_well(name) || split_subscription(name).is_some() {
             return Err(PathError::Character);
         }
         Ok(EntityPath::new(name, Subqueue::Main))
+    }
+
+    /// The path of a subscription to create, of a topic and a name: letters, digits, `.`, `-` and `_`,
+    /// with a letter or digit at either end.
+    pub fn for_new_subscription(topic: &EntityPath, name: &str) -> Result<EntityPath, PathError> {
+        if name.is_empty() {
+            return Err(PathError::Empty);
+        }
+        if Self::SUBSCRIPTION_LEN_MAX < name.len() {
+            return Err(PathError::TooLong);
+        }
+        if !is_plain_segment(name) || !ends_well(name) {
+            return Err(PathError::Character);
+        }
+        let topic = Self::for_new_entity(topic.name())?;
+        Ok(EntityPath::new(&format!("{topic}/{SUBSCRIPTIONS}/{name}"), Subqueue::Main))
+    }
+
+    /// The path of any entity, as it displays.
+    pub(crate) fn of_known_entity(name: &str) -> Result<EntityPath, PathError> {
+        match split_subscription(name) {
+            Some((topic, name)) => Self::for_new_subscription(&Self::for_new_entity(topic)?, name),
+            None => Self::for_new_entity(name),
+        }
+    }
+
+    /// The topic and the name of a subscription, if it could be the path of one.
+    pub fn subscription(&self) -> Option<(EntityPath, &str)> {
+        let (topic, name) = split_subscription(&self.name)?;
+        Some((EntityPath::new(topic, Subqueue::Main), name))
     }
 
     fn new(name: &str, subqueue: Subqueue) -> Self {
@@ -180,6 +212,26 @@ impl fmt::Display for EntityPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.name, self.subqueue.suffix())
     }
+}
+
+/// What stands between a topic's name and a subscription's.
+const SUBSCRIPTIONS: &str = "Subscriptions";
+
+/// The names of a topic and of a subscription.
+fn split_subscription(path: &str) -> Option<(&str, &str)> {
+    let (before, name) = path.rsplit_once('/')?;
+    let (topic, segment) = before.rsplit_once('/')?;
+    segment.eq_ignore_ascii_case(SUBSCRIPTIONS).then_some((topic, name))
+}
+
+fn is_plain_segment(segment: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    !segment.is_empty() && segment.chars().all(allowed)
+}
+
+fn ends_well(name: &str) -> bool {
+    let is_alphanumeric = |c: char| c.is_ascii_alphanumeric();
+    name.starts_with(is_alphanumeric) && name.ends_with(is_alphanumeric)
 }
 
 /// What follows `scheme://host:port`, or everything when there is no scheme.
@@ -299,7 +351,37 @@ mod tests {
         for bad in ["/a", "a/", "a//b", "a b", "$cbs", "a/$management", "-a", "a.", "é", "a%20b"] {
             assert_eq!(EntityPath::for_new_entity(bad), Err(PathError::Character), "{bad}");
         }
+        let bad = "t/subscriptions/s";
+        assert_eq!(EntityPath::for_new_entity(bad), Err(PathError::Character), "{bad}");
         assert_eq!(EntityPath::for_new_entity(""), Err(PathError::Empty));
         assert_eq!(EntityPath::for_new_entity(&"a".repeat(261)), Err(PathError::TooLong));
+    }
+
+    #[test]
+    fn subscriptions_stand_below_their_topics() {
+        let topic = EntityPath::for_new_entity("Eu/News").unwrap();
+        let of = |name: &str| EntityPath::for_new_subscription(&topic, name);
+        let path = of("All-of_it.1").unwrap();
+        assert_eq!(path.to_string(), "Eu/News/Subscriptions/All-of_it.1");
+        assert_eq!(path.subscription(), Some((topic.clone(), "All-of_it.1")));
+        assert_eq!(topic.subscription(), None);
+        let named = |address: &str| EntityPath::parse(address).unwrap().path;
+        assert_eq!(named("eu/news/subscriptions/all-of_it.1"), path);
+        assert_eq!(
+            named("eu/news/subscriptions/all-of_it.1/$deadletterqueue"),
+            path.with_subqueue(Subqueue::DeadLetter)
+        );
+        assert_eq!(EntityPath::of_known_entity(&path.to_string()), Ok(path));
+        assert_eq!(EntityPath::of_known_entity("Eu/News"), Ok(topic.clone()));
+        for bad in ["a/b", "a b", "$a", "-a", "a."] {
+            assert_eq!(of(bad), Err(PathError::Character), "{bad}");
+        }
+        assert_eq!(of(""), Err(PathError::Empty));
+        assert_eq!(of(&"a".repeat(51)), Err(PathError::TooLong));
+        let longest = EntityPath::for_new_entity(&"t".repeat(260)).unwrap();
+        let path = EntityPath::for_new_subscription(&longest, &"s".repeat(50)).unwrap();
+        assert_eq!(named(&path.to_string()), path);
+        let too_long = format!("t/Subscriptions/{}", "s".repeat(51));
+        assert_eq!(EntityPath::parse(&too_long), Err(PathError::TooLong));
     }
 }

@@ -23,6 +23,9 @@ pub struct QueueSettings {
     pub default_time_to_live: Option<Span>,
     /// Whether expired messages move to the dead-letter subqueue instead of being removed.
     pub dead_letter_on_expiry: bool,
+    /// Of a subscription: whether messages that its rules cannot be evaluated for move to its
+    /// dead-letter subqueue instead of being passed over.
+    pub dead_letter_on_filter_error: bool,
     /// For how long a message-id is remembered, so that a second message with it is dropped.
     pub duplicate_window: Option<Span>,
     /// Where messages go on to by themselves.
@@ -132,6 +135,7 @@ impl Default for QueueSettings {
             requires_session: false,
             default_time_to_live: None,
             dead_letter_on_expiry: false,
+            dead_letter_on_filter_error: true,
             duplicate_window: None,
             forward_to: None,
             forward_dead_letters_to: None,
@@ -159,8 +163,19 @@ pub struct BrokerSettings {
     pub page_rows_max: usize,
     /// Octets of a page: what 1024 messages of 1 KiB need.
     pub page_bytes_max: usize,
-    /// Queues there may be: 1,000 entities are the default of Service Bus Premium.
+    /// Queues and topics there may be: 1,000 entities are the default of Service Bus Premium.
     pub queues_max: usize,
+    /// Subscriptions of one topic, as in Service Bus.
+    pub subscriptions_max: usize,
+    /// SQL filters of one topic, as in Service Bus. Each distinct one is run for each message.
+    pub sql_filters_max: usize,
+    /// Correlation filters of one topic, as in Service Bus. They are looked up, not run.
+    pub correlation_filters_max: usize,
+    /// Filters of one topic that let everything or nothing through: one for each subscription, and as
+    /// many again for actions. Each with an action makes another copy of each message.
+    pub constant_filters_max: usize,
+    /// Octets of one rule: a correlation filter may ask for many properties.
+    pub rule_bytes_max: usize,
     /// Receivers one entity serves: the number of concurrent receives Service Bus allows.
     pub receivers_max: usize,
     /// Lock tokens in one request: a lock on each of 4096 messages is more than any client holds.
@@ -209,6 +224,11 @@ impl Default for BrokerSettings {
             page_rows_max: 1024,
             page_bytes_max: 1024 * 1024,
             queues_max: 1000,
+            subscriptions_max: 2000,
+            sql_filters_max: 2000,
+            correlation_filters_max: 100_000,
+            constant_filters_max: 4000,
+            rule_bytes_max: 32 * 1024,
             receivers_max: 5000,
             tokens_max: 4096,
             expiries_max: 1000,

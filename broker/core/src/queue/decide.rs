@@ -37,8 +37,8 @@ const REASON_LEN_MAX: usize = 4096;
 /// description of any characters.
 const PROPERTIES_BYTES_MAX: usize = 128 * 1024;
 /// What clients look for.
-const REASON_KEY: &str = "DeadLetterReason";
-const DESCRIPTION_KEY: &str = "DeadLetterErrorDescription";
+pub(crate) const REASON_KEY: &str = "DeadLetterReason";
+pub(crate) const DESCRIPTION_KEY: &str = "DeadLetterErrorDescription";
 const ATTEMPTS_REASON: &str = "MaxDeliveryCountExceeded";
 const EXPIRY_REASON: &str = "TTLExpiredException";
 const EXPIRY_DESCRIPTION: &str = "The message expired and was dead lettered.";

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use peeklock_storage::CommitPosition;
 
-pub(crate) use self::decide::Decision;
+pub(crate) use self::decide::{DESCRIPTION_KEY, Decision, REASON_KEY};
 use self::duplicates::Duplicates;
 pub(crate) use self::expiry::Whereabouts;
 use self::lock::{Held, LockTable};
@@ -45,7 +45,8 @@ use self::watch::Watch;
 use self::window::Window;
 pub(crate) use self::window::{Room, Zone};
 use crate::broker::Seat;
-use crate::change::Change;
+use crate::change::{Change, TopicChange};
+use crate::entity::kind::EntityKind;
 use crate::entity::namespace::QueueEntities;
 use crate::entity::path::{EntityPath, Subqueue};
 use crate::entity::settings::QueueSettings;
@@ -62,6 +63,7 @@ pub(crate) struct Definition {
     /// Where messages go that it could not pass on; `None` for a subqueue.
     pub(crate) transfer_dead_letter: Option<EntityId>,
     pub(crate) path: EntityPath,
+    pub(crate) kind: EntityKind,
     pub(crate) settings: QueueSettings,
     pub(crate) created_at: Timestamp,
     /// When the settings were last changed.
@@ -229,6 +231,16 @@ impl Queue {
         self.next_sequence != SequenceNumber::FIRST || self.sessions.is_some()
     }
 
+    /// Whether it is a topic, which holds no messages but those that are not due yet.
+    pub(crate) fn is_topic(&self) -> bool {
+        self.is_of_topic() && self.definition.path.subqueue() == Subqueue::Main
+    }
+
+    /// Whether it is a topic or a subqueue of one.
+    pub(crate) fn is_of_topic(&self) -> bool {
+        self.definition.kind == EntityKind::Topic
+    }
+
     /// Whether it is a queue whose messages go on by themselves.
     pub(crate) fn forwards_messages(&self) -> bool {
         self.settings().forward_to.is_some() && self.definition.path.subqueue() == Subqueue::Main
@@ -394,6 +406,13 @@ impl Queue {
     ) -> Traces {
         match change {
             Change::QueueCreated { .. } | Change::QueueDeleted { .. } => Traces::default(),
+            Change::OfTopic(TopicChange::Buried { sequence, message, section, .. }) => {
+                self.apply_arrival(*sequence, 0, message, section, position, room);
+                Traces::default()
+            }
+            Change::OfTopic(TopicChange::RuleAdded { .. } | TopicChange::RuleRemoved { .. }) => {
+                unreachable!("rules are not a queue's")
+            }
             Change::SettingsChanged { settings, at, .. } => {
                 self.definition.settings = QueueSettings::clone(settings);
                 self.definition.updated_at = *at;

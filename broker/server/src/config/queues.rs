@@ -95,6 +95,7 @@ fn settings(
         dead_letter_on_expiry: raw
             .dead_lettering_on_message_expiration
             .is_some_and(Spanned::into_inner),
+        dead_letter_on_filter_error: default.dead_letter_on_filter_error,
         duplicate_window: span(
             "duplicate_detection_history_time_window",
             raw.duplicate_detection_history_time_window,

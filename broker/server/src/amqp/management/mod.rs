@@ -267,6 +267,7 @@ impl Pending {
             Ok(Reply::BatchDeleted { count }) => batch_delete_messages::response(properties, count),
             Ok(
                 Reply::QueueEnsured { .. }
+                | Reply::OfTopic(_)
                 | Reply::QueueDeleted
                 | Reply::QueueDescribed(_)
                 | Reply::SenderOpened { .. }

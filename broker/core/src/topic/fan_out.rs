@@ -1,0 +1,79 @@
+//! The copies of a message that a topic's subscriptions get.
+
+use bytes::{Bytes, BytesMut};
+use peeklock_protocol::codec::DecodeError;
+use peeklock_protocol::message::merge_application_properties;
+use peeklock_protocol::value::{Str, Value};
+
+use crate::filter::{PropertyChange, rewrite};
+use crate::message::IncomingMessage;
+use crate::queue::{DESCRIPTION_KEY, REASON_KEY};
+
+/// Why a subscription gets a message as a dead letter at once.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unfit {
+    pub(crate) reason: &'static str,
+    pub(crate) description: String,
+}
+
+impl Unfit {
+    /// A rule could not be evaluated for the message.
+    pub(crate) fn by_filter(description: String) -> Self {
+        Unfit { reason: "FilterException", description }
+    }
+
+    /// The subscription has sessions, and the message is in none.
+    pub(crate) fn without_session() -> Self {
+        Unfit {
+            reason: "Session ID is null.",
+            description:
+                "Session enabled entity doesn't allow a message whose session identifier is \
+                          null."
+                    .into(),
+        }
+    }
+
+    /// The application-properties section that says so.
+    pub(crate) fn section(&self, message: &IncomingMessage) -> Bytes {
+        let text = |text: &str| Value::String(Str::from(text));
+        let changes = [
+            (Str::from(REASON_KEY), text(self.reason)),
+            (Str::from(DESCRIPTION_KEY), text(&self.description)),
+        ];
+        let place = message.sections().application_properties();
+        let own = place.and_then(|place| message.bytes().get(place));
+        // A section that cannot be read does not keep the message from being moved.
+        merge_application_properties(own, &changes)
+            .or_else(|_| merge_application_properties(None, &changes))
+            .expect("changes alone can be written")
+    }
+}
+
+/// The message with what an action changes in it.
+pub(crate) fn changed(
+    message: &IncomingMessage,
+    changes: &[PropertyChange],
+) -> Result<IncomingMessage, DecodeError> {
+    let bytes = rewrite(message.bytes(), message.sections(), changes)?;
+    IncomingMessage::from_wire(&bytes)
+}
+
+/// The message with another application-properties section, which filters are to see.
+pub(crate) fn with_section(message: &IncomingMessage, section: &[u8]) -> IncomingMessage {
+    let (bytes, sections) = (message.bytes(), message.sections());
+    let mut out = BytesMut::with_capacity(bytes.len() + section.len());
+    let before = [
+        sections.header(),
+        sections.delivery_annotations(),
+        sections.message_annotations(),
+        sections.properties(),
+    ];
+    for place in before.into_iter().flatten() {
+        out.extend_from_slice(&bytes[place]);
+    }
+    out.extend_from_slice(section);
+    for place in [sections.body(), sections.footer()].into_iter().flatten() {
+        out.extend_from_slice(&bytes[place]);
+    }
+    IncomingMessage::from_wire(&out).expect("sections that were read stand in their order")
+}
