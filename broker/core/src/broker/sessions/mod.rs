@@ -1,6 +1,8 @@
 //! Message sessions: who gets one, for how long, and what becomes of it then. Giving out their
 //! messages is `serve.rs`, their states are `state.rs`, lists of them `list.rs`.
 
+#[cfg(test)]
+mod backlog;
 mod browse;
 #[cfg(test)]
 mod history;
