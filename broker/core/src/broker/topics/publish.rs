@@ -32,8 +32,8 @@ impl Broker {
             settings.ok().and_then(|s| arrival.message.facts().expires_at(self.now, s));
         arrival.expires_by = expires_at;
         let standing = filter::Arrival {
-            enqueue_sequence,
             expires_at,
+            enqueue_sequence,
             ..filter::Arrival::new(self.now, sequence)
         };
         let properties = MessageProperties::of_incoming(&arrival.message, standing);
