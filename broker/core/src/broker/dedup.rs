@@ -260,7 +260,8 @@ impl Broker {
         request: &mut ReadRequest,
     ) {
         let (Some(duplicates), Some(id)) = (&queue.duplicates, id) else { return };
-        if duplicates.look(self.now, &id) == Look::Unsure {
+        // What memory has seen only since another lookup began it may forget before this one is done.
+        if duplicates.look(self.now, &id) != Look::New {
             let entity = queue.id();
             let row_count = duplicates.ask(entity, self.now, &id, request);
             lookups.push(Lookup { entity, id, row_count });

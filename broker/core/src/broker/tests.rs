@@ -4,6 +4,7 @@
 mod defer;
 mod expire;
 mod forward;
+mod forward_history;
 mod life;
 mod schedule;
 pub(super) mod timed;
