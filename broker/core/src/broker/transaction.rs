@@ -24,6 +24,8 @@ use crate::queue::paging::BodyPlan;
 use crate::time::Timestamp;
 
 #[cfg(test)]
+mod history;
+#[cfg(test)]
 mod tests;
 
 /// What a kept message takes besides its octets.
