@@ -8,7 +8,7 @@ use bytes::Bytes;
 use peeklock_storage::Table;
 use smallvec::SmallVec;
 
-use super::tests::{body_text, id, session_message};
+use super::tests::{body_text, id, timed_message};
 use crate::command::{Command, ReceiveMode, SessionRequest, Settlement};
 use crate::effect::{Delivery, EffectKind, Reply};
 use crate::entity::path::EntityPath;
@@ -42,6 +42,8 @@ struct Message {
     known: Known,
     /// Failed deliveries there can have been.
     attempts_max: u32,
+    /// Whether it may expire.
+    is_timed: bool,
     /// How often it was settled: an answer is about the last time or about none.
     settled: u32,
 }
@@ -82,6 +84,8 @@ struct Seen {
     browsed: u64,
     pages: u64,
     dead_letters: u64,
+    deferred: u64,
+    gone: u64,
 }
 
 struct History {
@@ -120,6 +124,7 @@ impl History {
             requires_session: true,
             attempts_max,
             lock_duration: Span([200, 2_000][dice.below(2)]),
+            dead_letter_on_expiry: dice.percent(50),
             ..QueueSettings::default()
         };
         let mut world = World::seeded(settings, seed);
@@ -186,9 +191,16 @@ impl History {
             self.next_number += 1;
             let padding = ["", "........................................"][self.dice.below(2)];
             let text = format!("{number} {padding}");
-            messages.push(session_message(SESSIONS[session], &text));
+            let ttl = self.dice.percent(15).then_some(300);
+            messages.push(timed_message(SESSIONS[session], &text, ttl));
             numbers.push(number);
-            let message = Message { session, known: Known::Unsure, attempts_max: 0, settled: 0 };
+            let message = Message {
+                session,
+                known: Known::Unsure,
+                attempts_max: 0,
+                is_timed: ttl.is_some(),
+                settled: 0,
+            };
             self.messages.insert(number, message);
         }
         let send = |origin| Command::Send { origin, entity, messages, transaction: None };
@@ -212,6 +224,9 @@ impl History {
             6..8 => {
                 message.attempts_max += u32::from(is_held);
                 (Settlement::Abandon { changes }, Asked::Return(number, settled))
+            }
+            8 if self.next_number.is_multiple_of(2) => {
+                (Settlement::Defer { changes }, Asked::Other)
             }
             8 => (Settlement::Release, Asked::Return(number, settled)),
             _ => {
@@ -364,6 +379,7 @@ impl History {
     fn crash(&mut self) {
         self.seen.crashes += 1;
         self.seen.pages += self.world.broker.counters().pages_read;
+        self.seen.gone += self.world.broker.counters().expired;
         self.world.crash();
         // What was not answered has happened or not; what was set may be there or not.
         self.asked.clear();
@@ -485,7 +501,8 @@ impl History {
         assert_eq!(link.session, Some(session), "message {number} is in another session");
         link.given += 1;
         for (other, message) in self.messages.range(..number) {
-            let overtaken = message.session == session && message.known == Known::Accepted;
+            let overtaken =
+                message.session == session && message.known == Known::Accepted && !message.is_timed;
             // With its last attempt a message leaves for the dead letters.
             let may_be_dead = self.attempts_max <= message.attempts_max;
             assert!(!overtaken || may_be_dead, "message {number} came before {other}");
@@ -519,10 +536,14 @@ impl History {
                     messages.insert((message.facts().session().unwrap(), sequence));
                     live.insert(sequence);
                 }
+                (Table::Message, 3) => {
+                    bytes += StoredMessage::size_of_row(row);
+                    live.insert(rows::sequence_of(key).unwrap());
+                }
                 (Table::State, 2 | 3) => drop(marked.insert(rows::sequence_of(key).unwrap())),
                 (Table::State, 6) => drop(index.insert(rows::session_and_sequence(key).unwrap())),
                 (Table::State, 7) => bytes += rows::read_session_state(row).unwrap().bytes,
-                (Table::State, 8) => {}
+                (Table::State, 4 | 8) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -576,18 +597,20 @@ impl History {
             self.take_out(&deliveries, &mut found);
             self.world.handle(Command::CloseReceiver { receiver });
         }
+        self.empty_sessions(&mut found);
         let receiver = self.world.open(1, DEAD_LETTERS, ReceiveMode::ReceiveAndDelete);
         let deliveries = self.world.receive(receiver, 1_000_000);
         self.seen.dead_letters += deliveries.len() as u64;
         self.take_out(&deliveries, &mut found);
         for (number, message) in &self.messages {
-            let is_lost = message.known == Known::Accepted && !found.contains(number);
+            let must_be_there = message.known == Known::Accepted && !message.is_timed;
+            let is_lost = must_be_there && !found.contains(number);
             assert!(!is_lost, "message {number} is lost");
         }
-        self.remove_states();
         assert_eq!(self.world.message_rows() + self.world.trace_rows(), 0, "nothing is left over");
         assert_eq!(self.world.stats("q").bytes, 0);
         self.seen.pages += self.world.broker.counters().pages_read;
+        self.seen.gone += self.world.broker.counters().expired;
         assert_eq!(self.world.broker.counters().damaged, 0);
         self.seen
     }
@@ -600,7 +623,8 @@ impl History {
         }
     }
 
-    fn remove_states(&mut self) {
+    /// Takes out what was set aside, and removes the states.
+    fn empty_sessions(&mut self, found: &mut BTreeSet<u64>) {
         let entity = self.entity;
         for (session, link) in SESSIONS.into_iter().zip(100_000..) {
             let receiver = ReceiverId { connection: 7, link };
@@ -614,10 +638,43 @@ impl History {
                 session: request,
             });
             assert!(opened.is_ok(), "{opened:?}");
+            for sequence in self.deferred(session) {
+                let held = Some(id(session));
+                let received = self.world.ask(|origin| Command::ReceiveDeferred {
+                    origin,
+                    entity,
+                    sequences: vec![sequence],
+                    mode: ReceiveMode::ReceiveAndDelete,
+                    session: held,
+                });
+                match received {
+                    Ok(Reply::DeferredReceived { deliveries }) => {
+                        self.seen.deferred += 1;
+                        self.take_out(&deliveries, found);
+                    }
+                    // It was over, which is found out when it is asked for.
+                    Err(Error::MessageNotFound(_)) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
             let (session, state) = (id(session), None);
             let set = |origin| Command::SetSessionState { origin, entity, session, state };
             assert!(matches!(self.world.ask(set), Ok(Reply::SessionStateSet)));
         }
+    }
+
+    /// The messages of a session that are set aside, by the rows.
+    fn deferred(&self, session: &str) -> Vec<SequenceNumber> {
+        let is_deferred = |((table, key), row): &(&(Table, peeklock_storage::Key), &Bytes)| {
+            let is_own = key.reader().u32() == Some(self.entity.0);
+            let is_set_aside = *table == Table::Message && is_own && key.as_bytes()[4] == 3;
+            is_set_aside && {
+                let message = StoredMessage::from_row(Bytes::clone(row)).unwrap();
+                message.facts().session() == Some(id(session))
+            }
+        };
+        let rows = self.world.rows.iter().filter(is_deferred);
+        rows.map(|((_, key), _)| rows::sequence_of(key).unwrap()).collect()
     }
 }
 
@@ -654,11 +711,13 @@ fn session_histories_keep_their_order_and_lose_nothing() {
             ("browsed", seen.browsed),
             ("pages", seen.pages),
             ("dead letters", seen.dead_letters),
+            ("deferred", seen.deferred),
+            ("over", seen.gone),
         ] {
             *counts.entry(what).or_default() += count;
         }
     }
     if only.is_none() {
-        assert!(counts.values().all(|count| *count > 100), "{counts:?}");
+        assert!(counts.values().all(|count| *count > 50), "{counts:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! What receivers of sessions see, rule by rule.
 
 use bytes::Bytes;
-use peeklock_protocol::message::{Message, Properties};
+use peeklock_protocol::message::{Header, Message, Properties};
 use smallvec::SmallVec;
 
 use crate::command::{Command, ReceiveMode, SessionRequest, Settlement};
@@ -30,8 +30,14 @@ fn next(millis: u64) -> SessionRequest {
 }
 
 pub(super) fn session_message(session: &str, body: &str) -> IncomingMessage {
-    let properties = Properties { group_id: Some(session.into()), ..Properties::default() };
-    let head = Message { properties: Some(properties), ..Message::default() }.to_bytes();
+    timed_message(session, body, None)
+}
+
+/// A message that is of use for so many milliseconds.
+pub(super) fn timed_message(session: &str, body: &str, ttl: Option<u32>) -> IncomingMessage {
+    let header = ttl.map(|_| Header { ttl, ..Header::default() });
+    let properties = Some(Properties { group_id: Some(session.into()), ..Properties::default() });
+    let head = Message { header, properties, ..Message::default() }.to_bytes();
     let wire = [&head[..], &wire_message(body.as_bytes())].concat();
     IncomingMessage::from_wire(&wire).unwrap()
 }
