@@ -1,6 +1,6 @@
 //! A lie is noticed: the model is told what did not happen, and must complain.
 
-use crate::model::{End, Ends, Sent, Shelf, State};
+use crate::model::{End, Ends, Part, Sent, Shelf, State};
 use crate::workload::Workload;
 use crate::world::{Faults, World};
 use crate::{STEPS, finish};
@@ -30,8 +30,9 @@ fn after_a_lie(workload: &Workload, lie: impl Fn(&mut State) -> bool) {
 #[should_panic(expected = "came back after it was Completed")]
 fn a_completion_that_never_happened_is_noticed() {
     after_a_lie(&Workload::mixed(), |state| {
+        let is_waiting = is_waiting(state);
         state.shelf = Shelf::Gone(End::Completed);
-        true
+        is_waiting
     });
 }
 
@@ -72,8 +73,98 @@ fn a_message_that_two_clients_hold_is_noticed() {
 #[should_panic(expected = "is there, and was not taken in")]
 fn a_transaction_that_was_half_done_is_noticed() {
     after_a_lie(&Workload::transactions(), |state| {
-        // It came with others that were taken in.
+        // As if it had been rolled back.
+        let is_waiting = is_waiting(state);
         state.shelf = Shelf::Nowhere;
-        state.lock.is_none()
+        is_waiting
     });
+}
+
+#[test]
+#[should_panic(expected = "before its time")]
+fn a_scheduled_message_that_comes_early_is_noticed() {
+    after_a_lie(&Workload::scheduling(), |state| {
+        // So that it would be due after everything else.
+        state.enqueued = (u64::MAX / 2, u64::MAX / 2);
+        state.shelf == Shelf::Scheduled
+    });
+}
+
+#[test]
+#[should_panic(expected = "came back after it was Cancelled")]
+fn a_cancelled_message_that_comes_is_noticed() {
+    after_a_lie(&Workload::scheduling(), |state| {
+        let is_scheduled = state.shelf == Shelf::Scheduled;
+        state.shelf = Shelf::Gone(End::Cancelled);
+        is_scheduled
+    });
+}
+
+#[test]
+#[should_panic(expected = "after it expired")]
+fn an_expired_message_that_comes_is_noticed() {
+    after_a_lie(&Workload::mixed(), |state| {
+        state.time_to_live = Some(1);
+        is_waiting(state)
+    });
+}
+
+#[test]
+#[should_panic(expected = "came back after it was DuplicateOf")]
+fn a_duplicate_that_comes_is_noticed() {
+    after_a_lie(&Workload::duplicates(), |state| {
+        let is_waiting = is_waiting(state);
+        state.shelf = Shelf::Gone(End::DuplicateOf(0));
+        is_waiting
+    });
+}
+
+#[test]
+#[should_panic(expected = "Active")]
+fn a_deferred_message_that_comes_by_itself_is_noticed() {
+    after_a_lie(&Workload::deferral(), |state| {
+        let is_waiting = is_waiting(state);
+        state.shelf = Shelf::Deferred;
+        is_waiting
+    });
+}
+
+#[test]
+#[should_panic(expected = "came before message")]
+fn a_session_out_of_order_is_noticed() {
+    after_a_lie(&Workload::sessions(), |state| {
+        // A message that was completed is said to be waiting still.
+        let is_completed = state.shelf == Shelf::Gone(End::Completed) && state.number.is_some();
+        if is_completed {
+            state.shelf = Shelf::Active;
+        }
+        is_completed
+    });
+}
+
+#[test]
+#[should_panic(expected = "was accepted and is lost")]
+fn a_forwarded_message_that_is_lost_is_noticed() {
+    after_a_lie(&Workload::forwarding(), |state| {
+        let is_completed = state.shelf == Shelf::Gone(End::Completed) && state.hops != 0;
+        if is_completed {
+            state.shelf = Shelf::Active;
+        }
+        is_completed
+    });
+}
+
+#[test]
+#[should_panic(expected = "it can only be one of")]
+fn a_message_forwarded_to_another_queue_is_noticed() {
+    after_a_lie(&Workload::forwarding(), |state| {
+        state.at.0 = 6;
+        is_waiting(state)
+    });
+}
+
+/// Whether it is to be delivered for certain.
+fn is_waiting(state: &State) -> bool {
+    let is_active = state.shelf == Shelf::Active && state.at.1 == Part::Main;
+    is_active && state.lock.is_none() && state.attempts == (0, 0)
 }

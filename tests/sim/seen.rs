@@ -52,8 +52,6 @@ counts! {
     // Expiry.
     expired_to_dead_letter,
     found_expired,
-    // Batch deletion.
-    batch_deleted,
     // Duplicates.
     duplicates,
     // Forwarding.

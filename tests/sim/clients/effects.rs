@@ -175,7 +175,7 @@ impl World {
                 self.model.scheduled(&bodies, &numbers);
                 Decided { receipts: self.receipts(&bodies), then }
             }
-            (Asked::Cancel(queue, wanted), Reply::ScheduledCancelled) => {
+            (Asked::Cancel(queue, wanted, _), Reply::ScheduledCancelled) => {
                 self.model.cancelled(queue, &wanted);
                 let bodies: Vec<Body> = wanted.iter().map(|(body, _)| *body).collect();
                 Decided { receipts: self.receipts(&bodies), then: Then::Nothing }
@@ -230,7 +230,8 @@ impl World {
             }
             (Asked::GetState(queue, session, asked), Reply::SessionState { state }) => {
                 self.model.state_got(queue, session, asked, state.as_ref());
-                let receipts = vec![self.model.session_receipt(queue, session)];
+                let receipts = self.model.session_receipt_since(queue, session, asked.0);
+                let receipts = receipts.into_iter().collect();
                 Decided { receipts, then: Then::Nothing }
             }
             (Asked::List(listing), Reply::Sessions { sessions, .. }) => {
@@ -348,8 +349,8 @@ impl World {
                 self.model.session_timed_out(at.0, (since, until), asked_in);
                 Decided::new(Then::Closed(id))
             }
-            (Asked::Cancel(_, wanted), Error::MessageNotFound(_)) => {
-                self.model.not_cancelled(&wanted);
+            (Asked::Cancel(_, wanted, could_be), Error::MessageNotFound(_)) => {
+                self.model.not_cancelled(&wanted, could_be);
                 Decided::new(Then::Nothing)
             }
             (Asked::Fetch { at, wanted, was, .. }, Error::MessageNotFound(_)) => {

@@ -75,7 +75,8 @@ pub(crate) enum Asked {
     Receiver(ReceiverId),
     Send(Vec<Body>, Option<u64>),
     Schedule(Vec<Body>, Option<u64>),
-    Cancel(usize, Vec<(Body, u64)>),
+    /// With whether all could be cancelled then.
+    Cancel(usize, Vec<(Body, u64)>, bool),
     Settle(Vec<Held>, Wish, Option<u64>),
     Renew(Held),
     /// With a lock or a transaction that is gone: this must be refused.

@@ -39,7 +39,8 @@ impl World {
             wanted.extend(self.draws.pick(&others));
         }
         let sequences = wanted.iter().map(|(_, number)| SequenceNumber(*number)).collect();
-        let origin = self.ask(Asked::Cancel(queue, wanted));
+        let could_be = self.model.can_be_cancelled(&wanted);
+        let origin = self.ask(Asked::Cancel(queue, wanted, could_be));
         let entity = self.entities[&(queue, Part::Main)];
         self.handle(Command::CancelScheduled { origin, entity, sequences });
     }

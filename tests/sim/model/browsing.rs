@@ -85,6 +85,11 @@ impl Model {
     /// The number of a message that was there, as it is, since the client asked.
     fn must_be_shown(&self, body: Body, browse: &Browse) -> Option<u64> {
         let state = self.state(body);
+        if browse.session.is_some() && state.shelf != Shelf::Active {
+            // Service Bus shows what is set aside in a session too. The broker does not: it knows the
+            // sessions of active messages only.
+            return None;
+        }
         let is_there = state.at == browse.at
             && matches!(state.shelf, Shelf::Active | Shelf::Deferred | Shelf::Scheduled)
             && state.settled_in() < browse.asked_in

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{At, Body, Model, Part, Shelf, State};
+use super::{At, Body, End, Model, Part, Shelf, State};
 
 impl Model {
     /// Nothing that was taken in is missing, no send was torn apart, and numbers follow the order in
     /// which messages were taken in.
-    pub(crate) fn check_at_the_end(&self) {
+    pub(crate) fn check_at_the_end(&mut self) {
         for (body, known) in &self.messages {
             let state = known.state.get();
             let outcomes = self.outcomes(*body, self.now);
@@ -17,6 +17,8 @@ impl Model {
                 outcomes.iter().any(may_be_gone),
                 "message {body} was accepted and is lost: {known:?}"
             );
+            let is_over = |state: &State| state.shelf == Shelf::Gone(End::Expired);
+            self.seen.found_expired += u64::from(outcomes.iter().any(is_over));
             let first = self.messages[&known.batch].state.get();
             assert_eq!(
                 state.shelf == Shelf::Nowhere,
@@ -103,11 +105,7 @@ impl Model {
     pub(crate) fn pretend(&mut self, lie: impl Fn(&mut State) -> bool) -> bool {
         let bodies: Vec<Body> = self.messages.keys().copied().collect();
         for body in bodies {
-            let state = self.state(body);
-            if state.is_gone() || state.shelf == Shelf::Nowhere {
-                continue;
-            }
-            let mut state = state.clone();
+            let mut state = self.state(body).clone();
             if lie(&mut state) {
                 *self.change(body) = state;
                 return true;

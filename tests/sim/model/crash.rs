@@ -33,6 +33,18 @@ impl Model {
         Receipt::SessionState((queue, session), changed)
     }
 
+    /// The same for an answer to what was asked then: it may be older than a later change.
+    pub(crate) fn session_receipt_since(
+        &self,
+        queue: usize,
+        session: u64,
+        asked_in: Turn,
+    ) -> Option<Receipt> {
+        let state = self.session_states.get(&(queue, session))?;
+        let is_known = state.value.get().changed < asked_in;
+        is_known.then(|| self.session_receipt(queue, session))
+    }
+
     /// An effect was let out: what it says must stay.
     pub(crate) fn told(&mut self, receipt: Receipt) {
         match receipt {

@@ -3,6 +3,9 @@
 use super::state::Durable;
 use super::{Body, Model};
 
+/// Later than any run.
+const FOREVER: u64 = u64::MAX / 2;
+
 /// When an id was last accepted: at the earliest and at the latest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Remembered {
@@ -12,8 +15,8 @@ pub(crate) struct Remembered {
 
 pub(super) enum Verdict {
     No,
-    /// The window is kept in parts, so that it may last an eighth longer than asked for.
-    Maybe,
+    /// It is known only about when its forerunner came.
+    Maybe(Body),
     Yes(Body),
 }
 
@@ -26,14 +29,15 @@ impl Model {
         let Some(by) = by else { return Verdict::No };
         if self.now < first + window {
             Verdict::Yes(by)
-        } else if self.now <= last + window + window / 8 {
-            Verdict::Maybe
+        } else if self.now < last + window {
+            Verdict::Maybe(by)
         } else {
             Verdict::No
         }
     }
 
-    pub(super) fn remember(&mut self, body: Body, queue: usize, may_be_dropped: bool) {
+    /// An id is taken in: now, or some time from now on by a queue it is forwarded to.
+    pub(super) fn remember(&mut self, body: Body, queue: usize, is_underway: bool) {
         let Some(id) = self.known(body).sent.message_id else { return };
         if self.rules[queue].duplicate_window.is_none() {
             return;
@@ -41,7 +45,7 @@ impl Model {
         let empty = Durable::new(Remembered { accepted: (0, 0), by: None });
         let entry = self.remembered.entry((queue, id)).or_insert(empty);
         let entry = entry.change(self.turn, self.durable);
-        let first = if may_be_dropped { entry.accepted.0 } else { self.now };
-        *entry = Remembered { accepted: (first, self.now), by: Some(body) };
+        let accepted = if is_underway { (entry.accepted.0, FOREVER) } else { (self.now, self.now) };
+        *entry = Remembered { accepted, by: Some(body) };
     }
 }

@@ -46,11 +46,14 @@ impl Model {
                     }
                 }
             }
-            // Fetched and failed once too often.
-            Shelf::Deferred
-                if part == Part::Main && self.rules[queue].attempts_max <= state.attempts.1 =>
-            {
-                open.push(state.clone().buried(Some(TOO_MANY_ATTEMPTS)));
+            // Fetched and failed once too often, or fetched too late.
+            Shelf::Deferred if part == Part::Main => {
+                if self.rules[queue].attempts_max <= state.attempts.1 {
+                    open.push(state.clone().buried(Some(TOO_MANY_ATTEMPTS)));
+                }
+                if state.may_be_stale(now) {
+                    open.push(self.expired(state.clone()));
+                }
             }
             Shelf::Nowhere | Shelf::Scheduled | Shelf::Deferred | Shelf::Gone(_) => {}
         }

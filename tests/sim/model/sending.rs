@@ -54,8 +54,15 @@ impl Model {
     fn pass_over(&mut self, body: Body, queue: usize) {
         let mut queue = queue;
         while let Some(next) = self.rules[queue].forward_to {
-            if !matches!(self.is_duplicate(next, self.known(body).sent.message_id), Verdict::No) {
+            if let Verdict::Maybe(other) | Verdict::Yes(other) =
+                self.is_duplicate(next, self.known(body).sent.message_id)
+            {
+                // Either may come first.
                 self.change(body).is_sure = false;
+                let is_underway = self.state(other).at.0 == queue && !self.state(other).is_gone();
+                if is_underway {
+                    self.change(other).is_sure = false;
+                }
             }
             self.remember(body, next, true);
             queue = next;
@@ -66,7 +73,7 @@ impl Model {
     fn drop_duplicate(&mut self, body: Body, queue: usize) -> bool {
         match self.is_duplicate(queue, self.known(body).sent.message_id) {
             Verdict::No => self.remember(body, queue, false),
-            Verdict::Maybe => {
+            Verdict::Maybe(_) => {
                 self.change(body).is_sure = false;
                 self.remember(body, queue, true);
             }
