@@ -10,6 +10,7 @@ mod commit;
 mod deadline;
 mod dedup;
 mod defer;
+mod delete_batch;
 mod deliver;
 mod entities;
 mod expire;
@@ -243,8 +244,8 @@ impl Broker {
             Command::ReceiveDeferred { origin, entity, sequences, mode, session } => {
                 self.receive_deferred(origin, entity, sequences, mode, session);
             }
-            Command::DeleteBatch { origin, .. } => {
-                self.reply_at_once(origin, Err(Error::NotImplemented("Batch deletion")));
+            Command::DeleteBatch { origin, entity, count_max, before, session } => {
+                self.delete_batch(origin, entity, count_max, before, session);
             }
             Command::Declare { origin } => {
                 let result = self.declare(origin);

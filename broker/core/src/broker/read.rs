@@ -5,6 +5,7 @@ use peeklock_storage::{CommitPosition, StoreError};
 
 use super::browse::BrowsingShelves;
 use super::dedup::GateRead;
+use super::delete_batch::Deleting;
 use super::fetch::Fetching;
 use super::forward::ForwardRead;
 use super::schedule::DueMessages;
@@ -63,6 +64,8 @@ pub(super) enum Purpose {
     BrowseShelves(BrowsingShelves),
     /// Messages asked for by number.
     Fetch(Fetching),
+    /// Messages to remove.
+    DeleteBatch(Box<Deleting>),
     /// The next due times of a queue.
     Timers(EntityId, TimerKind),
     /// Messages that are over.
@@ -90,6 +93,7 @@ impl Purpose {
             | Purpose::ListSessions(_)
             | Purpose::BrowseShelves(_)
             | Purpose::Fetch(_)
+            | Purpose::DeleteBatch(_)
             | Purpose::Duplicates(_)
             | Purpose::Forward(_)
             | Purpose::Discharge(_) => None,
@@ -223,6 +227,7 @@ impl Broker {
                 self.browse_shelves_done(&browsing, rows);
             }
             (Purpose::BrowseShelves(browsing), Err(_)) => self.browse_shelves_failed(&browsing),
+            (Purpose::DeleteBatch(deleting), result) => self.batch_read(*deleting, result),
             (Purpose::Fetch(fetching), result) => self.fetch_done(fetching, result),
             (Purpose::Timers(entity, kind), Ok(rows)) => {
                 self.timers_done(entity, kind, read, rows.scans);

@@ -40,6 +40,8 @@ pub struct Counters {
     pub forwarded: u64,
     /// Messages that were of no use any more.
     pub expired: u64,
+    /// Messages removed many at a time, because somebody asked for that.
+    pub batch_deleted: u64,
     /// Scheduled messages that became active.
     pub activated: u64,
     /// Pages asked of the store.

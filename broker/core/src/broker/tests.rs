@@ -2,6 +2,7 @@
 //! see. A failure names its seed; `PEEKLOCK_SEED=n cargo test histories` runs that one alone.
 
 mod defer;
+mod delete_batch;
 mod expire;
 mod forward;
 mod forward_history;

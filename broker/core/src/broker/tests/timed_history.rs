@@ -18,10 +18,11 @@ use crate::time::Span;
 
 impl History {
     pub(super) fn step_in_time(&mut self) {
-        match self.dice.below(5) {
+        match self.dice.below(6) {
             0 => self.schedule(),
             1 => self.cancel(),
             2 => self.send_mortals(),
+            3 => self.delete_batch(),
             _ => self.ask_for_deferred(),
         }
     }
@@ -54,6 +55,30 @@ impl History {
         let origin = self.world.origin();
         self.asked.insert(origin, Asked::Other);
         self.world.handle(Command::Send { origin, entity, messages, transaction: None });
+    }
+
+    /// Any message may go, on its way or not, so that nothing is known of them any more; which is why
+    /// only some histories do this.
+    fn delete_batch(&mut self) {
+        if !self.deletes || self.dice.percent(80) {
+            return;
+        }
+        for known in self.model.values_mut() {
+            if matches!(known, Known::Sent | Known::Accepted) {
+                *known = Known::Unknown;
+            }
+        }
+        for asked in self.asked.values_mut() {
+            if let Asked::Send(_) = asked {
+                *asked = Asked::Other;
+            }
+        }
+        let (_, entity) = self.queues[self.dice.below(self.queues.len())];
+        let origin = self.world.origin();
+        let count_max = [1, 2, 50][self.dice.below(3)];
+        let (before, session) = (self.world.now, None);
+        self.asked.insert(origin, Asked::Other);
+        self.world.handle(Command::DeleteBatch { origin, entity, count_max, before, session });
     }
 
     fn cancel(&mut self) {
