@@ -9,6 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use peeklock_storage::Table;
 
+use super::Queue;
 use crate::command::ReadRequest;
 use crate::id::{EntityId, ReadId};
 use crate::rows;
@@ -276,5 +277,35 @@ impl Bucket {
 
     fn len(&self) -> usize {
         self.fingerprints.as_ref().map_or(0, BTreeSet::len)
+    }
+}
+
+impl Queue {
+    pub(super) fn known_ids(&mut self) -> &mut Duplicates {
+        self.duplicates.as_mut().expect("only queues that look for duplicates take ids in")
+    }
+
+    /// With the ids it had seen, unless it does not look for duplicates.
+    pub(crate) fn load_duplicates(&mut self, floor: Timestamp, starts: Vec<Timestamp>) -> bool {
+        let Some(window) = self.duplicate_window() else { return false };
+        self.duplicates = Some(Duplicates::load(window, floor, starts));
+        true
+    }
+
+    /// The window, of what clients send to.
+    fn duplicate_window(&self) -> Option<Span> {
+        self.definition.dead_letter.and(self.definition.settings.duplicate_window)
+    }
+
+    pub(super) fn change_duplicate_window(&mut self, at: Timestamp) {
+        // Whether duplicates are looked for is decided when a queue is created.
+        if let (Some(window), Some(duplicates)) = (self.duplicate_window(), &mut self.duplicates) {
+            duplicates.change_window(window, at);
+        }
+    }
+
+    /// Octets of memory that message-ids take.
+    pub(crate) fn fingerprint_bytes(&self) -> usize {
+        self.duplicates.as_ref().map_or(0, Duplicates::memory)
     }
 }

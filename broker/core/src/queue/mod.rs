@@ -54,7 +54,7 @@ use crate::entity::path::{EntityPath, Subqueue};
 use crate::entity::settings::QueueSettings;
 use crate::id::{EntityId, LockToken, SequenceNumber};
 use crate::message::StoredMessage;
-use crate::time::{Span, Timestamp};
+use crate::time::Timestamp;
 
 /// A queue or dead-letter subqueue.
 #[derive(Debug)]
@@ -446,34 +446,6 @@ impl Queue {
                 Traces::default()
             }
         }
-    }
-
-    fn known_ids(&mut self) -> &mut Duplicates {
-        self.duplicates.as_mut().expect("only queues that look for duplicates take ids in")
-    }
-
-    /// With the ids it had seen, unless it does not look for duplicates.
-    pub(crate) fn load_duplicates(&mut self, floor: Timestamp, starts: Vec<Timestamp>) -> bool {
-        let Some(window) = self.duplicate_window() else { return false };
-        self.duplicates = Some(Duplicates::load(window, floor, starts));
-        true
-    }
-
-    /// The window, of what clients send to.
-    fn duplicate_window(&self) -> Option<Span> {
-        self.definition.dead_letter.and(self.definition.settings.duplicate_window)
-    }
-
-    fn change_duplicate_window(&mut self, at: Timestamp) {
-        // Whether duplicates are looked for is decided when a queue is created.
-        if let (Some(window), Some(duplicates)) = (self.duplicate_window(), &mut self.duplicates) {
-            duplicates.change_window(window, at);
-        }
-    }
-
-    /// Octets of memory that message-ids take.
-    pub(crate) fn fingerprint_bytes(&self) -> usize {
-        self.duplicates.as_ref().map_or(0, Duplicates::memory)
     }
 
     /// Takes in a message from another entity, with the number it had there.
