@@ -15,6 +15,7 @@ pub(crate) mod lock;
 pub(crate) mod paging;
 mod ready;
 pub(crate) mod receiver;
+mod seat;
 pub(crate) mod sessions;
 mod shelf;
 mod standing;
@@ -46,7 +47,6 @@ use self::timers::Timers;
 use self::watch::Watch;
 use self::window::Window;
 pub(crate) use self::window::{Room, Zone};
-use crate::broker::Seat;
 use crate::change::{Change, TopicChange};
 use crate::entity::kind::EntityKind;
 use crate::entity::namespace::QueueEntities;
@@ -667,39 +667,6 @@ pub(crate) struct Content {
 }
 
 impl Queue {
-    /// Until when a message is locked that is delivered now.
-    pub(crate) fn lock_end(&self, now: Timestamp, seat: Seat) -> Timestamp {
-        match (seat, &self.sessions) {
-            (Seat::Session(slot), Some(sessions)) => sessions.until(slot),
-            (Seat::Session(_) | Seat::Round(_) | Seat::Waiting(_), _) => {
-                now.plus(self.settings().lock_duration)
-            }
-        }
-    }
-
-    /// Counts a delivery that waits for a commit. Says which one it waits for then: messages of a
-    /// session do not overtake each other.
-    pub(crate) fn note_given(&mut self, seat: Seat, after: CommitPosition) -> CommitPosition {
-        match (seat, &mut self.sessions) {
-            (Seat::Round(slot), _) => {
-                self.receivers.given(slot, after);
-                after
-            }
-            (Seat::Session(slot), Some(sessions)) => sessions.given(slot, after),
-            (Seat::Session(_) | Seat::Waiting(_), _) => unreachable!("nobody to deliver to"),
-        }
-    }
-
-    /// Says what a receiver wants. Who has no session yet wants nothing yet.
-    pub(crate) fn note_demand(&mut self, seat: Seat, limit: u64, drain: bool) {
-        match (seat, &mut self.sessions) {
-            (Seat::Round(slot), _) => self.receivers.demand(slot, limit, drain),
-            (Seat::Session(slot), Some(sessions)) => sessions.demand(slot, limit, drain),
-            (Seat::Waiting(wait), Some(sessions)) => sessions.waiting.demand(wait, limit, drain),
-            (Seat::Session(_) | Seat::Waiting(_), None) => {}
-        }
-    }
-
     /// A message whose body is in memory.
     pub(crate) fn content(&self, sequence: SequenceNumber) -> Option<Content> {
         let entry = self.entries.get(&sequence)?;

@@ -1,0 +1,42 @@
+//! Receivers of a queue, wherever they are served: with all others in turn, or by their session.
+
+use peeklock_storage::CommitPosition;
+
+use super::Queue;
+use crate::broker::Seat;
+use crate::time::Timestamp;
+
+impl Queue {
+    /// Until when a message is locked that is delivered now.
+    pub(crate) fn lock_end(&self, now: Timestamp, seat: Seat) -> Timestamp {
+        match (seat, &self.sessions) {
+            (Seat::Session(slot), Some(sessions)) => sessions.until(slot),
+            (Seat::Session(_) | Seat::Round(_) | Seat::Waiting(_), _) => {
+                now.plus(self.settings().lock_duration)
+            }
+        }
+    }
+
+    /// Counts a delivery that waits for a commit. Says which one it waits for then: messages of a
+    /// session do not overtake each other.
+    pub(crate) fn note_given(&mut self, seat: Seat, after: CommitPosition) -> CommitPosition {
+        match (seat, &mut self.sessions) {
+            (Seat::Round(slot), _) => {
+                self.receivers.given(slot, after);
+                after
+            }
+            (Seat::Session(slot), Some(sessions)) => sessions.given(slot, after),
+            (Seat::Session(_) | Seat::Waiting(_), _) => unreachable!("nobody to deliver to"),
+        }
+    }
+
+    /// Says what a receiver wants. Who has no session yet wants nothing yet.
+    pub(crate) fn note_demand(&mut self, seat: Seat, limit: u64, drain: bool) {
+        match (seat, &mut self.sessions) {
+            (Seat::Round(slot), _) => self.receivers.demand(slot, limit, drain),
+            (Seat::Session(slot), Some(sessions)) => sessions.demand(slot, limit, drain),
+            (Seat::Waiting(wait), Some(sessions)) => sessions.waiting.demand(wait, limit, drain),
+            (Seat::Session(_) | Seat::Waiting(_), None) => {}
+        }
+    }
+}
