@@ -30,7 +30,7 @@ fn main() {
             bench.measure(&format!("{subscriptions} subscriptions, all {what}"), subscriptions);
         }
     }
-    let texts: [(&str, fn(u64) -> String); 3] = [
+    let texts: [(&str, Text); 3] = [
         ("one comparison", |n| format!("rank >= {n}")),
         ("two comparisons", |n| format!("size > {n} AND color = 'color-{}'", n / 10)),
         ("two, in 100 texts", |n| format!("size > 10 AND color = 'color-{}'", n / 10)),
@@ -43,6 +43,9 @@ fn main() {
     let rules = (0..1000).map(|n| (n, (0..10).map(|k| correlation(k * 1000 + n)).collect()));
     Bench::new(rules, true).measure("10000 correlation filters", 10);
 }
+
+/// Of the filter with a number.
+type Text = fn(u64) -> String;
 
 fn rule(name: &str, filter: RuleFilter) -> RuleDescription {
     RuleDescription { name: name.into(), filter, action: None }
@@ -82,7 +85,7 @@ impl Bench {
         let topic = EntityPath::for_new_entity("t").expect("a name");
         let settings = TopicSettings::default();
         let declare = TopicCommand::EnsureTopic { origin: None, path: topic.clone(), settings };
-        broker.handle(now, Command::OfTopic(declare));
+        broker.handle(now, Command::OfTopic(Box::new(declare)));
         for (n, rules) in subscriptions {
             let path = EntityPath::for_new_subscription(&topic, &format!("s{n}")).expect("a name");
             let declare = TopicCommand::EnsureSubscription {
@@ -91,7 +94,7 @@ impl Bench {
                 settings: QueueSettings::default(),
                 rules: Some(rules),
             };
-            broker.handle(now, Command::OfTopic(declare));
+            broker.handle(now, Command::OfTopic(Box::new(declare)));
             if drained {
                 let receiver = ReceiverId { connection: 1, link: n };
                 let mode = ReceiveMode::ReceiveAndDelete;

@@ -70,7 +70,7 @@ pub enum Command {
         path: EntityPath,
     },
     /// About topics, subscriptions and rules.
-    OfTopic(TopicCommand),
+    OfTopic(Box<TopicCommand>),
     /// Asks whether and where messages may be sent.
     OpenSender {
         /// Who asked.

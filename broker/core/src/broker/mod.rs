@@ -138,7 +138,7 @@ impl Broker {
                     self.reply_after_commit(origin, result);
                 }
             }
-            Command::OfTopic(command) => self.handle_topic(command),
+            Command::OfTopic(command) => self.handle_topic(*command),
             Command::OpenSender { origin, path } => {
                 let result = self.open_sender(&path);
                 self.reply_at_once(origin, result);

@@ -55,7 +55,9 @@ impl Refusal {
             Error::MessageLockLost => (condition::MESSAGE_LOCK_LOST, Delivery, 410),
             Error::MessageNotFound(_) => (condition::MESSAGE_NOT_FOUND, Delivery, 404),
             Error::MessageTooLarge { .. } => (condition::LINK_MESSAGE_SIZE_EXCEEDED, Delivery, 403),
-            Error::EntityFull { .. } => (condition::RESOURCE_LIMIT_EXCEEDED, Delivery, 403),
+            Error::EntityFull { .. } | Error::QuotaExceeded(_) => {
+                (condition::RESOURCE_LIMIT_EXCEEDED, Delivery, 403)
+            }
             Error::SessionLockLost => (condition::SESSION_LOCK_LOST, Link, 410),
             Error::SessionCannotBeLocked(_) => (condition::SESSION_CANNOT_BE_LOCKED, Link, 410),
             Error::Timeout(_) => (condition::TIMEOUT, Link, 408),
@@ -64,11 +66,11 @@ impl Refusal {
             Error::TransactionUnknown => (condition::TRANSACTION_UNKNOWN_ID, Delivery, 400),
             Error::TransactionTimeout => (condition::TRANSACTION_TIMEOUT, Delivery, 400),
             Error::TransactionRolledBack(_) => (condition::TRANSACTION_ROLLBACK, Delivery, 400),
-            Error::QuotaExceeded(_) => (condition::RESOURCE_LIMIT_EXCEEDED, Delivery, 403),
-            Error::InvalidRule(_) => (condition::ARGUMENT_ERROR, Delivery, 400),
             Error::NotAllowed(_) => (condition::NOT_ALLOWED, Delivery, 400),
             Error::NotImplemented(_) => (condition::NOT_IMPLEMENTED, Delivery, 501),
-            Error::InvalidArgument(_) => (condition::ARGUMENT_ERROR, Delivery, 400),
+            Error::InvalidArgument(_) | Error::InvalidRule(_) => {
+                (condition::ARGUMENT_ERROR, Delivery, 400)
+            }
             Error::ServerBusy(_) => (condition::SERVER_BUSY, Delivery, 503),
             // Every SDK takes an internal error as worth another try.
             Error::StoreUnavailable => (condition::INTERNAL_ERROR, Delivery, 500),

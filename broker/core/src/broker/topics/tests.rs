@@ -31,7 +31,7 @@ fn ask(
     world: &mut World,
     command: impl FnOnce(Origin) -> TopicCommand,
 ) -> Result<TopicReply, Error> {
-    let reply = world.ask(|origin| Command::OfTopic(command(origin)))?;
+    let reply = world.ask(|origin| Command::OfTopic(Box::new(command(origin))))?;
     let Reply::OfTopic(reply) = reply else { panic!("{reply:?}") };
     Ok(reply)
 }

@@ -4,13 +4,16 @@
 //! `OPERATIONS` lists what there is and which right each operation needs. What is not listed is not
 //! implemented, and nothing is done before the right was checked.
 
+mod add_rule;
 mod batch_delete_messages;
 mod cancel_scheduled_message;
 mod clock;
+mod enumerate_rules;
 mod get_message_sessions;
 mod get_session_state;
 mod peek_message;
 mod receive_by_sequence_number;
+mod remove_rule;
 mod renew_lock;
 mod renew_session_lock;
 mod request;
@@ -90,7 +93,7 @@ struct Operation {
 }
 
 /// All operations there are.
-static OPERATIONS: [Operation; 11] = [
+static OPERATIONS: [Operation; 14] = [
     Operation {
         name: "com.microsoft:renew-lock",
         right: Action::Listen,
@@ -145,6 +148,17 @@ static OPERATIONS: [Operation; 11] = [
         name: "com.microsoft:batch-delete-messages",
         right: Action::Listen,
         command: batch_delete_messages::command,
+    },
+    Operation { name: "com.microsoft:add-rule", right: Action::Manage, command: add_rule::command },
+    Operation {
+        name: "com.microsoft:remove-rule",
+        right: Action::Manage,
+        command: remove_rule::command,
+    },
+    Operation {
+        name: "com.microsoft:enumerate-rules",
+        right: Action::Manage,
+        command: enumerate_rules::command,
     },
 ];
 
@@ -265,9 +279,9 @@ impl Pending {
                 get_message_sessions::response(properties, &sessions, skip)
             }
             Ok(Reply::BatchDeleted { count }) => batch_delete_messages::response(properties, count),
+            Ok(Reply::OfTopic(reply)) => add_rule::response(properties, &reply, host),
             Ok(
                 Reply::QueueEnsured { .. }
-                | Reply::OfTopic(_)
                 | Reply::QueueDeleted
                 | Reply::QueueDescribed(_)
                 | Reply::SenderOpened { .. }

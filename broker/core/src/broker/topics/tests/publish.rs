@@ -151,7 +151,7 @@ fn a_topic_admits_messages_like_a_queue() {
         TopicSettings { message_bytes_max: 200, entity_bytes_max: 300, ..TopicSettings::default() };
     let (origin, t) = (Some(world.origin()), path("t"));
     let make = TopicCommand::EnsureTopic { origin, path: t.clone(), settings: settings.clone() };
-    world.handle(Command::OfTopic(make));
+    world.handle(Command::OfTopic(Box::new(make)));
     world.settle_down();
     add_subscription(&mut world, "a", QueueSettings::default(), vec![all("r")]);
     add_subscription(&mut world, "b", QueueSettings::default(), vec![all("r")]);
