@@ -5,6 +5,8 @@ mod attach;
 mod cbs;
 mod clock;
 mod confused;
+mod deferral;
+mod duplicates;
 mod entities;
 mod flow;
 mod framing;
