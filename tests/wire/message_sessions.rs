@@ -440,6 +440,37 @@ fn a_settlement_after_the_loss_of_the_session_says_so() {
     assert_eq!((answer.status, answer.condition()), (410, condition::SESSION_LOCK_LOST));
 }
 
+/// A client that has lost its session, and does not know it yet, cannot touch it in the hands of the
+/// next one: it names the link it held it through.
+#[test]
+fn a_session_is_touched_by_its_holder_alone() {
+    let broker = steerable_broker();
+    let mut clock = broker.clock();
+    clock.freeze();
+    let mut stale = broker.peer();
+    let lost = accept(&mut stale, "a");
+    let mut stale_management = stale.open_management("s");
+    clock.advance(LOCK_DURATION);
+    let _detach: Detach = stale.find();
+    let mut peer = broker.peer();
+    let held = accept(&mut peer, "a");
+    let mut management = peer.open_management("s");
+    let ask = |peer: &mut Peer, pair: &mut Requests, link: &str, operation: &str| {
+        let body = Map::new().with("session-id", "a").with("session-state", Value::Null);
+        let request = Message::value(body)
+            .with_id(1_u64)
+            .with_property("operation", format!("com.microsoft:{operation}"))
+            .with_property("associated-link-name", link);
+        peer.ask(pair, &request).property("statusCode").cloned()
+    };
+    for operation in ["renew-session-lock", "set-session-state", "get-session-state"] {
+        let refused = ask(&mut stale, &mut stale_management, &lost.name, operation);
+        assert_eq!(refused, Some(Value::Int(410)), "{operation}");
+        let done = ask(&mut peer, &mut management, &held.name, operation);
+        assert_eq!(done, Some(Value::Int(200)), "{operation}");
+    }
+}
+
 /// Who may send to a queue with sessions need not hold one.
 #[test]
 fn senders_have_no_session() {

@@ -18,6 +18,7 @@ use tracing::{debug, info};
 use super::condition::Refusal;
 use super::endpoint::Endpoint;
 use super::link::{IncomingLink, Link, Node, OutgoingLink, RequestLink, ResponseLink};
+use super::management::SessionHolder;
 use super::session;
 use crate::auth::{self, Action, Resource};
 
@@ -123,6 +124,7 @@ impl Endpoint {
                     entity: None,
                     receiver,
                     session_filter: filter.map(Box::new),
+                    holds: None,
                     limit: 0,
                     returned: 0,
                     draining: false,
@@ -193,7 +195,11 @@ impl Endpoint {
         link.entity = Some(entity);
         debug!(link = id.to_u64(), entity = %link.path, "receiver attached");
         let reply = match (link.session_filter.take(), session) {
-            (Some(filter), Some(lock)) => session::granted(*filter, lock),
+            (Some(filter), Some(lock)) => {
+                let session = lock.session.clone();
+                link.holds = Some(SessionHolder { link: filter.link.clone(), session });
+                session::granted(*filter, lock)
+            }
             _ => AttachReply::default(),
         };
         let _ = self.engine.accept_attach(id, reply);

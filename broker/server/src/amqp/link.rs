@@ -7,6 +7,7 @@ use peeklock_core::{EntityId, EntityPath, ReceiverId, TransactionId};
 use peeklock_protocol::connection::SessionId;
 use peeklock_protocol::delivery::DeliveryId;
 
+use super::management::SessionHolder;
 use super::session::SessionFilter;
 
 use crate::auth::Resource;
@@ -85,6 +86,8 @@ pub(super) struct OutgoingLink {
     pub(super) receiver: ReceiverId,
     /// What to answer with the session, until that is done.
     pub(super) session_filter: Option<Box<SessionFilter>>,
+    /// The session it holds.
+    pub(super) holds: Option<SessionHolder>,
     /// The demand last announced to the core, as a total of deliveries.
     pub(super) limit: u64,
     /// Deliveries that could not be sent. The core has counted them as given.

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use peeklock_core::{Error, Origin, Reply};
+use peeklock_core::{EntityId, Error, Origin, Reply};
 use peeklock_protocol::condition::{self, ErrorInfo};
 use peeklock_protocol::connection::{LinkId, SessionId};
 use peeklock_protocol::delivery::{Delivery, DeliveryId, OutgoingDelivery};
@@ -19,7 +19,7 @@ use super::cbs;
 use super::coordinator;
 use super::endpoint::{Endpoint, EndpointSettings};
 use super::link::{Link, Node};
-use super::management::{self, Answer, NamespaceAnswer};
+use super::management::{self, Answer, NamespaceAnswer, SessionHolder};
 
 /// Responses that may wait for credit on one link; a peer that asks and never reads loses it.
 const BACKLOG_MAX: usize = 100;
@@ -86,12 +86,14 @@ impl Endpoint {
             }
             Node::Management(path) => {
                 let Some(entity) = entity else { return };
+                let holders = self.session_holders(entity);
                 let context = management::Context {
                     origin: self.origin(id, delivery.id),
                     entity,
                     path,
                     claims: &self.claims,
                     now: self.settings.clock.now(),
+                    holders: &holders,
                     transaction: coordinator::transaction_of(delivery.state.as_ref()),
                     host: &self.host,
                 };
@@ -102,7 +104,7 @@ impl Endpoint {
                     Answer::Ask { command, pending } => {
                         let due = pending.timeout().and_then(|timeout| now.checked_add(timeout));
                         self.requests_due = [self.requests_due, due].into_iter().flatten().min();
-                        let awaited = Awaited::Reply { pending, due };
+                        let awaited = Awaited::Reply { pending: *pending, due };
                         let waiting = PendingRequest { node, session, reply_to, awaited };
                         self.requests.insert((id, delivery.id), waiting);
                         self.commands.push(command);
@@ -129,6 +131,14 @@ impl Endpoint {
             }
         }
         self.top_up_requests(id);
+    }
+
+    fn session_holders(&self, entity: EntityId) -> Vec<SessionHolder> {
+        let holder = |link: &Link| match link {
+            Link::Outgoing(link) if link.entity == Some(entity) => link.holds.clone(),
+            _ => None,
+        };
+        self.links.values().filter_map(holder).collect()
     }
 
     fn settle_request(&mut self, delivery: &Delivery, state: DeliveryState) {

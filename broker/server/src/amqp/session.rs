@@ -5,7 +5,7 @@ use peeklock_protocol::condition::{self, ErrorInfo};
 use peeklock_protocol::connection::AttachReply;
 use peeklock_protocol::performative::Attach;
 use peeklock_protocol::terminus::Source;
-use peeklock_protocol::value::{Map, Symbol, Value};
+use peeklock_protocol::value::{Map, Str, Symbol, Value};
 
 const SESSION_FILTER: &str = "com.microsoft:session-filter";
 /// The descriptor of the same filter, for clients that describe it: Go and Rust.
@@ -29,6 +29,8 @@ const TICKS_BEFORE_1970: i64 = 621_355_968_000_000_000;
 /// described, or clients cannot read it.
 #[derive(Clone, Debug)]
 pub(super) struct SessionFilter {
+    /// The name of the link.
+    pub(super) link: Str,
     key: Value,
     /// The descriptor, if the filter had one.
     descriptor: Option<Value>,
@@ -59,7 +61,8 @@ pub(super) fn requested(
             id => SessionRequest::Named(named(id)?),
         };
         let (key, descriptor) = (key.clone(), descriptor.cloned());
-        let filter = SessionFilter { key, descriptor, source: source.clone() };
+        let link = attach.name.clone();
+        let filter = SessionFilter { link, key, descriptor, source: source.clone() };
         return Ok(Some((request, filter)));
     }
     Ok(None)

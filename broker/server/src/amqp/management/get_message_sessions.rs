@@ -37,18 +37,18 @@ pub(super) fn command(request: Request<'_>, context: &Context<'_>) -> Result<Com
     })
 }
 
-/// The odd name of the list is the wire's. It is there also when it is empty.
+/// The odd name of the list is the wire's. Nothing found is no list at all: Python fails on an array
+/// without elements.
 pub(super) fn response(
     properties: Properties,
     sessions: &[MessageSessionId],
     skip: u32,
 ) -> Message {
+    if sessions.is_empty() {
+        return response::ok(properties, 204, "No Content", Map::new());
+    }
     let ids = sessions.iter().map(|session| Value::from(session.as_str())).collect();
     let ids = Array::new(ElementType::String, ids).expect("all elements are strings");
     let skip = i32::try_from(skip).unwrap_or(i32::MAX);
-    let body = Map::new().with("skip", skip).with("sessions-ids", ids);
-    if sessions.is_empty() {
-        return response::ok(properties, 204, "No Content", body);
-    }
-    response::ok(properties, 200, "OK", body)
+    response::ok(properties, 200, "OK", Map::new().with("skip", skip).with("sessions-ids", ids))
 }

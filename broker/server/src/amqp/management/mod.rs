@@ -30,9 +30,10 @@ use peeklock_core::command::Command;
 use peeklock_core::effect::Reply;
 use peeklock_core::entity::path::EntityPath;
 use peeklock_core::error::Error;
-use peeklock_core::id::{EntityId, Origin, TransactionId};
+use peeklock_core::id::{EntityId, MessageSessionId, Origin, TransactionId};
 use peeklock_core::time::Timestamp;
 use peeklock_protocol::message::{Message, Properties};
+use peeklock_protocol::value::Str;
 use tracing::warn;
 
 use self::clock::Done;
@@ -42,6 +43,15 @@ use super::condition::Refusal;
 use super::encode;
 use crate::auth::{Action, Claims, Resource, authorize};
 use crate::clock::Clock;
+
+/// A link that holds a message session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionHolder {
+    /// The link's name.
+    pub link: Str,
+    /// The session.
+    pub session: MessageSessionId,
+}
 
 /// Who asks, about what.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +66,8 @@ pub struct Context<'a> {
     pub claims: &'a Claims,
     /// When.
     pub now: Timestamp,
+    /// The links of the connection that hold a message session.
+    pub holders: &'a [SessionHolder],
     /// With which transaction, if the request names one.
     pub transaction: Option<TransactionId>,
     /// What the peer calls the broker.
@@ -72,7 +84,7 @@ pub enum Answer {
         /// For the core.
         command: Command,
         /// What is known of the response by now.
-        pending: Pending,
+        pending: Box<Pending>,
     },
 }
 
@@ -89,6 +101,8 @@ pub struct Pending {
 struct Operation {
     name: &'static str,
     right: Action,
+    /// Whether it is for the holder of the session that the request names.
+    by_holder: bool,
     command: fn(Request<'_>, &Context<'_>) -> Result<Command, Refusal>,
 }
 
@@ -97,56 +111,67 @@ static OPERATIONS: [Operation; 14] = [
     Operation {
         name: "com.microsoft:renew-lock",
         right: Action::Listen,
+        by_holder: false,
         command: renew_lock::command,
     },
     Operation {
         name: "com.microsoft:renew-session-lock",
         right: Action::Listen,
+        by_holder: true,
         command: renew_session_lock::command,
     },
     Operation {
         name: "com.microsoft:peek-message",
         right: Action::Listen,
+        by_holder: false,
         command: peek_message::command,
     },
     Operation {
         name: "com.microsoft:receive-by-sequence-number",
         right: Action::Listen,
+        by_holder: true,
         command: receive_by_sequence_number::command,
     },
     Operation {
         name: "com.microsoft:update-disposition",
         right: Action::Listen,
+        by_holder: true,
         command: update_disposition::command,
     },
     Operation {
         name: "com.microsoft:schedule-message",
         right: Action::Send,
+        by_holder: false,
         command: schedule_message::command,
     },
     Operation {
         name: "com.microsoft:cancel-scheduled-message",
         right: Action::Send,
+        by_holder: false,
         command: cancel_scheduled_message::command,
     },
     Operation {
         name: "com.microsoft:set-session-state",
         right: Action::Listen,
+        by_holder: true,
         command: set_session_state::command,
     },
     Operation {
         name: "com.microsoft:get-session-state",
         right: Action::Listen,
+        by_holder: true,
         command: get_session_state::command,
     },
     Operation {
         name: "com.microsoft:get-message-sessions",
         right: Action::Listen,
+        by_holder: false,
         command: get_message_sessions::command,
     },
     Operation {
         name: "com.microsoft:batch-delete-messages",
         right: Action::Listen,
+        by_holder: false,
         command: batch_delete_messages::command,
     },
     Operation { name: "com.microsoft:add-rule", right: Action::Manage, command: add_rule::command },
@@ -169,7 +194,8 @@ pub fn handle(message: &Message, context: &Context<'_>) -> Answer {
     match prepare(request, context) {
         Ok((operation, command)) => {
             let timeout = request.server_timeout();
-            Answer::Ask { command, pending: Pending { properties, operation, timeout } }
+            let pending = Box::new(Pending { properties, operation, timeout });
+            Answer::Ask { command, pending }
         }
         Err(refusal) => Answer::Now(response::refused(properties, &refusal, context.host)),
     }
@@ -187,7 +213,26 @@ fn prepare(
     let resource = Resource::Management(context.path);
     authorize(context.claims, operation.right, resource, context.now)
         .map_err(|denied| Refusal::denied(&denied))?;
+    check_holder(operation, request, context)?;
     Ok((operation, (operation.command)(request, context)?))
+}
+
+/// A client that names the link through which it holds the session must still hold it there: somebody
+/// else may by now. Clients that name none are taken at their word; the core sees to it that anybody
+/// holds it.
+fn check_holder(
+    operation: &Operation,
+    request: Request<'_>,
+    context: &Context<'_>,
+) -> Result<(), Refusal> {
+    let (Some(link), Some(session)) = (request.associated_link(), request.session()?) else {
+        return Ok(());
+    };
+    let is_holder = |holder: &SessionHolder| *holder.link == *link && holder.session == session;
+    if !operation.by_holder || context.holders.iter().any(is_holder) {
+        return Ok(());
+    }
+    Err(Refusal::of(&Error::SessionLockLost))
 }
 
 /// Who asks the node of the namespace.

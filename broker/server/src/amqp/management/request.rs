@@ -33,6 +33,11 @@ impl<'a> Request<'a> {
         SERVER_TIMEOUT.into_iter().find_map(millis).map(Duration::from_millis)
     }
 
+    /// The name of the link through which the client got what it asks about, if it says so.
+    pub(super) fn associated_link(self) -> Option<&'a str> {
+        self.0.application_property("associated-link-name").and_then(Value::as_str)
+    }
+
     /// What the body's map says, null being nothing.
     pub(super) fn field(self, key: &str) -> Option<&'a Value> {
         self.0.body.as_value()?.get(key).filter(|value| !value.is_null())
