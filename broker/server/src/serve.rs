@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use anyhow::Context;
-use peeklock_core::{Broker, Command, IdSource, LockToken};
+use peeklock_core::{Broker, Command, IdSource, LockToken, TopicCommand};
 use peeklock_protocol::connection::Config;
 use peeklock_protocol::value::Str;
 use peeklock_storage::{MemStore, Store, Table};
@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use crate::amqp::EndpointSettings;
 use crate::clock::Clock;
-use crate::config::{ListenAddress, Settings};
+use crate::config::{ListenAddress, Settings, SubscriptionDeclaration, TopicDeclaration};
 use crate::driver::{self, OpenShard, ShardHandle};
 use crate::net::listener::{self, Door};
 
@@ -173,7 +173,7 @@ fn open_rocks(_: &Settings) -> anyhow::Result<Arc<dyn Store>> {
 /// Loads the core from a store that has just been opened, and declares the configured entities.
 fn open_shard(settings: &Settings, clock: Clock) -> OpenShard {
     let core_settings = settings.core;
-    let queues = settings.queues.clone();
+    let (queues, topics) = (settings.queues.clone(), settings.topics.clone());
     Box::new(move |store| {
         let rows = entity_rows(store)?;
         let ids = Box::new(OsIds(StdRng::from_os_rng()));
@@ -187,8 +187,22 @@ fn open_shard(settings: &Settings, clock: Clock) -> OpenShard {
             let command = Command::EnsureQueue { origin: None, path, settings };
             core.handle(clock.now(), command);
         }
+        for command in topics.iter().flat_map(declare) {
+            core.handle(clock.now(), Command::OfTopic(Box::new(command)));
+        }
         Ok(core)
     })
+}
+
+/// What makes a topic and its subscriptions as they are declared.
+fn declare(topic: &TopicDeclaration) -> impl Iterator<Item = TopicCommand> {
+    let (path, settings) = (topic.path.clone(), topic.settings.clone());
+    let own = TopicCommand::EnsureTopic { origin: None, path, settings };
+    let subscriptions = topic.subscriptions.iter().map(|subscription| {
+        let SubscriptionDeclaration { path, settings, rules } = subscription.clone();
+        TopicCommand::EnsureSubscription { origin: None, path, settings, rules }
+    });
+    std::iter::once(own).chain(subscriptions)
 }
 
 fn entity_rows(store: &dyn Store) -> anyhow::Result<Vec<(peeklock_storage::Key, bytes::Bytes)>> {

@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use super::queues::{queue_path, queues};
 use super::raw::{Given, RawAccessRule, RawCount, RawLimits, RawLog, RawSettings, RawSize};
 use super::settings::{Limits, ListenAddress, LogFormat, LogSettings, Settings, StorageSettings};
+use super::topics::topics;
 use super::units::{parse_size, parse_span, show_size, show_span};
 use super::{Problem, given};
 use crate::auth::{AccessRule, Authority, Rights, Secret};
@@ -88,6 +89,7 @@ pub(super) fn build(raw: RawSettings, queue_names: &[String]) -> Check<Settings>
         )?,
         accept_data_loss: raw.storage.accept_data_loss.is_some_and(Spanned::into_inner),
     };
+    let queues = queues(raw.queue.unwrap_or_default(), queue_names)?;
     Ok(Settings {
         dev,
         ephemeral: raw.ephemeral.is_some_and(Spanned::into_inner),
@@ -96,7 +98,8 @@ pub(super) fn build(raw: RawSettings, queue_names: &[String]) -> Check<Settings>
         storage,
         core: core(raw.storage.cache)?,
         listeners,
-        queues: queues(raw.queue.unwrap_or_default(), queue_names)?,
+        topics: topics(raw.topic.unwrap_or_default(), &queues)?,
+        queues,
         authority: Arc::new(Authority::new(rules, hosts, dev)),
         limits: limits(raw.limits)?,
         log: log(raw.log)?,

@@ -10,7 +10,7 @@ use super::raw::RawSettings;
 const PREFIX: &str = "PEEKLOCK_";
 
 /// Top-level keys that a variable may begin with.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "data",
     "ephemeral",
     "virtual_time",
@@ -18,6 +18,7 @@ const KEYS: [&str; 11] = [
     "listen",
     "hosts",
     "queue",
+    "topic",
     "rule",
     "limits",
     "storage",

@@ -20,6 +20,7 @@ mod raw;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod topics;
 mod units;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 pub use settings::{
     Limits, ListenAddress, LogFormat, LogSettings, QueueDeclaration, Settings, StorageSettings,
+    SubscriptionDeclaration, TopicDeclaration,
 };
 use toml::Spanned;
 

@@ -48,7 +48,7 @@ pub(super) fn queues(raw: Vec<RawQueue>, names: &[String]) -> Check<Vec<QueueDec
     Ok(queues)
 }
 
-fn settings(
+pub(super) fn settings(
     raw: RawQueue,
     path: &EntityPath,
     key: impl Fn(&str) -> String,

@@ -4,6 +4,8 @@
 //! a later source overlays an earlier one value by value, lists as a whole. [`super::settings`] holds
 //! what is true in the end.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
@@ -22,6 +24,7 @@ pub(super) struct RawSettings {
     pub listen: Option<Vec<Spanned<String>>>,
     pub hosts: Option<Vec<Spanned<String>>>,
     pub queue: Option<Vec<RawQueue>>,
+    pub topic: Option<Vec<RawTopic>>,
     pub rule: Option<Vec<RawAccessRule>>,
     #[serde(default)]
     pub limits: RawLimits,
@@ -48,6 +51,62 @@ pub(super) struct RawQueue {
     pub auto_delete_on_idle: Given<String>,
     pub status: Given<String>,
     pub user_metadata: Given<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTopic {
+    pub name: Spanned<String>,
+    pub max_message_size: Given<RawSize>,
+    pub max_size: Given<RawSize>,
+    pub default_message_time_to_live: Given<String>,
+    pub duplicate_detection_history_time_window: Given<String>,
+    pub auto_delete_on_idle: Given<String>,
+    pub status: Given<String>,
+    pub user_metadata: Given<String>,
+    pub subscription: Option<Vec<RawSubscription>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSubscription {
+    pub name: Spanned<String>,
+    pub lock_duration: Given<String>,
+    pub max_delivery_count: Given<RawCount>,
+    pub requires_session: Given<bool>,
+    pub default_message_time_to_live: Given<String>,
+    pub dead_lettering_on_message_expiration: Given<bool>,
+    pub dead_lettering_on_filter_evaluation_exceptions: Given<bool>,
+    pub forward_to: Given<String>,
+    pub forward_dead_lettered_messages_to: Given<String>,
+    pub auto_delete_on_idle: Given<String>,
+    pub status: Given<String>,
+    pub user_metadata: Given<String>,
+    pub rule: Option<Vec<RawRule>>,
+}
+
+/// A rule of a subscription.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRule {
+    pub name: Spanned<String>,
+    pub sql_filter: Given<String>,
+    pub correlation_filter: Option<RawCorrelation>,
+    pub sql_action: Given<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCorrelation {
+    pub correlation_id: Given<String>,
+    pub message_id: Given<String>,
+    pub to: Given<String>,
+    pub reply_to: Given<String>,
+    pub label: Given<String>,
+    pub session_id: Given<String>,
+    pub reply_to_session_id: Given<String>,
+    pub content_type: Given<String>,
+    pub properties: Option<BTreeMap<String, Spanned<toml::Value>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -107,7 +166,7 @@ macro_rules! overlay {
 impl RawSettings {
     /// Overlays a later source: what it says wins, what it leaves out stays.
     pub(super) fn overlay(&mut self, over: Self) {
-        overlay!(self, over; data, ephemeral, virtual_time, dev, listen, hosts, queue, rule);
+        overlay!(self, over; data, ephemeral, virtual_time, dev, listen, hosts, queue, topic, rule);
         overlay!(self.limits, over.limits; connections, sessions_per_connection, links_per_connection,
             max_frame_size, idle_timeout, handshake_timeout, authorization_timeout, stop_timeout);
         overlay!(self.storage, over.storage; cache, free_space_reserve, accept_data_loss);

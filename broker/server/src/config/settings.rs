@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use peeklock_core::entity::path::EntityPath;
 use peeklock_core::entity::settings::{BrokerSettings, QueueSettings};
+use peeklock_core::topic::rules::RuleDescription;
+use peeklock_core::topic::settings::TopicSettings;
 
 use crate::auth::Authority;
 
@@ -30,6 +32,8 @@ pub struct Settings {
     pub listeners: Vec<ListenAddress>,
     /// Queues that exist because the configuration says so.
     pub queues: Vec<QueueDeclaration>,
+    /// Topics that exist because the configuration says so.
+    pub topics: Vec<TopicDeclaration>,
     /// Who may do what.
     pub authority: Arc<Authority>,
     /// What one peer, and all of them, may take.
@@ -111,6 +115,28 @@ pub struct QueueDeclaration {
     pub settings: QueueSettings,
     /// Declared by name alone: created with these settings when missing, left as it is when there.
     pub only_if_missing: bool,
+}
+
+/// A topic that the configuration declares.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopicDeclaration {
+    /// Its path; unique among the declarations of topics and queues.
+    pub path: EntityPath,
+    /// What it should be like.
+    pub settings: TopicSettings,
+    /// The subscriptions it should have; there may be others.
+    pub subscriptions: Vec<SubscriptionDeclaration>,
+}
+
+/// A subscription that the configuration declares.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SubscriptionDeclaration {
+    /// Its path; unique among the declarations.
+    pub path: EntityPath,
+    /// What it should be like.
+    pub settings: QueueSettings,
+    /// The rules it should have; nothing to leave those alone that it has.
+    pub rules: Option<Vec<RuleDescription>>,
 }
 
 /// What one peer, and all of them, may take.

@@ -1,3 +1,5 @@
+mod topics;
+
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -66,6 +68,7 @@ fn the_example_file_is_valid_and_says_the_defaults() {
     let names: Vec<_> = settings.queues.iter().map(|queue| queue.path.to_string()).collect();
     assert_eq!(names, ["orders", "eu/invoices"]);
     assert_eq!(settings.queues[1].settings.lock_duration, Span::from_secs(30));
+    assert_eq!(settings.topics[0].subscriptions[1].rules.as_ref().map(Vec::len), Some(2));
     assert_eq!(settings.warnings, Vec::<String>::new());
 
     // What it shows commented out must be the default and must be valid.
@@ -88,6 +91,7 @@ fn the_example_file_is_valid_and_says_the_defaults() {
     assert_eq!(explicit.log, default.log);
     assert_eq!(explicit.listeners, default.listeners);
     assert_eq!(explicit.queues[0].settings, QueueSettings::default());
+    assert_eq!(explicit.topics[0].subscriptions[0].settings, QueueSettings::default());
 }
 
 #[test]
