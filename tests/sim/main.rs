@@ -32,6 +32,8 @@ const ALWAYS: &[&str] = &[
     "renewed",
     "lock_lost",
     "browsed",
+    "described",
+    "counted_exactly",
     "drained",
     "reloads",
 ];

@@ -36,6 +36,8 @@ counts! {
     renewed,
     lock_lost,
     browsed,
+    described,
+    counted_exactly,
     drained,
     reloads,
     // Scheduling.

@@ -216,6 +216,10 @@ impl World {
                 let receipts = unmoved.map(|body| self.model.receipt_of_a_look(body)).collect();
                 Decided { receipts, then: Then::Nothing }
             }
+            (Asked::Describe(queue), Reply::QueueDescribed(description)) => {
+                self.model.described(queue, &description.counts);
+                Decided::new(Then::Nothing)
+            }
             (Asked::Fetch { at, wanted, session, .. }, Reply::DeferredReceived { deliveries }) => {
                 self.fetched(at, &wanted, session, &deliveries)
             }

@@ -82,6 +82,7 @@ pub(crate) enum Asked {
     /// With a lock or a transaction that is gone: this must be refused.
     Stale,
     Browse(Browse),
+    Describe(usize),
     Fetch {
         at: At,
         wanted: Vec<(Body, u64)>,
@@ -142,6 +143,7 @@ impl World {
             Action::SettleStale => self.settle_stale(),
             Action::Renew => self.renew(),
             Action::Browse => self.browse(workload),
+            Action::Describe => self.describe(),
             Action::CloseReceiver => self.close_receiver(),
             Action::OpenReceiver => {
                 let open = self.receivers.iter().filter(|one| one.standing != Standing::Closed);

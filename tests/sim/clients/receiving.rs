@@ -110,6 +110,14 @@ impl World {
         self.handle(Command::CloseReceiver { receiver: id });
     }
 
+    pub(super) fn describe(&mut self) {
+        let queue = self.draw_queue();
+        let origin = self.ask(Asked::Describe(queue));
+        self.handle(Command::DescribeQueue { origin, path: path((queue, Part::Main)) });
+        // The answer tells how it stands now.
+        self.turn();
+    }
+
     pub(super) fn browse(&mut self, workload: &Workload) {
         let part = if self.draws.once_in(3) { Part::DeadLetter } else { Part::Main };
         let at = (self.draw_queue(), part);

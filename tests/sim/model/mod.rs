@@ -8,6 +8,7 @@
 
 mod browsing;
 mod checks;
+mod counting;
 mod crash;
 mod duplicates;
 mod forwarding;
