@@ -179,6 +179,11 @@ fn a_deferred_message_comes_when_it_is_asked_for() {
 }
 
 #[test]
+fn as_many_messages_are_deleted_as_clients_are_told() {
+    prove(Workload::deletion(), &["batch_deleted"]);
+}
+
+#[test]
 fn an_expired_message_is_not_delivered() {
     prove(Workload::expiry(), &["expired_to_dead_letter", "found_expired"]);
 }

@@ -54,6 +54,8 @@ counts! {
     // Expiry.
     expired_to_dead_letter,
     found_expired,
+    // Batch deletion.
+    batch_deleted,
     // Duplicates.
     duplicates,
     // Forwarding.

@@ -26,6 +26,7 @@ pub(crate) enum Action {
     Schedule,
     Cancel,
     Fetch,
+    DeleteBatch,
     Declare,
     SendWithTransaction,
     ScheduleWithTransaction,
@@ -95,7 +96,10 @@ impl Workload {
         let is_plain = |rules: &Rules| rules.forward_to.is_none() && rules.time_to_live.is_none();
         self.queues.iter().all(is_plain)
             && (words.due_once_in, words.time_to_live_once_in) == (0, 0)
-            && self.weights.iter().all(|(action, _)| *action != Action::Schedule)
+            && self
+                .weights
+                .iter()
+                .all(|(action, _)| !matches!(action, Action::Schedule | Action::DeleteBatch))
     }
 
     pub(crate) fn mixed() -> Self {
@@ -137,6 +141,11 @@ impl Workload {
     pub(crate) fn scheduling() -> Self {
         let workload = Self::new(&[MIXED, SCHEDULING].concat(), &[Rules::PLAIN; 2]);
         Self { words: Words { due_once_in: 4, ..Words::default() }, ..workload }
+    }
+
+    pub(crate) fn deletion() -> Self {
+        let weights = [MIXED, &[(Action::DeleteBatch, 2), (Action::SendBatch, 5)]].concat();
+        Self::new(&weights, &[Rules::PLAIN; 2])
     }
 
     pub(crate) fn deferral() -> Self {

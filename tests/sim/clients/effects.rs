@@ -216,6 +216,10 @@ impl World {
                 let receipts = unmoved.map(|body| self.model.receipt_of_a_look(body)).collect();
                 Decided { receipts, then: Then::Nothing }
             }
+            (Asked::DeleteBatch(at, count_max), Reply::BatchDeleted { count }) => {
+                self.model.deleted(at, (count_max, count));
+                Decided::new(Then::Deleted(at, count))
+            }
             (Asked::Describe(queue), Reply::QueueDescribed(description)) => {
                 self.model.described(queue, &description.counts);
                 Decided::new(Then::Nothing)
@@ -399,6 +403,10 @@ impl World {
                 Decided::new(Then::Hold(good.collect()))
             }
             Asked::Receiver(id) => Decided::new(Then::Closed(id)),
+            Asked::DeleteBatch(at, count_max) => {
+                self.model.deleted(at, (count_max, 0));
+                Decided::new(Then::Nothing)
+            }
             Asked::Discharge { transaction, .. } => {
                 self.model.commit_failed(transaction);
                 Decided::new(Then::RolledBack(transaction))
@@ -436,6 +444,7 @@ impl World {
                     self.deferred.drain(..self.deferred.len().saturating_sub(40));
                 }
             }
+            Then::Deleted(at, count) => self.model.told_of_deletion(at, count),
             Then::Transaction(transaction) => self.open_transactions.push(transaction),
             Then::Enlisted(transaction, held) => {
                 self.enlisted.entry(transaction).or_default().extend(held);

@@ -90,6 +90,8 @@ pub(crate) enum Asked {
         /// The turn, if all could be fetched then.
         was: Option<Turn>,
     },
+    /// With how many at most.
+    DeleteBatch(At, u32),
     RenewSession(usize, u64),
     SetState(usize, u64, Option<Bytes>),
     /// With the turn, and whether the session was held then.
@@ -114,6 +116,8 @@ pub(crate) enum Then {
     Scheduled(usize, Vec<(Body, u64)>),
     /// They may fetch this.
     Deferred(Held),
+    /// So many messages are gone.
+    Deleted(At, u32),
     Transaction(u64),
     /// Kept with the transaction until it ends.
     Enlisted(u64, Vec<Held>),
@@ -158,6 +162,7 @@ impl World {
             Action::Schedule => self.schedule(workload, None),
             Action::Cancel => self.cancel(),
             Action::Fetch => self.fetch(),
+            Action::DeleteBatch => self.delete_batch(),
             Action::Declare => self.declare_transaction(),
             Action::SendWithTransaction => {
                 let transaction = self.draws.pick(&self.open_transactions);

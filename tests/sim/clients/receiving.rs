@@ -2,6 +2,7 @@
 
 use peeklock_core::{
     Command, MessageSessionId, ReceiveMode, ReceiverId, SequenceNumber, SessionRequest, Span,
+    Timestamp,
 };
 
 use super::{Asked, Receiver, Standing, Wanted, message, path};
@@ -108,6 +109,16 @@ impl World {
         let id = receiver.id;
         self.model.session_closed(id.link);
         self.handle(Command::CloseReceiver { receiver: id });
+    }
+
+    pub(super) fn delete_batch(&mut self) {
+        let at = (self.draw_queue(), Part::Main);
+        let count_max = 1 + u32::try_from(self.draws.below(20)).expect("a few");
+        let before = self.now.saturating_sub(self.draws.below(2_000));
+        self.model.asked_to_delete(at, count_max, before);
+        let origin = self.ask(Asked::DeleteBatch(at, count_max));
+        let (entity, before) = (self.entities[&at], Timestamp(before));
+        self.handle(Command::DeleteBatch { origin, entity, count_max, before, session: None });
     }
 
     pub(super) fn describe(&mut self) {

@@ -27,6 +27,7 @@ impl Model {
                 known.batch
             );
         }
+        self.check_deletions();
         self.check_order_of_numbers();
         self.check_order_of_due_times();
     }

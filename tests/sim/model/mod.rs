@@ -10,6 +10,7 @@ mod browsing;
 mod checks;
 mod counting;
 mod crash;
+mod deleting;
 mod duplicates;
 mod forwarding;
 mod outcomes;
@@ -31,6 +32,7 @@ pub(crate) use self::settling::Wish;
 pub(crate) use self::state::{At, Body, End, Ends, Part, Sent, Shelf, State, Turn};
 pub(crate) use self::transactions::Enlisted;
 
+use self::deleting::Deletions;
 use self::duplicates::Remembered;
 use self::sessions::{Hold, SessionState};
 use self::state::{Durable, Told};
@@ -82,6 +84,7 @@ pub(crate) struct Model {
     session_states: BTreeMap<(usize, u64), SessionState>,
     remembered: BTreeMap<(usize, u64), Durable<Remembered>>,
     transactions: BTreeMap<u64, Open>,
+    deletions: BTreeMap<At, Deletions>,
     pub(crate) seen: Seen,
 }
 
@@ -104,6 +107,7 @@ impl Model {
             session_states: BTreeMap::new(),
             remembered: BTreeMap::new(),
             transactions: BTreeMap::new(),
+            deletions: BTreeMap::new(),
             seen: Seen::default(),
         }
     }

@@ -37,6 +37,7 @@ impl Model {
             }
             Shelf::Active => {
                 open.extend(self.forwarded(state, sent, now));
+                open.extend(self.removed(state));
                 if part == Part::Main {
                     if self.rules[queue].attempts_max <= state.attempts.1 {
                         open.push(state.clone().buried(Some(TOO_MANY_ATTEMPTS)));

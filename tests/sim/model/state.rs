@@ -43,6 +43,8 @@ pub(crate) enum End {
     Taken,
     Expired,
     Cancelled,
+    /// Removed with others.
+    Deleted,
     /// Dropped because of the message with this body.
     DuplicateOf(Body),
 }
