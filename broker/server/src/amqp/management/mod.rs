@@ -174,15 +174,22 @@ static OPERATIONS: [Operation; 14] = [
         by_holder: false,
         command: batch_delete_messages::command,
     },
-    Operation { name: "com.microsoft:add-rule", right: Action::Manage, command: add_rule::command },
+    Operation {
+        name: "com.microsoft:add-rule",
+        right: Action::Manage,
+        by_holder: false,
+        command: add_rule::command,
+    },
     Operation {
         name: "com.microsoft:remove-rule",
         right: Action::Manage,
+        by_holder: false,
         command: remove_rule::command,
     },
     Operation {
         name: "com.microsoft:enumerate-rules",
         right: Action::Manage,
+        by_holder: false,
         command: enumerate_rules::command,
     },
 ];
