@@ -104,10 +104,10 @@ impl Endpoint {
                     Answer::Ask { command, pending } => {
                         let due = pending.timeout().and_then(|timeout| now.checked_add(timeout));
                         self.requests_due = [self.requests_due, due].into_iter().flatten().min();
-                        let awaited = Awaited::Reply { pending: *pending, due };
+                        let awaited = Awaited::Reply { pending, due };
                         let waiting = PendingRequest { node, session, reply_to, awaited };
                         self.requests.insert((id, delivery.id), waiting);
-                        self.commands.push(command);
+                        self.commands.push(*command);
                     }
                 }
             }

@@ -82,9 +82,9 @@ pub enum Answer {
     /// The core has to be asked; [`Pending`] makes the response of its reply.
     Ask {
         /// For the core.
-        command: Command,
+        command: Box<Command>,
         /// What is known of the response by now.
-        pending: Box<Pending>,
+        pending: Pending,
     },
 }
 
@@ -201,8 +201,8 @@ pub fn handle(message: &Message, context: &Context<'_>) -> Answer {
     match prepare(request, context) {
         Ok((operation, command)) => {
             let timeout = request.server_timeout();
-            let pending = Box::new(Pending { properties, operation, timeout });
-            Answer::Ask { command, pending }
+            let pending = Pending { properties, operation, timeout };
+            Answer::Ask { command: Box::new(command), pending }
         }
         Err(refusal) => Answer::Now(response::refused(properties, &refusal, context.host)),
     }

@@ -61,7 +61,7 @@ fn handled(message: &Message, claims: &Claims) -> Answer {
 fn asked(operation: &str, body: Map) -> (Command, Pending) {
     let both = Rights { listen: true, ..SEND };
     match handled(&request(operation, body), &claims(both, "orders")) {
-        Answer::Ask { command, pending } => (command, *pending),
+        Answer::Ask { command, pending } => (*command, pending),
         Answer::Now(response) => panic!("refused: {response:?}"),
     }
 }

@@ -18,8 +18,11 @@ pub(super) fn sql(text: &str) -> Map {
 fn asked_of_topic(operation: &str, body: Map) -> TopicCommand {
     let manager = claims(Rights::MANAGE, "orders");
     match handled(&request(operation, body), &manager) {
-        Answer::Ask { command: Command::OfTopic(command), .. } => *command,
-        other => panic!("not asked: {other:?}"),
+        Answer::Ask { command, .. } => match *command {
+            Command::OfTopic(command) => *command,
+            other => panic!("asked: {other:?}"),
+        },
+        Answer::Now(response) => panic!("refused: {response:?}"),
     }
 }
 
