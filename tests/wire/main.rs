@@ -8,6 +8,7 @@ mod confused;
 mod deferral;
 mod duplicates;
 mod entities;
+mod expiry;
 mod flow;
 mod framing;
 mod handshake;
