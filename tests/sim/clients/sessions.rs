@@ -50,6 +50,8 @@ impl World {
     }
 
     pub(super) fn get_state(&mut self, workload: &Workload) {
+        // What was decided before must be known before: whether the session is held.
+        self.turn();
         let Some((queue, session)) = self.draw_session(workload) else { return };
         let asked = (self.model.turn + 1, self.model.is_held(queue, session));
         let origin = self.ask(Asked::GetState(queue, session, asked));
