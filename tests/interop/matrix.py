@@ -49,6 +49,7 @@ SCENARIOS = {
     "session-next": {"requires_session": True},
     "session-state": {"requires_session": True},
     "session-renewal": {"requires_session": True, "lock_duration": "5s"},
+    "list-sessions": {"requires_session": True},
     "schedule": {},
     "cancel": {},
     "defer": {},
