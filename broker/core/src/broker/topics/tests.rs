@@ -1,6 +1,7 @@
 //! Topics: rules, copies, and the life of their entities.
 
 mod entities;
+mod history;
 mod publish;
 mod rules;
 
