@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use peeklock_protocol::condition;
 use peeklock_protocol::delivery_state::DeliveryState;
-use peeklock_protocol::performative::End;
+use peeklock_protocol::performative::{Attach, End};
 use peeklock_protocol::terminus::Target;
 use peeklock_protocol::transaction::Coordination;
 use peeklock_protocol::value::{Map, RawValue, Symbol, Value};
-use peeklock_tests::link::{abandoned, rejection, token_of_tag, tokens};
+use peeklock_tests::link::{abandoned, rejection, sender, token_of_tag, tokens};
 use peeklock_tests::message::Message;
 use peeklock_tests::transactions::{coordinator, within};
 use peeklock_tests::{Peer, TestBroker};
@@ -77,6 +77,29 @@ fn a_commit_sends_and_settles_over_several_queues() {
     assert!(is_empty(&mut peer, "q"));
     rejection(peer.discharge(&mut control, &txn, false), condition::TRANSACTION_UNKNOWN_ID);
     broker.assert_nothing_above_info_was_logged();
+}
+
+/// Older clients send to another entity by way of the one that the transaction is about: the link says
+/// where to, hears it back, and its messages go there.
+#[test]
+fn a_link_by_way_of_an_entity_sends_to_its_destination() {
+    let broker = two_queues();
+    let mut peer = broker.peer();
+    let key = Symbol::from_static("com.microsoft:transfer-destination-address");
+    let to = |address: &str| Attach {
+        properties: Some(Map::new().with(key.clone(), address)),
+        ..sender("q")
+    };
+    let mut link = peer.attach_for_sending(to("other"));
+    let properties = link.reply.properties.as_ref().expect("link properties");
+    assert_eq!(properties.get(&key), Some(&Value::from("other")));
+    let mut control = peer.attach_coordinator();
+    let txn = peer.declare(&mut control);
+    peer.send_within(&mut link, &txn, &text("a"));
+    peer.commit(&mut control, &txn);
+    assert_eq!(peer.drain_texts("other"), ["a"]);
+    assert!(is_empty(&mut peer, "q"));
+    peer.expect_refusal(to("missing"), condition::NOT_FOUND);
 }
 
 /// Java compares the types of question and answer, outside and inside.

@@ -17,7 +17,7 @@ use tracing::{debug, info};
 
 use super::condition::Refusal;
 use super::endpoint::Endpoint;
-use super::link::{IncomingLink, Link, Node, OutgoingLink, RequestLink, ResponseLink};
+use super::link::{IncomingLink, Link, Node, OutgoingLink, RequestLink, ResponseLink, Via};
 use super::management::SessionHolder;
 use super::session;
 use crate::auth::{self, Action, Resource};
@@ -33,6 +33,10 @@ const REQUEST_OVERHEAD: u64 = 64 * 1024;
 
 /// Attach replies have no delivery; a link has one attach, so any constant will do.
 const ATTACH: DeliveryId = peeklock_protocol::serial::SerialNumber(0);
+
+/// Link property that names where messages go in the end which are sent by way of another entity.
+/// Transactions span entities here, so they go there at once; the way is a matter of rights.
+const TRANSFER_DESTINATION: &str = "com.microsoft:transfer-destination-address";
 
 /// What the address of a link names.
 enum Named {
@@ -77,9 +81,14 @@ impl Endpoint {
             }
             Named::Entity(path) => {
                 self.authorize(Action::Send, &path)?;
+                let (path, via) = match destination(attach)? {
+                    None => (path, None),
+                    Some((destination, address)) => (destination, Some(Via { path, address })),
+                };
+                self.authorize(Action::Send, &path)?;
                 let origin = self.origin(id, ATTACH);
                 self.commands.push(Command::OpenSender { origin, path: path.clone() });
-                let link = IncomingLink { path, entity: None, pending: VecDeque::new() };
+                let link = IncomingLink { path, via, entity: None, pending: VecDeque::new() };
                 self.links.insert(id, Link::Incoming(link));
             }
         }
@@ -174,7 +183,10 @@ impl Endpoint {
         // Python, .NET and Java size their batches by this property.
         let batch_max = Value::Ulong(max_message_size);
         let key = Symbol::from("com.microsoft:max-message-batch-size");
-        let properties = Map::default().with(key, batch_max);
+        let mut properties = Map::default().with(key, batch_max);
+        if let Some(via) = &link.via {
+            properties.insert(Symbol::from_static(TRANSFER_DESTINATION), via.address.clone());
+        }
         let reply = AttachReply {
             max_message_size: Some(max_message_size),
             properties: Some(properties),
@@ -259,6 +271,21 @@ impl Endpoint {
     /// operation asks for the right it needs.
     fn authorize_any(&self, node: Resource<'_>) -> Result<(), ErrorInfo> {
         self.authorize(Action::Send, node).or_else(|_| self.authorize(Action::Listen, node))
+    }
+}
+
+/// Where a sender's messages go in the end, if not to the target: the entity, and its address as it
+/// came.
+fn destination(attach: &Attach) -> Result<Option<(EntityPath, Value)>, ErrorInfo> {
+    let Some(properties) = &attach.properties else { return Ok(None) };
+    let Some(address) = properties.get(TRANSFER_DESTINATION).filter(|one| !one.is_null()) else {
+        return Ok(None);
+    };
+    match named(address.as_str())? {
+        Named::Entity(path) => Ok(Some((path, address.clone()))),
+        Named::Cbs | Named::Management(_) | Named::Namespace => {
+            Err(invalid("The transfer destination is not an entity."))
+        }
     }
 }
 

@@ -407,7 +407,13 @@ impl Endpoint {
         let allowed =
             |action, what: Resource<'_>| auth::authorize(&self.claims, action, what, now).is_ok();
         match link {
-            Link::Incoming(link) => allowed(Action::Send, (&link.path).into()),
+            Link::Incoming(link) => {
+                let via = link.via.as_ref().map(|via| &via.path);
+                [Some(&link.path), via]
+                    .into_iter()
+                    .flatten()
+                    .all(|path| allowed(Action::Send, path.into()))
+            }
             Link::Outgoing(link) => allowed(Action::Listen, (&link.path).into()),
             // What is done with a transaction needs the right to do it.
             Link::Coordinator(_) => true,

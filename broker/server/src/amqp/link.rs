@@ -6,6 +6,7 @@ use bytes::Bytes;
 use peeklock_core::{EntityId, EntityPath, ReceiverId, TransactionId};
 use peeklock_protocol::connection::SessionId;
 use peeklock_protocol::delivery::DeliveryId;
+use peeklock_protocol::value::Value;
 
 use super::management::SessionHolder;
 use super::session::SessionFilter;
@@ -51,9 +52,20 @@ pub(super) struct PendingSend {
     pub(super) transaction: Option<TransactionId>,
 }
 
+/// The entity by way of which a peer sends to another one. It needs the right for both.
+#[derive(Debug)]
+pub(super) struct Via {
+    pub(super) path: EntityPath,
+    /// The other one's address, as the peer wrote it.
+    pub(super) address: Value,
+}
+
 #[derive(Debug)]
 pub(super) struct IncomingLink {
+    /// Where its messages go.
     pub(super) path: EntityPath,
+    /// Which entity the peer sends by way of, if it does.
+    pub(super) via: Option<Via>,
     /// None until the core has answered the attach.
     pub(super) entity: Option<EntityId>,
     /// In the order of arrival; answers come nearly in that order.
