@@ -173,3 +173,18 @@ fn a_port_in_use_refuses_to_start() {
     assert_eq!(output.status.code(), Some(START), "{}", said(&output));
     assert!(said(&output).contains(&address), "{}", said(&output));
 }
+
+/// A queue that is there cannot become one with sessions: the configuration that says so is not passed
+/// over, and what the queue holds stays.
+#[test]
+fn a_declaration_that_does_not_fit_what_is_there_refuses_to_start() {
+    let dir = tempfile::tempdir().expect("a folder");
+    killed_store(dir.path(), 1);
+    let changed = TestBroker::with().durable().queue("q", "requires_session = true");
+    let output = changed.run_to_end(dir.path());
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(START), "{said}");
+    assert!(said.contains("the queue q cannot be as configured"), "{said}");
+    assert!(output.stdout.is_empty(), "it was not ready");
+    assert_eq!(durable().start_at(dir.path()).peer().drain_texts("q"), ["0"]);
+}

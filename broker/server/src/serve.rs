@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use anyhow::Context;
-use peeklock_core::{Broker, Command, IdSource, LockToken, TopicCommand};
+use peeklock_core::{Broker, Command, EntityPath, IdSource, LockToken, Origin, TopicCommand};
 use peeklock_protocol::connection::Config;
 use peeklock_protocol::value::Str;
 use peeklock_storage::{MemStore, Store, Table};
@@ -184,25 +184,33 @@ fn open_shard(settings: &Settings, clock: Clock) -> OpenShard {
                 continue;
             }
             let settings = queue.settings.clone();
-            let command = Command::EnsureQueue { origin: None, path, settings };
-            core.handle(clock.now(), command);
+            let command = Command::EnsureQueue { origin: STARTUP, path, settings };
+            core.declare_entity(clock.now(), command)
+                .with_context(|| format!("the queue {} cannot be as configured", queue.path))?;
         }
-        for command in topics.iter().flat_map(declare) {
-            core.handle(clock.now(), Command::OfTopic(Box::new(command)));
+        for topic in &topics {
+            for (path, command) in declarations(topic) {
+                core.declare_entity(clock.now(), Command::OfTopic(Box::new(command)))
+                    .with_context(|| format!("{path} cannot be as configured"))?;
+            }
         }
         Ok(core)
     })
 }
 
+/// Who declares what the configuration says: nobody has this connection.
+const STARTUP: Option<Origin> = Some(Origin { connection: 0, link: 0, delivery: 0 });
+
 /// What makes a topic and its subscriptions as they are declared.
-fn declare(topic: &TopicDeclaration) -> impl Iterator<Item = TopicCommand> {
+fn declarations(topic: &TopicDeclaration) -> impl Iterator<Item = (EntityPath, TopicCommand)> {
     let (path, settings) = (topic.path.clone(), topic.settings.clone());
-    let own = TopicCommand::EnsureTopic { origin: None, path, settings };
+    let own = TopicCommand::EnsureTopic { origin: STARTUP, path, settings };
     let subscriptions = topic.subscriptions.iter().map(|subscription| {
         let SubscriptionDeclaration { path, settings, rules } = subscription.clone();
-        TopicCommand::EnsureSubscription { origin: None, path, settings, rules }
+        let of = path.clone();
+        (of, TopicCommand::EnsureSubscription { origin: STARTUP, path, settings, rules })
     });
-    std::iter::once(own).chain(subscriptions)
+    std::iter::once((topic.path.clone(), own)).chain(subscriptions)
 }
 
 fn entity_rows(store: &dyn Store) -> anyhow::Result<Vec<(peeklock_storage::Key, bytes::Bytes)>> {

@@ -127,6 +127,19 @@ impl Broker {
         }
     }
 
+    /// Takes a command that declares an entity, before anybody is served, and says whether it was
+    /// refused. The command needs an origin; nobody need listen to its answer.
+    pub fn declare_entity(&mut self, now: Timestamp, command: Command) -> Result<(), Error> {
+        let before = self.effects.len();
+        self.handle(now, command);
+        for effect in &self.effects[before..] {
+            if let EffectKind::Reply { result: Err(error), .. } = &effect.kind {
+                return Err(error.clone());
+            }
+        }
+        Ok(())
+    }
+
     /// Takes one command. What comes of it is in the next [`Broker::take_turn`].
     pub fn handle(&mut self, now: Timestamp, command: Command) {
         self.now = self.now.max(now);

@@ -75,7 +75,6 @@ pub struct Context<'a> {
 }
 
 /// What comes of a request.
-#[expect(clippy::large_enum_variant, reason = "it is made once a request and taken apart at once")]
 #[derive(Debug)]
 pub enum Answer {
     /// The response.
