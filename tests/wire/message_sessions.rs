@@ -277,6 +277,29 @@ fn a_session_lock_is_renewed() {
     peer.complete(&received);
 }
 
+/// A holder that renews keeps its session for as long as it likes, with nothing to receive, and gets
+/// what comes in the end on the same link.
+#[test]
+fn an_idle_session_link_lasts() {
+    let broker = steerable_broker();
+    let mut clock = broker.clock();
+    clock.freeze();
+    let mut peer = broker.peer();
+    let mut link = accept(&mut peer, "a");
+    peer.credit(&link, 1);
+    let mut management = peer.open_management("s");
+    for _ in 0..30 {
+        clock.advance(Duration::from_secs(50));
+        let answer = manage(&mut peer, &mut management, "renew-session-lock", "a");
+        assert_eq!(answer.status, 200);
+    }
+    let mut other = broker.peer();
+    send(&mut other, &[("a", "late")]);
+    let received = peer.receive(&mut link);
+    assert_eq!(received.text(), "late");
+    peer.complete(&received);
+}
+
 /// A state is kept as it was set, also when the session has no message left; only the holder may.
 #[test]
 fn a_session_has_a_state() {
