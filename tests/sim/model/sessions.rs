@@ -201,12 +201,13 @@ impl Model {
         assert_eq!(octets, kept, "the state of session {session} of queue {queue} is another");
     }
 
-    /// A list of sessions, whole and in order. Without changes since it was asked for it is exact.
+    /// A list of sessions, whole and in order. Without changes since it was asked for it is exact: it
+    /// is read a part at a time, so what becomes active meanwhile may be in a part that was read.
     pub(crate) fn listed(&mut self, listing: &Listing, sessions: &[u64]) {
         self.seen.listed += 1;
         let queue = listing.queue;
         let has_changed =
-            self.messages.values().any(|known| listing.asked_in <= known.state.get().changed)
+            self.messages.values().any(|known| listing.asked_in <= known.state.get().settled_in())
                 || self
                     .session_states
                     .values()
@@ -264,5 +265,55 @@ impl Model {
                 );
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use peeklock_core::LockToken;
+
+    use super::super::receiving::{Delivered, Sighting};
+    use super::super::{Rules, Sent};
+    use super::*;
+
+    const QUEUE: usize = 0;
+    const SESSION: u64 = 3;
+    const LISTING: Listing = Listing { queue: QUEUE, updated_after: None, asked_in: 2 };
+
+    /// A message that was scheduled in turn 1, became active and was delivered in turn 3.
+    fn active_since_turn_3() -> Model {
+        let mut model = Model::new(vec![Rules::SESSIONS]);
+        (model.now, model.turn) = (10, 1);
+        let sent = Sent { queue: QUEUE, session: Some(SESSION), due: Some(20), ..Sent::default() };
+        model.sent(&[(1, sent)]);
+        model.scheduled(&[1], &[1]);
+        (model.now, model.turn) = (20, 3);
+        let until = 20 + Rules::SESSIONS.lock_duration;
+        model.session_opened(1, (QUEUE, SESSION), Some(SESSION), until, true);
+        let shown = Sighting {
+            body: 1,
+            at: (QUEUE, Part::Main),
+            shelf: Shelf::Active,
+            number: 2,
+            attempts: 0,
+            enqueued: 20,
+            source: None,
+            properties: String::new(),
+        };
+        let lock = Some((LockToken::from_random([1; 16]), until));
+        model.delivered(&Delivered { shown, lock, session: Some(SESSION) });
+        model.turn = 4;
+        model
+    }
+
+    #[test]
+    fn a_list_that_was_asked_for_before_a_message_became_active_need_not_show_its_session() {
+        active_since_turn_3().listed(&LISTING, &[]);
+    }
+
+    #[test]
+    #[should_panic(expected = "session 3 of queue 0 is not listed")]
+    fn a_list_that_was_asked_for_later_must() {
+        active_since_turn_3().listed(&Listing { asked_in: 4, ..LISTING }, &[]);
     }
 }
