@@ -21,3 +21,4 @@ mod sending;
 mod session;
 mod settlement;
 mod transactions;
+mod transport;

@@ -59,6 +59,8 @@ pub(crate) enum Input {
     CatchUp {
         to: Origin,
     },
+    /// Looks at the state as it is between two turns. It runs in the driver, so it must be short.
+    Query(Box<dyn FnOnce(&Broker) + Send>),
     Stop {
         done: StopRequest,
     },
@@ -75,7 +77,26 @@ pub(crate) struct ShardHandle {
 #[error("the broker is stopping")]
 pub(crate) struct Stopped;
 
+/// The driver could not look: the store has failed and is being reopened, or the process stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the broker cannot answer now")]
+pub(crate) struct Unanswered;
+
 impl ShardHandle {
+    /// Reads the state of the core. What is read may not be on disk yet.
+    pub(crate) async fn query<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Broker) -> T + Send + 'static,
+    ) -> Result<T, Unanswered> {
+        let (answer, answered) = oneshot::channel();
+        let query = Input::Query(Box::new(move |core| {
+            // Whoever asked has given up when this fails.
+            let _ = answer.send(look(core));
+        }));
+        self.send(query).await.map_err(|_| Unanswered)?;
+        answered.await.map_err(|_| Unanswered)
+    }
+
     pub(crate) async fn send(&self, input: Input) -> Result<(), Stopped> {
         self.inputs.send(input).await.map_err(|_| Stopped)
     }
@@ -216,6 +237,7 @@ impl Driver {
                     }
                     Input::Left { connection } => self.left(connection),
                     Input::CatchUp { to } => self.catch_ups.push(to),
+                    Input::Query(look) => look(&self.core),
                     Input::Stop { done } => stopping = Some(done),
                 }
             }
@@ -473,7 +495,8 @@ impl Driver {
             tokio::select! {
                 () = &mut pause => return None,
                 Some(input) = inputs.recv() => match input {
-                    Input::Commands(_) | Input::CatchUp { .. } => {}
+                    // A query that is dropped tells whoever asked.
+                    Input::Commands(_) | Input::CatchUp { .. } | Input::Query(_) => {}
                     Input::Joined { connection, mailbox } => {
                         lose(&mailbox);
                         self.mailboxes.insert(connection, mailbox);

@@ -9,6 +9,7 @@ pub mod config;
 mod driver;
 mod durability;
 pub mod healthcheck;
+mod http;
 mod mailbox;
 mod net;
 pub mod serve;

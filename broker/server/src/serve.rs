@@ -25,6 +25,7 @@ use crate::amqp::EndpointSettings;
 use crate::clock::Clock;
 use crate::config::{ListenAddress, Settings, SubscriptionDeclaration, TopicDeclaration};
 use crate::driver::{self, OpenShard, ShardHandle};
+use crate::http::{self, HttpContext};
 use crate::net::listener::{self, Door};
 
 /// How often a broker that is not ready looks again.
@@ -77,12 +78,18 @@ impl Running {
         let shard = driver::start(Arc::clone(&store), clock.clone(), open)?;
         let (stop, stopped) = watch::channel(false);
         let tasks = TaskTracker::new();
-        let door = Door {
+        let http = HttpContext {
             shard: shard.clone(),
             settings: Arc::new(endpoint_settings(&settings, clock)),
+            store: Arc::clone(&store),
+        };
+        let door = Door {
+            routes: http::router(http.clone()),
+            http,
             connections_max: settings.limits.connections_max,
             connections: Arc::new(AtomicUsize::new(0)),
             next_id: Arc::new(AtomicU64::new(1)),
+            handshake_within: settings.limits.handshake_timeout,
             stop: stopped,
             tasks: tasks.clone(),
         };

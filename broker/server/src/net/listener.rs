@@ -5,30 +5,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span, warn};
 
-use super::connection;
-use crate::amqp::{Endpoint, EndpointSettings};
-use crate::driver::ShardHandle;
+use super::visit::{Counted, Visit};
+use crate::http::HttpContext;
 
 /// Pause after a failed accept (usually: out of descriptors), so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many connections over the limit are told so in AMQP. Any more are dropped at once, so that
+/// How many connections over the limit are told so in what they speak. Any more are dropped at once, so that
 /// refusing costs no more than serving.
 const REFUSED_POLITELY_MAX: usize = 64;
 
 /// What all listeners share.
 #[derive(Clone)]
 pub(crate) struct Door {
-    pub(crate) shard: ShardHandle,
-    pub(crate) settings: Arc<EndpointSettings>,
+    pub(crate) http: HttpContext,
+    /// What is served by HTTP.
+    pub(crate) routes: Router,
     pub(crate) connections_max: usize,
     pub(crate) connections: Arc<AtomicUsize>,
     pub(crate) next_id: Arc<AtomicU64>,
+    pub(crate) handshake_within: Duration,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) tasks: TaskTracker,
 }
@@ -52,8 +54,7 @@ pub(crate) async fn serve(listener: TcpListener, mut door: Door) {
 
 impl Door {
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
-        let open = self.connections.fetch_add(1, Ordering::AcqRel) + 1;
-        let counted = Counted(Arc::clone(&self.connections));
+        let (counted, open) = Counted::one(&self.connections);
         let over_limit = self.connections_max < open;
         if over_limit {
             warn!(%peer, limit = self.connections_max, "too many connections, one is refused");
@@ -66,24 +67,16 @@ impl Door {
             return;
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let endpoint = Endpoint::new(id, Arc::clone(&self.settings), over_limit);
-        let work = connection::run(stream, endpoint, self.shard.clone(), self.stop.clone());
+        let visit = Visit {
+            id,
+            http: self.http.clone(),
+            routes: self.routes.clone(),
+            over_limit,
+            handshake_within: self.handshake_within,
+            stop: self.stop.clone(),
+            _counted: counted,
+        };
         let span = info_span!("connection", id, %peer);
-        self.tasks.spawn(
-            async move {
-                work.await;
-                drop(counted);
-            }
-            .instrument(span),
-        );
-    }
-}
-
-/// Counts a connection for as long as it lives.
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.tasks.spawn(visit.serve(stream).instrument(span));
     }
 }

@@ -1,4 +1,6 @@
-//! Sockets: who may connect, and the one task a connection.
+//! Sockets: who may connect, what they speak, and the one task a connection.
 
 pub(crate) mod connection;
 pub(crate) mod listener;
+mod sniff;
+mod visit;

@@ -1,0 +1,138 @@
+//! HTTP/1.1 on the ports of AMQP: what all handlers share, the table of routes, and one connection.
+//!
+//! Each kind of page has a file or folder of its own. Handlers ask the core through
+//! [`HttpContext::shard`] and allow nothing by themselves: see [`crate::auth::authorize`].
+
+pub(crate) mod body;
+mod health;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use peeklock_storage::Store;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tower_service::Service;
+use tracing::{debug, info};
+
+use crate::amqp::EndpointSettings;
+use crate::driver::ShardHandle;
+
+/// The head of a request: its first line and all its headers. Tokens of identity providers have some
+/// kilobytes, and there may be three of them.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Headers of a request. Proxies add some to the dozen that SDKs send.
+const HEADERS_MAX: usize = 100;
+
+/// How long a stopping broker waits for requests that it works on.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What every handler needs.
+#[derive(Clone)]
+pub(crate) struct HttpContext {
+    /// The way to the core.
+    pub(crate) shard: ShardHandle,
+    /// The clock, the authority, and how AMQP is spoken.
+    pub(crate) settings: Arc<EndpointSettings>,
+    pub(crate) store: Arc<dyn Store>,
+}
+
+/// Who is at the other end of a connection. Each request has it as an extension.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpPeer {
+    /// There are too many connections, so this one is only told that.
+    pub(crate) over_limit: bool,
+}
+
+/// All routes. What none of them takes is the path of an entity, or of nothing.
+pub(crate) fn router(context: HttpContext) -> Router {
+    Router::new().merge(health::router()).fallback(nothing_here).with_state(context)
+}
+
+async fn nothing_here() -> Response {
+    StatusCode::NOT_FOUND.into_response()
+}
+
+/// Serves the requests of one connection to its end. The head of each must come within a time, which
+/// counts from the end of the one before it.
+pub(crate) async fn serve<S>(
+    stream: S,
+    routes: Router,
+    peer: HttpPeer,
+    head_within: Duration,
+    mut stop: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    debug!("connected by HTTP");
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_within)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .keep_alive(!peer.over_limit);
+    let routes = if peer.over_limit { refusing() } else { routes };
+    let service = WithPeer { routes, peer };
+    let connection =
+        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let mut connection = pin!(connection.with_upgrades());
+    let ended = tokio::select! {
+        result = &mut connection => Some(result),
+        _ = stop.wait_for(|stop| *stop) => None,
+    };
+    let ended = if let Some(result) = ended {
+        Ok(result)
+    } else {
+        connection.as_mut().graceful_shutdown();
+        tokio::time::timeout(LINGER, connection).await
+    };
+    match ended {
+        Ok(Ok(())) => debug!("disconnected"),
+        Ok(Err(error)) => debug!(%error, "the connection was lost"),
+        Err(_) => info!("a request took too long for a broker that stops, it is cut off"),
+    }
+}
+
+/// What a connection over the limit gets.
+fn refusing() -> Router {
+    Router::new().fallback(async || {
+        let text = "The maximum number of connections to this broker is reached.";
+        (StatusCode::SERVICE_UNAVAILABLE, text)
+    })
+}
+
+/// The routes for one peer.
+#[derive(Clone)]
+struct WithPeer {
+    routes: Router,
+    peer: HttpPeer,
+}
+
+impl Service<hyper::Request<hyper::body::Incoming>> for WithPeer {
+    type Response = Response;
+    type Error = std::convert::Infallible;
+    type Future = <Router as Service<Request>>::Future;
+
+    fn poll_ready(
+        &mut self,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Self::Error>> {
+        Service::<Request>::poll_ready(&mut self.routes, context)
+    }
+
+    fn call(&mut self, request: hyper::Request<hyper::body::Incoming>) -> Self::Future {
+        let mut request = request.map(axum::body::Body::new);
+        request.extensions_mut().insert(self.peer.clone());
+        self.routes.call(request)
+    }
+}
