@@ -69,6 +69,16 @@ pub enum Command {
         /// The queue's own path.
         path: EntityPath,
     },
+    /// Asks what queues are like, in the order of their names. Answered by
+    /// [`Reply::QueuesListed`](crate::effect::Reply::QueuesListed).
+    ListQueues {
+        /// Who asked.
+        origin: Origin,
+        /// How many to pass over.
+        skip: usize,
+        /// How many at most.
+        count_max: usize,
+    },
     /// About topics, subscriptions and rules.
     OfTopic(Box<TopicCommand>),
     /// Asks whether and where messages may be sent.

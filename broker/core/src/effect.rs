@@ -148,6 +148,11 @@ pub enum Reply {
     QueueDeleted,
     /// What the queue is like and how it stands.
     QueueDescribed(Box<QueueDescription>),
+    /// What the queues asked for are like, and how they stand.
+    QueuesListed {
+        /// In the order of their names.
+        queues: Vec<QueueDescription>,
+    },
     /// The session lock lasts longer.
     SessionRenewed {
         /// Until when.

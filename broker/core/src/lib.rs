@@ -49,7 +49,7 @@ pub use crate::effect::{
 pub use crate::entity::kind::EntityKind;
 pub use crate::entity::namespace::Namespace;
 pub use crate::entity::path::{Address, EntityPath, PathError, Subqueue};
-pub use crate::entity::settings::{BrokerSettings, EntityStatus, QueueSettings};
+pub use crate::entity::settings::{BrokerSettings, EntityStatus, QueueSettings, Remarks};
 pub use crate::error::{Error, LoadError};
 pub use crate::id::{
     EntityId, IdSource, LockToken, MessageSessionId, Origin, ReadId, ReceiverId, SeededIds,

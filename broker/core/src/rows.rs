@@ -35,7 +35,7 @@ use crate::change::{Change, TopicChange};
 use crate::command::Scan;
 use crate::entity::kind::EntityKind;
 use crate::entity::path::{EntityPath, PathError, Subqueue};
-use crate::entity::settings::{EntityStatus, QueueSettings};
+use crate::entity::settings::{EntityStatus, QueueSettings, Remarks};
 use crate::error::LoadError;
 use crate::id::{EntityId, SequenceNumber};
 use crate::message::ROW_HEADER_LEN;
@@ -391,6 +391,7 @@ fn put_settings(settings: &QueueSettings, row: &mut BytesMut) {
         auto_delete_on_idle,
         status,
         user_metadata,
+        remarks,
     } = settings;
     row.put_u64(lock_duration.0);
     row.put_u32(*attempts_max);
@@ -411,6 +412,48 @@ fn put_settings(settings: &QueueSettings, row: &mut BytesMut) {
         EntityStatus::ReceiveDisabled => 3,
     });
     put_text(user_metadata, row);
+    put_remarks(remarks, row);
+}
+
+fn put_remarks(remarks: &Remarks, row: &mut BytesMut) {
+    let Remarks {
+        partitioned,
+        express,
+        batched,
+        ordered,
+        filters_before_publishing,
+        subscriptions_partitioned,
+        unused_duplicate_window,
+    } = *remarks;
+    let flags = [
+        partitioned,
+        express,
+        batched,
+        ordered,
+        filters_before_publishing,
+        subscriptions_partitioned,
+    ];
+    let bits = flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag));
+    row.put_u8(bits);
+    put_span(unused_duplicate_window, row);
+}
+
+/// Rows of earlier releases end before it.
+fn read_remarks(fields: &mut Fields<'_>) -> Option<Remarks> {
+    if fields.0.is_empty() {
+        return Some(Remarks::default());
+    }
+    let bits = fields.u8()?;
+    let flag = |index: u8| bits >> index & 1 != 0;
+    Some(Remarks {
+        partitioned: flag(0),
+        express: flag(1),
+        batched: flag(2),
+        ordered: flag(3),
+        filters_before_publishing: flag(4),
+        subscriptions_partitioned: flag(5),
+        unused_duplicate_window: optional_span(fields.u64()?),
+    })
 }
 
 /// A span that may be missing. None that is set is zero.
@@ -527,6 +570,7 @@ fn read_settings(fields: &mut Fields<'_>) -> Option<QueueSettings> {
             _ => return None,
         },
         user_metadata: fields.text()?.into(),
+        remarks: read_remarks(fields)?,
     })
 }
 
@@ -593,6 +637,13 @@ mod tests {
             forward_dead_letters_to: Some(EntityPath::for_new_entity("Graves").unwrap()),
             status: EntityStatus::ReceiveDisabled,
             user_metadata: "mine".into(),
+            remarks: Remarks {
+                express: true,
+                batched: false,
+                subscriptions_partitioned: true,
+                unused_duplicate_window: Some(Span(8)),
+                ..Remarks::default()
+            },
             ..QueueSettings::default()
         };
         let of_topic = EntityKind::Subscription { topic: EntityId(4) };
@@ -615,6 +666,19 @@ mod tests {
             let StateRow::Definition(read) = row else { panic!("not a definition") };
             assert_eq!(read, definition);
         }
+    }
+
+    #[test]
+    fn settings_of_earlier_releases_end_without_remarks() {
+        let settings = QueueSettings { user_metadata: "mine".into(), ..QueueSettings::default() };
+        let mut row = BytesMut::new();
+        put_settings(&settings, &mut row);
+        let old = &row[..row.len() - 9];
+        assert_eq!(read_settings(&mut Fields(old)), Some(settings));
+        for end in 0..old.len() {
+            assert_eq!(read_settings(&mut Fields(&old[..end])), None);
+        }
+        assert_eq!(read_settings(&mut Fields(&row[..row.len() - 1])), None);
     }
 
     #[test]

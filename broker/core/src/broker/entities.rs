@@ -52,6 +52,7 @@ impl Broker {
         let entities = self.named_queue(path)?;
         check_settings(path, settings)?;
         self.check_targets(settings)?;
+        self.check_fixed(entities, settings)?;
         self.note_use(entities.main);
         self.change_queue(entities, settings).map(ensured)
     }
@@ -156,6 +157,21 @@ impl Broker {
         Ok(entity)
     }
 
+    /// Who declares an entity does not say whether it is partitioned; who changes it does.
+    pub(super) fn check_fixed(
+        &self,
+        entities: QueueEntities,
+        settings: &QueueSettings,
+    ) -> Result<(), Error> {
+        let before = self.queue(entities.main)?.settings();
+        if before.remarks.partitioned != settings.remarks.partitioned {
+            return Err(Error::InvalidArgument(
+                "The value of the property EnablePartitioning cannot be changed.",
+            ));
+        }
+        Ok(())
+    }
+
     pub(super) fn change_queue(
         &mut self,
         entities: QueueEntities,
@@ -164,12 +180,12 @@ impl Broker {
         let before = self.queue(entities.main)?.settings();
         if before.requires_session != settings.requires_session {
             return Err(Error::InvalidArgument(
-                "Whether a queue requires sessions cannot be changed.",
+                "The value of the property RequiresSession cannot be changed.",
             ));
         }
         if before.duplicate_window.is_some() != settings.duplicate_window.is_some() {
             return Err(Error::InvalidArgument(
-                "Whether a queue detects duplicates cannot be changed.",
+                "The value of the property RequiresDuplicateDetection cannot be changed.",
             ));
         }
         let at = self.now;

@@ -41,6 +41,7 @@ impl Broker {
             | Command::UpdateQueue { .. }
             | Command::DeleteQueue { .. }
             | Command::DescribeQueue { .. }
+            | Command::ListQueues { .. }
             | Command::OpenSender { .. }
             | Command::OpenReceiver { .. }
             | Command::OpenManagement { .. }

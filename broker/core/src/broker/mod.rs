@@ -17,6 +17,7 @@ mod expire;
 mod fetch;
 mod forward;
 mod idle;
+mod list;
 mod load;
 mod open;
 mod read;
@@ -228,6 +229,10 @@ impl Broker {
             }
             Command::DescribeQueue { origin, path } => {
                 let result = self.describe_queue(&path);
+                self.reply_after_commit(origin, result);
+            }
+            Command::ListQueues { origin, skip, count_max } => {
+                let result = self.list_queues(skip, count_max);
                 self.reply_after_commit(origin, result);
             }
             Command::RenewSessionLock { origin, entity, session } => {

@@ -1,6 +1,7 @@
 //! The container of all entities that a host name stands for: which path is which entity.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::entity::path::{EntityPath, Subqueue};
@@ -46,6 +47,24 @@ impl Namespace {
     /// How many queues there are.
     pub(crate) fn queue_count(&self) -> usize {
         self.queues.len()
+    }
+
+    /// All of them, in the order of their names as they are compared.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = QueueEntities> {
+        self.queues.values().copied()
+    }
+
+    /// Those below a path, in the order of their names: a topic's subscriptions.
+    pub(crate) fn below(&self, path: &EntityPath) -> impl Iterator<Item = QueueEntities> {
+        let prefix = format!("{}/", path.folded_name());
+        let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
+        let found: Vec<_> = self
+            .queues
+            .range::<str, _>(from)
+            .take_while(|(name, _)| name.starts_with(&prefix))
+            .map(|(_, entities)| *entities)
+            .collect();
+        found.into_iter()
     }
 
     pub(crate) fn remove(&mut self, path: &EntityPath) {

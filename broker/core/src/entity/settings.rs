@@ -38,6 +38,42 @@ pub struct QueueSettings {
     pub status: EntityStatus,
     /// What its owner wrote on it.
     pub user_metadata: Arc<str>,
+    /// What clients set and read back.
+    pub remarks: Remarks,
+}
+
+/// What clients set and read back, although nothing here depends on it: other brokers need it to get
+/// the same behaviour cheaper.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Remarks {
+    /// Spread over several stores. Set once: the order of such entities is weaker.
+    pub partitioned: bool,
+    /// Held in memory for a while before it is written.
+    pub express: bool,
+    /// Several operations of a client are written together.
+    pub batched: bool,
+    /// Messages are delivered in their order.
+    pub ordered: bool,
+    /// Of a topic: messages that no subscription wants are refused.
+    pub filters_before_publishing: bool,
+    /// Of a topic: its subscriptions are partitioned too.
+    pub subscriptions_partitioned: bool,
+    /// For how long message-ids would be remembered if they were.
+    pub unused_duplicate_window: Option<Span>,
+}
+
+impl Default for Remarks {
+    fn default() -> Self {
+        Remarks {
+            partitioned: false,
+            express: false,
+            batched: true,
+            ordered: true,
+            filters_before_publishing: false,
+            subscriptions_partitioned: false,
+            unused_duplicate_window: None,
+        }
+    }
 }
 
 /// What an entity lets clients do.
@@ -103,9 +139,12 @@ impl QueueSettings {
         if self.default_time_to_live.is_some_and(|span| span < Self::TIME_TO_LIVE_MIN) {
             return Err(Error::InvalidArgument("The time to live must be at least one second."));
         }
-        if self.duplicate_window.is_some_and(|span| {
-            span < Self::DUPLICATE_WINDOW_MIN || Self::DUPLICATE_WINDOW_MAX < span
-        }) {
+        let windows = [self.duplicate_window, self.remarks.unused_duplicate_window];
+        if windows
+            .into_iter()
+            .flatten()
+            .any(|span| span < Self::DUPLICATE_WINDOW_MIN || Self::DUPLICATE_WINDOW_MAX < span)
+        {
             return Err(Error::InvalidArgument(
                 "The duplicate detection window must be 20 seconds to 7 days.",
             ));
@@ -142,6 +181,7 @@ impl Default for QueueSettings {
             auto_delete_on_idle: None,
             status: EntityStatus::Active,
             user_metadata: "".into(),
+            remarks: Remarks::default(),
         }
     }
 }
@@ -272,6 +312,13 @@ mod tests {
             QueueSettings { default_time_to_live: Some(Span(999)), ..settings.clone() },
             QueueSettings { duplicate_window: Some(Span(19_999)), ..settings.clone() },
             QueueSettings { duplicate_window: Some(Span(604_800_001)), ..settings.clone() },
+            QueueSettings {
+                remarks: Remarks {
+                    unused_duplicate_window: Some(Span(19_999)),
+                    ..Remarks::default()
+                },
+                ..settings.clone()
+            },
             QueueSettings { auto_delete_on_idle: Some(Span(299_999)), ..settings.clone() },
             QueueSettings { user_metadata: "m".repeat(1025).into(), ..settings.clone() },
         ];

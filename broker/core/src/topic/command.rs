@@ -53,6 +53,16 @@ pub enum TopicCommand {
         /// Its path.
         path: EntityPath,
     },
+    /// Asks what topics are like, in the order of their names. Answered by
+    /// [`TopicReply::TopicsListed`].
+    ListTopics {
+        /// Who asked.
+        origin: Origin,
+        /// How many to pass over.
+        skip: usize,
+        /// How many at most.
+        count_max: usize,
+    },
     /// Creates a subscription when it is missing, and changes its settings and rules when they differ.
     /// Answered by [`TopicReply::Ensured`] if somebody asked.
     EnsureSubscription {
@@ -100,6 +110,18 @@ pub enum TopicCommand {
         /// Its path.
         path: EntityPath,
     },
+    /// Asks what subscriptions of a topic are like, in the order of their names. Answered by
+    /// [`TopicReply::SubscriptionsListed`].
+    ListSubscriptions {
+        /// Who asked.
+        origin: Origin,
+        /// The topic's path.
+        path: EntityPath,
+        /// How many to pass over.
+        skip: usize,
+        /// How many at most.
+        count_max: usize,
+    },
     /// Adds a rule to a subscription. Answered by [`TopicReply::RuleAdded`].
     AddRule {
         /// Who asked.
@@ -108,6 +130,25 @@ pub enum TopicCommand {
         path: EntityPath,
         /// The rule.
         rule: RuleDescription,
+    },
+    /// Puts another filter and action in the place of those of a rule, at one time. Answered by
+    /// [`TopicReply::RuleAdded`].
+    UpdateRule {
+        /// Who asked.
+        origin: Origin,
+        /// The subscription's path.
+        path: EntityPath,
+        /// The rule as it should be from now on. Its name may differ in case.
+        rule: RuleDescription,
+    },
+    /// Asks for one rule of a subscription. Answered by [`TopicReply::Rules`].
+    DescribeRule {
+        /// Who asked.
+        origin: Origin,
+        /// The subscription's path.
+        path: EntityPath,
+        /// The rule's name, in any case.
+        name: Box<str>,
     },
     /// Removes a rule of a subscription. Answered by [`TopicReply::RuleRemoved`].
     RemoveRule {
@@ -143,8 +184,18 @@ pub enum TopicReply {
     Deleted,
     /// What the topic is like and how it stands.
     TopicDescribed(Box<TopicDescription>),
+    /// What the topics asked for are like, and how they stand.
+    TopicsListed {
+        /// In the order of their names.
+        topics: Vec<TopicDescription>,
+    },
     /// What the subscription is like and how it stands.
     SubscriptionDescribed(Box<QueueDescription>),
+    /// What the subscriptions asked for are like, and how they stand.
+    SubscriptionsListed {
+        /// In the order of their names.
+        subscriptions: Vec<QueueDescription>,
+    },
     /// The rule is in force.
     RuleAdded,
     /// The rule is gone.
@@ -175,4 +226,8 @@ pub struct TopicDescription {
     pub bytes: u64,
     /// Its subscriptions, in the order in which they were created.
     pub subscriptions: Vec<EntityPath>,
+    /// How many of their rules have SQL filters.
+    pub sql_filter_count: usize,
+    /// How many have correlation filters.
+    pub correlation_filter_count: usize,
 }

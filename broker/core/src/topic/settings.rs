@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::entity::settings::{EntityStatus, QueueSettings};
+use crate::entity::settings::{EntityStatus, QueueSettings, Remarks};
 use crate::error::Error;
 use crate::time::Span;
 
@@ -24,6 +24,8 @@ pub struct TopicSettings {
     pub status: EntityStatus,
     /// What its owner wrote on it.
     pub user_metadata: Arc<str>,
+    /// What clients set and read back.
+    pub remarks: Remarks,
 }
 
 impl TopicSettings {
@@ -42,6 +44,7 @@ impl TopicSettings {
             auto_delete_on_idle,
             status,
             user_metadata,
+            remarks,
         } = self.clone();
         QueueSettings {
             entity_bytes_max,
@@ -51,6 +54,7 @@ impl TopicSettings {
             auto_delete_on_idle,
             status,
             user_metadata,
+            remarks,
             ..QueueSettings::default()
         }
     }
@@ -65,6 +69,7 @@ impl TopicSettings {
             auto_delete_on_idle: settings.auto_delete_on_idle,
             status: settings.status,
             user_metadata: settings.user_metadata,
+            remarks: settings.remarks,
         }
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn topics(
             auto_delete_on_idle: settings.auto_delete_on_idle,
             status: settings.status,
             user_metadata: settings.user_metadata,
+            remarks: settings.remarks,
         };
         topics.push(TopicDeclaration { path, settings, subscriptions });
     }

@@ -5,7 +5,7 @@ use peeklock_storage::Table;
 use crate::command::{Command, Enlistment, ReceiveMode, Settlement};
 use crate::effect::{ClosedLinks, EffectKind, QueueDescription, Reply};
 use crate::entity::path::EntityPath;
-use crate::entity::settings::{BrokerSettings, EntityStatus, QueueSettings};
+use crate::entity::settings::{BrokerSettings, EntityStatus, QueueSettings, Remarks};
 use crate::error::Error;
 use crate::id::{EntityId, ReceiverId};
 use crate::testing::{World, messages, texts};
@@ -128,6 +128,9 @@ fn some_settings_can_be_changed_and_some_cannot() {
         };
         assert_eq!(world.ask(declare).unwrap_err(), refused);
     }
+    let remarks = Remarks { partitioned: true, ..Remarks::default() };
+    let refused = update(&mut world, "q", QueueSettings { remarks, ..changed.clone() });
+    assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{refused:?}");
     world.crash();
     let described = describe(&mut world, "q").unwrap();
     assert_eq!(described.settings, changed);

@@ -38,18 +38,29 @@ impl Broker {
     pub(super) fn update_topic(&mut self, path: &EntityPath, settings: &TopicSettings) -> Answer {
         let entities = self.of_kind(path, TOPIC)?;
         settings.validate()?;
+        let settings = settings.to_queue_settings();
+        self.check_fixed(entities, &settings)?;
         self.note_use(entities.main);
-        self.change_queue(entities, &settings.to_queue_settings()).map(ensured)
+        self.change_queue(entities, &settings).map(ensured)
     }
 
     pub(super) fn describe_topic(&self, path: &EntityPath) -> Answer {
         let entities = self.of_kind(path, TOPIC)?;
+        Ok(TopicReply::TopicDescribed(Box::new(self.topic_description(entities)?)))
+    }
+
+    /// What a topic is like.
+    pub(in crate::broker) fn topic_description(
+        &self,
+        entities: QueueEntities,
+    ) -> Result<TopicDescription, Error> {
         let described = self.describe(entities)?;
         let topic = self.topics.get(entities.main);
+        let filters = topic.map(|topic| topic.routes().counts()).unwrap_or_default();
         let subscriptions = topic.into_iter().flat_map(Topic::subscriptions);
         let paths =
             subscriptions.map(|(entity, _)| Ok(self.queue(entity)?.definition.path.clone()));
-        Ok(TopicReply::TopicDescribed(Box::new(TopicDescription {
+        Ok(TopicDescription {
             path: described.path,
             settings: TopicSettings::of_queue_settings(&described.settings),
             created_at: described.created_at,
@@ -58,7 +69,9 @@ impl Broker {
             counts: described.counts,
             bytes: described.bytes,
             subscriptions: paths.collect::<Result<_, Error>>()?,
-        })))
+            sql_filter_count: filters.sql,
+            correlation_filter_count: filters.correlation,
+        })
     }
 
     pub(super) fn ensure_subscription(

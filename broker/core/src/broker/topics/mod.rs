@@ -53,6 +53,10 @@ impl Broker {
                 let result = self.describe_topic(&path);
                 self.reply_after_commit(origin, result.map(Reply::OfTopic));
             }
+            TopicCommand::ListTopics { origin, skip, count_max } => {
+                let result = self.list_topics(skip, count_max);
+                self.reply_after_commit(origin, result.map(Reply::OfTopic));
+            }
             TopicCommand::CreateSubscription { origin, path, settings, rule } => {
                 let result = self.create_subscription(path, settings, rule);
                 self.reply_after_commit(origin, result.map(Reply::OfTopic));
@@ -69,8 +73,20 @@ impl Broker {
                 let result = self.describe_subscription(&path);
                 self.reply_after_commit(origin, result.map(Reply::OfTopic));
             }
+            TopicCommand::ListSubscriptions { origin, path, skip, count_max } => {
+                let result = self.list_subscriptions(&path, skip, count_max);
+                self.reply_after_commit(origin, result.map(Reply::OfTopic));
+            }
             TopicCommand::AddRule { origin, path, rule } => {
                 let result = self.add_rule(&path, rule);
+                self.reply_after_commit(origin, result.map(Reply::OfTopic));
+            }
+            TopicCommand::UpdateRule { origin, path, rule } => {
+                let result = self.update_rule(&path, rule);
+                self.reply_after_commit(origin, result.map(Reply::OfTopic));
+            }
+            TopicCommand::DescribeRule { origin, path, name } => {
+                let result = self.describe_rule(&path, &name);
                 self.reply_after_commit(origin, result.map(Reply::OfTopic));
             }
             TopicCommand::RemoveRule { origin, path, name } => {
@@ -155,7 +171,7 @@ impl Broker {
 }
 
 /// What a command is about.
-const TOPIC: fn(EntityKind) -> bool = |kind| matches!(kind, EntityKind::Topic);
+pub(super) const TOPIC: fn(EntityKind) -> bool = |kind| matches!(kind, EntityKind::Topic);
 const SUBSCRIPTION: fn(EntityKind) -> bool = |kind| matches!(kind, EntityKind::Subscription { .. });
 
 /// What [`crate::invariant`] asks.
@@ -193,4 +209,4 @@ impl Broker {
 }
 
 /// An answer, or why not.
-type Answer = Result<TopicReply, Error>;
+pub(super) type Answer = Result<TopicReply, Error>;

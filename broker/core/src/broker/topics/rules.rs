@@ -1,6 +1,7 @@
 //! The rules of subscriptions.
 
 use std::collections::BTreeSet;
+use std::mem::discriminant;
 
 use super::{Answer, SUBSCRIPTION};
 use crate::broker::Broker;
@@ -24,6 +25,37 @@ impl Broker {
         self.note_use(subscription);
         self.enter_rule(topic, subscription, rule);
         Ok(TopicReply::RuleAdded)
+    }
+
+    /// Lets a rule have another filter and action. It keeps its age.
+    pub(super) fn update_rule(
+        &mut self,
+        path: &EntityPath,
+        description: RuleDescription,
+    ) -> Answer {
+        let (topic, subscription) = self.rules_of(path)?;
+        let Some(known) = self.subscription(topic, subscription)?.rule(&description.name) else {
+            return Err(Error::EntityNotFound(rule_path(path, &description.name)));
+        };
+        let (before, created_at) = (&known.rule.description, known.rule.created_at);
+        description.validate(self.settings.rule_bytes_max)?;
+        let counts_alike = discriminant(&before.filter) == discriminant(&description.filter);
+        if let Some(topic) = self.topics.get(topic).filter(|_| !counts_alike) {
+            topic.check_room([&description], &self.settings)?;
+        }
+        self.note_use(subscription);
+        let name = rule_key(&description.name);
+        self.commit(&Change::OfTopic(TopicChange::RuleRemoved { topic, subscription, name }));
+        let rule = Box::new(Rule { description, created_at });
+        self.commit(&Change::OfTopic(TopicChange::RuleAdded { topic, subscription, rule }));
+        Ok(TopicReply::RuleAdded)
+    }
+
+    pub(super) fn describe_rule(&self, path: &EntityPath, name: &str) -> Answer {
+        let (topic, subscription) = self.rules_of(path)?;
+        let known = self.subscription(topic, subscription)?.rule(name);
+        let known = known.ok_or_else(|| Error::EntityNotFound(rule_path(path, name)))?;
+        Ok(TopicReply::Rules { rules: vec![known.rule.clone()] })
     }
 
     pub(super) fn remove_rule(&mut self, path: &EntityPath, name: &str) -> Answer {

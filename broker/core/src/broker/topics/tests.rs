@@ -2,6 +2,7 @@
 
 mod entities;
 mod history;
+mod list;
 mod publish;
 mod rules;
 

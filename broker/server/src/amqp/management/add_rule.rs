@@ -101,6 +101,8 @@ pub(super) fn response(properties: Properties, reply: &TopicReply, host: &str) -
         TopicReply::Ensured { .. }
         | TopicReply::Deleted
         | TopicReply::TopicDescribed(_)
+        | TopicReply::TopicsListed { .. }
+        | TopicReply::SubscriptionsListed { .. }
         | TopicReply::SubscriptionDescribed(_) => {
             warn!("a reply about a topic that fits no request");
             response::refused(properties, &Refusal::internal(), host)

@@ -336,6 +336,7 @@ impl Pending {
                 Reply::QueueEnsured { .. }
                 | Reply::QueueDeleted
                 | Reply::QueueDescribed(_)
+                | Reply::QueuesListed { .. }
                 | Reply::SenderOpened { .. }
                 | Reply::ReceiverOpened { .. }
                 | Reply::ManagementOpened { .. }

@@ -1,6 +1,7 @@
 //! Adding, removing and listing rules, and what there may be of them.
 
 use super::*;
+use crate::time::Span;
 
 #[test]
 fn a_new_subscription_gets_everything_unless_it_says_otherwise() {
@@ -47,6 +48,52 @@ fn rules_come_and_go() {
     assert_eq!(take_from(&mut world, "s").len(), 0, "without rules nothing comes");
     world.crash();
     assert!(list(&mut world, "s").is_empty());
+}
+
+fn update_rule(world: &mut World, rule: RuleDescription) -> Result<TopicReply, Error> {
+    let path = path("t/Subscriptions/s");
+    ask(world, |origin| TopicCommand::UpdateRule { origin, path, rule })
+}
+
+fn describe_rule(world: &mut World, name: &str) -> Result<Rule, Error> {
+    let (path, name) = (path("t/Subscriptions/s"), name.into());
+    let reply = ask(world, |origin| TopicCommand::DescribeRule { origin, path, name })?;
+    let TopicReply::Rules { rules } = reply else { panic!("{reply:?}") };
+    let [rule] = <[Rule; 1]>::try_from(rules).unwrap();
+    Ok(rule)
+}
+
+#[test]
+fn a_rule_is_changed_at_one_time_and_keeps_its_age() {
+    let mut world = world(&[("s", vec![sql("r", "size = 5")])]);
+    let created_at = world.now;
+    world.now = world.now.plus(Span(10));
+    let missing = Error::EntityNotFound("t/Subscriptions/s/Rules/other".into());
+    assert_eq!(update_rule(&mut world, all("other")), Err(missing.clone()));
+    assert_eq!(describe_rule(&mut world, "other"), Err(missing));
+    let wrong = update_rule(&mut world, sql("r", "size ="));
+    assert!(matches!(wrong, Err(Error::InvalidRule(_))), "{wrong:?}");
+    let description = with_action(color("R", "red"), "SET a = 1");
+    assert_eq!(update_rule(&mut world, description.clone()), Ok(TopicReply::RuleAdded));
+    world.crash();
+    assert_eq!(describe_rule(&mut world, "r"), Ok(Rule { description, created_at }));
+    publish(&mut world, message("x", &[("size", 5.into())]));
+    publish(&mut world, message("y", &[("color", "red".into())]));
+    let taken = take_from(&mut world, "s");
+    assert_eq!(taken.len(), 1);
+    assert_eq!(property(&taken[0], "a"), Some(1_i64.into()));
+}
+
+#[test]
+fn a_full_topic_lets_rules_change_that_count_alike() {
+    let settings = BrokerSettings { sql_filters_max: 1, ..BrokerSettings::default() };
+    let mut world = World::new(settings);
+    create_topic(&mut world, "t").unwrap();
+    let rules = vec![sql("r", "size = 5"), all("a")];
+    add_subscription(&mut world, "s", QueueSettings::default(), rules);
+    update_rule(&mut world, sql("r", "size = 6")).unwrap();
+    let refused = update_rule(&mut world, sql("a", "size = 7"));
+    assert!(matches!(refused, Err(Error::QuotaExceeded(_))), "{refused:?}");
 }
 
 #[test]
@@ -130,7 +177,7 @@ fn there_are_so_many_rules_and_no_more() {
 #[test]
 fn a_declared_subscription_gets_the_rules_declared() {
     let mut world = world(&[("s", vec![all("$Default"), color("c", "red"), sql("q", "a = 1")])]);
-    world.now = world.now.plus(crate::time::Span(5));
+    world.now = world.now.plus(Span(5));
     let rules = vec![color("c", "red"), sql("Q", "a = 2"), all("new")];
     add_subscription(&mut world, "s", QueueSettings::default(), rules);
     let rules = list(&mut world, "s");
