@@ -209,6 +209,7 @@ fn features_do_not_get_in_each_others_way() {
         "sessions_opened",
         "sessions_lost",
         "session_deliveries",
+        "browsed_aside_in_session",
         "states_set",
         "committed",
         "rolled_back",

@@ -78,6 +78,7 @@ counts! {
     listed,
     listed_exactly,
     browsed_in_session,
+    browsed_aside_in_session,
     // Transactions.
     declared,
     enlisted,

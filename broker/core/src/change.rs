@@ -54,7 +54,14 @@ pub(crate) enum Change {
     /// A queue holds a new message that is not due yet. The message says when it is.
     Scheduled { entity: EntityId, sequence: SequenceNumber, message: Arc<StoredMessage> },
     /// A scheduled message is due, or not wanted any more. If it is due, it arrives with another fact.
-    Unscheduled { entity: EntityId, sequence: SequenceNumber, due: Timestamp, size: u64 },
+    Unscheduled {
+        entity: EntityId,
+        sequence: SequenceNumber,
+        due: Timestamp,
+        size: u64,
+        /// The session it belongs to, where sessions matter.
+        session: Option<MessageSessionId>,
+    },
     /// A message that was held is set aside until it is asked for by number.
     Deferred {
         entity: EntityId,

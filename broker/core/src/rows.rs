@@ -15,6 +15,7 @@
 //! | state | `[entity][06][session][sequence]` | a message of a session: its size, roughly | with the message |
 //! | state | `[entity][07][session]` | when a session's state was set, and its octets' number | when set |
 //! | state | `[entity][08][session]` | the state of a session | when set |
+//! | state | `[entity][09][session][sequence]` | the same as 06, of one that is set aside, and why it is | with the message |
 //!
 //! Entity ids are 4 octets and sequence numbers 8, big-endian; no entity has the id 0. All rows of the
 //! entities themselves lie together, so loading reads one short range and no message.
@@ -172,7 +173,7 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
             let timer = Timer { at: message.enqueued_at(), sequence: *sequence };
             put_timer(*entity, TimerKind::Activation, timer, message.size(), batch);
         }
-        Change::Unscheduled { entity, sequence, due, size: _ } => {
+        Change::Unscheduled { entity, sequence, due, size: _, session: _ } => {
             batch.remove(Table::Message, shelf_key(*entity, Shelf::Scheduled, *sequence));
             let timer = Timer { at: *due, sequence: *sequence };
             remove_timer(*entity, TimerKind::Activation, timer, batch);

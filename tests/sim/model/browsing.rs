@@ -27,6 +27,8 @@ impl Model {
             least = number + 1;
             if let Some(session) = browse.session {
                 self.seen.browsed_in_session += 1;
+                let is_set_aside = matches!(message.shelf, Shelf::Deferred | Shelf::Scheduled);
+                self.seen.browsed_aside_in_session += u64::from(is_set_aside);
                 let own = self.known(body).sent.session;
                 assert_eq!(own, Some(session), "message {body} is of another session");
             }
@@ -85,11 +87,6 @@ impl Model {
     /// The number of a message that was there, as it is, since the client asked.
     fn must_be_shown(&self, body: Body, browse: &Browse) -> Option<u64> {
         let state = self.state(body);
-        if browse.session.is_some() && state.shelf != Shelf::Active {
-            // Service Bus shows what is set aside in a session too. The broker does not: it knows the
-            // sessions of active messages only.
-            return None;
-        }
         let is_there = state.at == browse.at
             && matches!(state.shelf, Shelf::Active | Shelf::Deferred | Shelf::Scheduled)
             && state.settled_in() < browse.asked_in

@@ -40,6 +40,8 @@ pub(super) struct Fetching {
     sequences: Vec<SequenceNumber>,
     /// What was found so far, in the same order.
     found: Vec<PageRow>,
+    /// The sessions of those that are not wanted any more, as their senders named them.
+    sessions: Vec<Option<MessageSessionId>>,
     /// Octets of it.
     bytes: u64,
     /// How many were asked for so far.
@@ -99,8 +101,17 @@ impl Broker {
         }
         let mut seen = std::collections::BTreeSet::new();
         sequences.retain(|sequence| seen.insert(*sequence));
-        let (found, bytes, asked_count, watch) = (Vec::new(), 0, 0, ReadId(0));
-        self.fetch(Fetching { origin, entity, wish, sequences, found, bytes, asked_count, watch });
+        self.fetch(Fetching {
+            origin,
+            entity,
+            wish,
+            sequences,
+            found: Vec::new(),
+            sessions: Vec::new(),
+            bytes: 0,
+            asked_count: 0,
+            watch: ReadId(0),
+        });
     }
 
     /// Begins, or begins again.
@@ -112,8 +123,8 @@ impl Broker {
             return self.decide_fetch(fetching);
         }
         let watch = ReadId(self.next_read);
-        let (found, bytes, asked_count) = (Vec::new(), 0, 0);
-        self.fetch_more(Fetching { found, bytes, asked_count, watch, ..fetching });
+        let (found, sessions, bytes, asked_count) = (Vec::new(), Vec::new(), 0, 0);
+        self.fetch_more(Fetching { found, sessions, bytes, asked_count, watch, ..fetching });
     }
 
     /// Refuses what memory alone knows to be in vain.
@@ -203,11 +214,12 @@ impl Broker {
     }
 
     fn decide_fetch(&mut self, fetching: Fetching) {
-        let Fetching { origin, entity, found, wish, .. } = fetching;
+        let Fetching { origin, entity, found, sessions, wish, .. } = fetching;
         match wish {
             Wish::Cancel => {
-                for PageRow { sequence, size, due, .. } in found {
-                    self.commit(&Change::Unscheduled { entity, sequence, due, size });
+                for (row, session) in found.into_iter().zip(sessions) {
+                    let PageRow { sequence, size, due, .. } = row;
+                    self.commit(&Change::Unscheduled { entity, sequence, due, size, session });
                 }
                 self.reply_after_commit(origin, Ok(Reply::ScheduledCancelled));
             }
@@ -233,7 +245,8 @@ impl Fetching {
                 return Err(Error::MessageNotFound(sequence.0));
             }
             if let Wish::Cancel = self.wish {
-                row.body = None;
+                let body = row.body.take();
+                self.sessions.push(body.and_then(|body| body.message.facts().session()));
             } else {
                 self.bytes = self.bytes.saturating_add(row.size);
             }

@@ -112,8 +112,10 @@ impl Broker {
             let is_untouched = queue.watch.end(sequence, read);
             // Cancelled since, or before: then it was a due time that lingered.
             let Some(row) = row.filter(|_| is_untouched) else { continue };
-            self.commit(&Change::Unscheduled { entity, sequence, due, size });
-            match StoredMessage::from_row(row) {
+            let message = StoredMessage::from_row(row);
+            let session = message.as_ref().ok().and_then(|message| queue.session_of(message));
+            self.commit(&Change::Unscheduled { entity, sequence, due, size, session });
+            match message {
                 Ok(message) => {
                     self.arrive(entity, Arrival::new(message.into_incoming()));
                     self.counters.activated += 1;

@@ -402,13 +402,19 @@ impl Queue {
             Change::Scheduled { sequence, message, .. } => {
                 let (due, size) = (message.enqueued_at(), message.size());
                 self.schedule(*sequence, due, size, room.settings.timers_max);
+                self.shelve_in_session(*sequence, message, Shelf::Scheduled);
                 Traces::default()
             }
-            Change::Unscheduled { sequence, due, size, .. } => {
+            Change::Unscheduled { sequence, due, size, session, .. } => {
                 self.unschedule(*sequence, *due, *size);
+                self.unschedule_in_session(*sequence, session.as_ref());
                 Traces::default()
             }
-            Change::Deferred { sequence, message, .. } => self.defer(*sequence, message.size()),
+            Change::Deferred { sequence, message, .. } => {
+                let traces = self.defer(*sequence, message.size());
+                self.shelve_in_session(*sequence, message, Shelf::Deferred);
+                traces
+            }
             Change::Fetched { sequence, lock, .. } => {
                 self.lock_apart(*sequence, *lock);
                 Traces::default()

@@ -160,6 +160,9 @@ impl Queue {
         self.bytes -= entry.size;
         if entry.traces.deferred {
             self.deferred_count -= 1;
+            if let Some((slot, sessions)) = in_session(entry.session, &mut self.sessions) {
+                sessions.unshelved(slot, sequence);
+            }
         } else {
             self.forget_expiry(sequence, entry.traces);
             self.count -= 1;

@@ -9,11 +9,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use peeklock_storage::{Batch, Key, Table};
 use smallvec::SmallVec;
 
-use super::{FORM, mark_key, message_key, properties_key};
+use super::{FORM, mark_key, properties_key, shelf_key};
 use crate::change::SessionChange;
 use crate::command::{ReadRequest, Scan};
 use crate::id::{EntityId, MessageSessionId, SequenceNumber};
-use crate::queue::IndexChange;
+use crate::queue::{IndexChange, Shelf};
 use crate::time::Timestamp;
 
 /// The table of all rows here: an empty one of these comes and goes with every message, and states
@@ -23,19 +23,33 @@ pub(crate) const SESSION_TABLE: Table = Table::State;
 const KIND_INDEX: u8 = 6;
 const KIND_STATE: u8 = 7;
 const KIND_STATE_OCTETS: u8 = 8;
+const KIND_SHELVED: u8 = 9;
 
 fn session_key(entity: EntityId, kind: u8, session: &MessageSessionId) -> Key {
     Key::new().with_u32(entity.0).with_u8(kind).with_sized_bytes(session.as_str().as_bytes())
 }
 
 fn index_key(entity: EntityId, session: &MessageSessionId, sequence: SequenceNumber) -> Key {
+    numbered_key(entity, KIND_INDEX, session, sequence)
+}
+
+fn shelved_key(entity: EntityId, session: &MessageSessionId, sequence: SequenceNumber) -> Key {
+    numbered_key(entity, KIND_SHELVED, session, sequence)
+}
+
+fn numbered_key(
+    entity: EntityId,
+    kind: u8,
+    session: &MessageSessionId,
+    sequence: SequenceNumber,
+) -> Key {
     // With every message of a session twice, and mostly longer than a key without an allocation: in
     // one piece.
     let id = session.as_str().as_bytes();
     let len = u16::try_from(id.len()).expect("ids are short");
     let mut key = SmallVec::<[u8; 64]>::new();
     key.extend_from_slice(&entity.0.to_be_bytes());
-    key.push(KIND_INDEX);
+    key.push(kind);
     key.extend_from_slice(&len.to_be_bytes());
     key.extend_from_slice(id);
     key.extend_from_slice(&sequence.0.to_be_bytes());
@@ -54,6 +68,22 @@ pub(crate) fn session_index_range(
 ) -> Range<Key> {
     let end = session_key(entity, KIND_INDEX, session).prefix_range().end;
     index_key(entity, session, from)..end
+}
+
+/// The scans that find a session's messages from a number on: those to be delivered, and those set
+/// aside.
+pub(crate) fn session_browse_scans(
+    entity: EntityId,
+    session: &MessageSessionId,
+    from: SequenceNumber,
+    rows_max: usize,
+    bytes_max: usize,
+) -> Vec<Scan> {
+    let end = session_key(entity, KIND_SHELVED, session).prefix_range().end;
+    let shelved = shelved_key(entity, session, from)..end;
+    [session_index_range(entity, session, from), shelved]
+        .map(|range| Scan { table: SESSION_TABLE, range, rows_max, bytes_max })
+        .into()
 }
 
 /// The index of all sessions behind one, or of all.
@@ -121,6 +151,26 @@ fn index_row(size: u64) -> Bytes {
     Bytes::from_static(&SIZE_CLASSES[class..=class])
 }
 
+/// The same of a message that is set aside, and behind it why it is.
+fn shelved_row(size: u64, shelf: Shelf) -> Bytes {
+    let class = index_row(size)[0];
+    let shelf = match shelf {
+        Shelf::Active => 0,
+        Shelf::Scheduled => 1,
+        Shelf::Deferred => 2,
+    };
+    Bytes::copy_from_slice(&[class, shelf])
+}
+
+/// Where the message is that a row of either index is about.
+pub(crate) fn shelf_in_index(row: &[u8]) -> Shelf {
+    match row.get(1) {
+        Some(1) => Shelf::Scheduled,
+        Some(2) => Shelf::Deferred,
+        Some(_) | None => Shelf::Active,
+    }
+}
+
 /// Octets that the message has at most that a row of the index is about.
 pub(crate) fn size_in_index(row: &[u8]) -> u64 {
     row.first().map_or(0, |class| 1_u64.checked_shl(u32::from(*class)).unwrap_or(u64::MAX))
@@ -134,9 +184,17 @@ pub(crate) fn is_cut_off(scan: &[(Key, Bytes)], rows_max: usize, bytes_max: usiz
 
 /// The reads of whole messages by number: message, mark and section of each, in this order.
 pub(crate) fn message_gets(entity: EntityId, sequences: &[SequenceNumber]) -> ReadRequest {
-    let gets = sequences.iter().flat_map(|&sequence| {
+    shelf_gets(entity, sequences.iter().map(|sequence| (*sequence, Shelf::Active)))
+}
+
+/// The same, wherever they are.
+pub(crate) fn shelf_gets(
+    entity: EntityId,
+    messages: impl Iterator<Item = (SequenceNumber, Shelf)>,
+) -> ReadRequest {
+    let gets = messages.flat_map(|(sequence, shelf)| {
         [
-            (Table::Message, message_key(entity, sequence)),
+            (Table::Message, shelf_key(entity, shelf, sequence)),
             (Table::State, mark_key(entity, sequence)),
             (Table::State, properties_key(entity, sequence)),
         ]
@@ -157,6 +215,13 @@ pub(crate) fn persist_session_index(
             }
             IndexChange::Removed { session, sequence } => {
                 batch.remove(SESSION_TABLE, index_key(entity, &session, sequence));
+            }
+            IndexChange::Shelved { session, sequence, size, shelf } => {
+                let key = shelved_key(entity, &session, sequence);
+                batch.put(SESSION_TABLE, key, shelved_row(size, shelf));
+            }
+            IndexChange::Unshelved { session, sequence } => {
+                batch.remove(SESSION_TABLE, shelved_key(entity, &session, sequence));
             }
         }
     }
@@ -237,6 +302,24 @@ mod tests {
         let behind = session_index_behind(entity, Some(&session("a")));
         assert!(!behind.contains(&key("a", u64::MAX)) && behind.contains(&key("b", 0)));
         assert!(session_index_behind(entity, None).contains(&key("", 0)));
+    }
+
+    #[test]
+    fn what_is_set_aside_has_an_index_of_its_own() {
+        let (entity, from) = (EntityId(7), SequenceNumber(2));
+        let key = |id: &str, number| shelved_key(entity, &session(id), SequenceNumber(number));
+        assert_eq!(session_and_sequence(&key("a", 3)), Some((session("a"), SequenceNumber(3))));
+        let scans = session_browse_scans(entity, &session("a"), from, 1, 1);
+        let [_, Scan { range, .. }] = &scans[..] else { panic!("{scans:?}") };
+        assert!(!range.contains(&key("a", 1)) && range.contains(&key("a", u64::MAX)));
+        assert!(
+            !range.contains(&key("b", 2)) && !kind_range(entity, KIND_INDEX).contains(&key("a", 2))
+        );
+        for shelf in [Shelf::Scheduled, Shelf::Deferred] {
+            let row = shelved_row(1000, shelf);
+            assert_eq!((size_in_index(&row), shelf_in_index(&row)), (1024, shelf));
+        }
+        assert_eq!(shelf_in_index(&index_row(1000)), Shelf::Active);
     }
 
     #[test]

@@ -2,13 +2,14 @@
 //! clients see. A failure names its seed; `PEEKLOCK_SEED=n cargo test session_histories` runs that
 //! one alone.
 
+mod compare;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use peeklock_storage::Table;
 use smallvec::SmallVec;
 
-use super::tests::{body_text, id, timed_message};
+use super::tests::{body_text, due_message, id, timed_message};
 use crate::command::{Command, ReceiveMode, SessionRequest, Settlement};
 use crate::effect::{Delivery, EffectKind, Reply};
 use crate::entity::path::EntityPath;
@@ -16,7 +17,6 @@ use crate::entity::settings::{BrokerSettings, QueueSettings};
 use crate::error::Error;
 use crate::id::{EntityId, LockToken, Origin, ReceiverId, SequenceNumber};
 use crate::message::StoredMessage;
-use crate::rows;
 use crate::testing::{Dice, World};
 use crate::time::{Span, Timestamp};
 
@@ -44,6 +44,8 @@ struct Message {
     attempts_max: u32,
     /// Whether it may expire.
     is_timed: bool,
+    /// Whether it comes later than it was sent.
+    is_scheduled: bool,
     /// How often it was settled: an answer is about the last time or about none.
     settled: u32,
 }
@@ -57,6 +59,8 @@ struct Link {
 enum Asked {
     Send(Vec<u64>),
     Open(ReceiverId),
+    Schedule(Vec<u64>),
+    Cancel(u64),
     Complete(u64),
     Return(u64, u32),
     SetState(usize, u64),
@@ -85,6 +89,9 @@ struct Seen {
     pages: u64,
     dead_letters: u64,
     deferred: u64,
+    scheduled: u64,
+    cancelled: u64,
+    shelved: u64,
     gone: u64,
 }
 
@@ -98,6 +105,8 @@ struct History {
     given: BTreeMap<ReceiverId, usize>,
     locks: Vec<(LockToken, u64)>,
     messages: BTreeMap<u64, Message>,
+    /// Messages that were scheduled, and their numbers until they are due.
+    scheduled: Vec<(u64, SequenceNumber)>,
     /// The states a session may have: the last that was confirmed, and what was asked since.
     states: Vec<Vec<Set>>,
     asked: BTreeMap<Origin, Asked>,
@@ -138,6 +147,7 @@ impl History {
             given: BTreeMap::new(),
             locks: Vec::new(),
             messages: BTreeMap::new(),
+            scheduled: Vec::new(),
             states: vec![vec![(0, None)]; SESSIONS.len()],
             asked: BTreeMap::new(),
             next_number: 0,
@@ -149,7 +159,8 @@ impl History {
     fn step(&mut self) {
         match self.dice.below(100) {
             0..22 => self.send(),
-            22..42 => self.settle(),
+            22..40 => self.settle(),
+            40..42 => self.cancel(),
             42..50 => self.open(),
             50..53 => self.close(),
             53..65 => self.demand(),
@@ -171,6 +182,7 @@ impl History {
                 self.world.settle_down();
                 self.look();
                 self.compare_rows();
+                self.browse_a_session();
             }
             _ => self.crash(),
         }
@@ -185,26 +197,54 @@ impl History {
 
     fn send(&mut self) {
         let entity = self.entity;
+        let is_scheduled = self.dice.percent(15);
+        let due = self.world.now.plus(Span(1 + self.dice.below(2_000) as u64));
         let (mut numbers, mut messages) = (Vec::new(), SmallVec::new());
         for _ in 0..=self.dice.below(3) {
             let (number, session) = (self.next_number, self.dice.below(SESSIONS.len()));
             self.next_number += 1;
             let padding = ["", "........................................"][self.dice.below(2)];
             let text = format!("{number} {padding}");
-            let ttl = self.dice.percent(15).then_some(300);
-            messages.push(timed_message(SESSIONS[session], &text, ttl));
+            let ttl = (!is_scheduled && self.dice.percent(15)).then_some(300);
+            messages.push(if is_scheduled {
+                due_message(SESSIONS[session], &text, due)
+            } else {
+                timed_message(SESSIONS[session], &text, ttl)
+            });
             numbers.push(number);
             let message = Message {
                 session,
                 known: Known::Unsure,
                 attempts_max: 0,
                 is_timed: ttl.is_some(),
+                is_scheduled,
                 settled: 0,
             };
             self.messages.insert(number, message);
         }
+        if is_scheduled {
+            let messages = messages.into_vec();
+            let schedule =
+                |origin| Command::Schedule { origin, entity, messages, transaction: None };
+            return self.ask(Asked::Schedule(numbers), schedule);
+        }
         let send = |origin| Command::Send { origin, entity, messages, transaction: None };
         self.ask(Asked::Send(numbers), send);
+    }
+
+    fn cancel(&mut self) {
+        if self.scheduled.is_empty() {
+            return;
+        }
+        let at = self.dice.below(self.scheduled.len());
+        let (number, sequence) = self.scheduled.swap_remove(at);
+        let (entity, sequences) = (self.entity, vec![sequence]);
+        let message = self.messages.get_mut(&number).unwrap();
+        if message.known == Known::Accepted {
+            message.known = Known::Unsure;
+        }
+        let cancel = |origin| Command::CancelScheduled { origin, entity, sequences };
+        self.ask(Asked::Cancel(number), cancel);
     }
 
     fn settle(&mut self) {
@@ -425,7 +465,26 @@ impl History {
         let Some(asked) = self.asked.remove(&to) else { return };
         let is_ok = result.is_ok();
         match (asked, result) {
-            (Asked::Send(numbers), _) => {
+            (Asked::Schedule(numbers), Ok(Reply::Scheduled { sequences })) => {
+                for (number, sequence) in numbers.into_iter().zip(sequences) {
+                    self.seen.scheduled += 1;
+                    self.scheduled.push((number, sequence));
+                    let message = self.messages.get_mut(&number).unwrap();
+                    if message.known == Known::Unsure {
+                        message.known = Known::Accepted;
+                    }
+                }
+            }
+            (Asked::Cancel(number), Ok(_)) => {
+                self.seen.cancelled += 1;
+                self.messages.get_mut(&number).unwrap().known = Known::Gone;
+            }
+            (Asked::Cancel(_), Err(error)) => {
+                let is_refused =
+                    matches!(error, Error::MessageNotFound(_) | Error::StoreUnavailable);
+                assert!(is_refused, "{error:?}");
+            }
+            (Asked::Send(numbers) | Asked::Schedule(numbers), _) => {
                 let known = if is_ok { Known::Accepted } else { Known::Gone };
                 for number in numbers {
                     let message = self.messages.get_mut(&number).unwrap();
@@ -501,8 +560,10 @@ impl History {
         assert_eq!(link.session, Some(session), "message {number} is in another session");
         link.given += 1;
         for (other, message) in self.messages.range(..number) {
-            let overtaken =
-                message.session == session && message.known == Known::Accepted && !message.is_timed;
+            let overtaken = message.session == session
+                && message.known == Known::Accepted
+                && !message.is_timed
+                && !message.is_scheduled;
             // With its last attempt a message leaves for the dead letters.
             let may_be_dead = self.attempts_max <= message.attempts_max;
             assert!(!overtaken || may_be_dead, "message {number} came before {other}");
@@ -516,48 +577,6 @@ impl History {
                 self.locks.push((lock.token, number));
             }
             None => message.known = Known::Gone,
-        }
-    }
-
-    /// The index is that of the messages, the numbers are those of the rows, and memory shows nothing
-    /// else.
-    fn compare_rows(&self) {
-        let all = self.world.rows.iter();
-        let own = all.filter(|((_, key), _)| key.reader().u32() == Some(self.entity.0));
-        let (mut messages, mut index) = (BTreeSet::new(), BTreeSet::new());
-        let (mut bytes, mut live, mut marked) = (0, BTreeSet::new(), BTreeSet::new());
-        for ((table, key), row) in own {
-            let kind = key.as_bytes()[4];
-            match (table, kind) {
-                (Table::Message, 1) => {
-                    let message = StoredMessage::from_row(row.clone()).unwrap();
-                    let sequence = rows::sequence_of(key).unwrap();
-                    bytes += message.size();
-                    messages.insert((message.facts().session().unwrap(), sequence));
-                    live.insert(sequence);
-                }
-                (Table::Message, 3) => {
-                    bytes += StoredMessage::size_of_row(row);
-                    live.insert(rows::sequence_of(key).unwrap());
-                }
-                (Table::State, 2 | 3) => drop(marked.insert(rows::sequence_of(key).unwrap())),
-                (Table::State, 6) => drop(index.insert(rows::session_and_sequence(key).unwrap())),
-                (Table::State, 7) => bytes += rows::read_session_state(row).unwrap().bytes,
-                (Table::State, 4 | 8) => {}
-                other => panic!("{other:?}"),
-            }
-        }
-        assert_eq!(messages, index);
-        assert!(marked.is_subset(&live));
-        let state = self.world.broker.durable_state();
-        let entity = state.entities.iter().find(|it| it.entity == self.entity).unwrap();
-        assert_eq!((entity.count, entity.bytes), (messages.len() as u64, bytes));
-        let queue = self.world.broker.queue(self.entity).unwrap();
-        for (sequence, entry) in queue.entries_from(SequenceNumber(0)) {
-            assert!(live.contains(&sequence), "{sequence} is in memory only");
-            let key = rows::mark_key(self.entity, sequence);
-            let mark = self.world.rows.get(&(Table::State, key));
-            assert_eq!(entry.attempts, mark.map_or(0, |row| rows::read_mark(row).unwrap()));
         }
     }
 
@@ -662,20 +681,6 @@ impl History {
             assert!(matches!(self.world.ask(set), Ok(Reply::SessionStateSet)));
         }
     }
-
-    /// The messages of a session that are set aside, by the rows.
-    fn deferred(&self, session: &str) -> Vec<SequenceNumber> {
-        let is_deferred = |((table, key), row): &(&(Table, peeklock_storage::Key), &Bytes)| {
-            let is_own = key.reader().u32() == Some(self.entity.0);
-            let is_set_aside = *table == Table::Message && is_own && key.as_bytes()[4] == 3;
-            is_set_aside && {
-                let message = StoredMessage::from_row(Bytes::clone(row)).unwrap();
-                message.facts().session() == Some(id(session))
-            }
-        };
-        let rows = self.world.rows.iter().filter(is_deferred);
-        rows.map(|((_, key), _)| rows::sequence_of(key).unwrap()).collect()
-    }
 }
 
 fn number_of(message: &StoredMessage) -> u64 {
@@ -712,6 +717,9 @@ fn session_histories_keep_their_order_and_lose_nothing() {
             ("pages", seen.pages),
             ("dead letters", seen.dead_letters),
             ("deferred", seen.deferred),
+            ("scheduled", seen.scheduled),
+            ("cancelled", seen.cancelled),
+            ("looked at on the shelf", seen.shelved),
             ("over", seen.gone),
         ] {
             *counts.entry(what).or_default() += count;

@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 use peeklock_protocol::message::{Header, Message, Properties};
+use peeklock_protocol::value::{Map, Symbol, Value};
 use smallvec::SmallVec;
 
+use super::super::tests::timed::message_with;
 use crate::command::{Command, ReceiveMode, SessionRequest, Settlement};
-use crate::effect::{Delivery, EffectKind, Reply, SessionLock};
+use crate::effect::{Delivery, EffectKind, MessageState, Reply, SessionLock};
 use crate::entity::path::EntityPath;
 use crate::entity::settings::{BrokerSettings, QueueSettings};
 use crate::error::{Error, WaitTime};
@@ -40,6 +42,15 @@ pub(super) fn timed_message(session: &str, body: &str, ttl: Option<u32>) -> Inco
     let head = Message { header, properties, ..Message::default() }.to_bytes();
     let wire = [&head[..], &wire_message(body.as_bytes())].concat();
     IncomingMessage::from_wire(&wire).unwrap()
+}
+
+/// A message that is to become active then.
+pub(super) fn due_message(session: &str, body: &str, due: Timestamp) -> IncomingMessage {
+    let properties = Some(Properties { group_id: Some(session.into()), ..Properties::default() });
+    let key = Symbol::from("x-opt-scheduled-enqueue-time");
+    let annotations = Map::new().with(key, Value::Timestamp(due.as_amqp()));
+    let sections = Message { properties, ..Message::default() };
+    message_with(&sections.with_message_annotations(annotations), body)
 }
 
 fn text(delivery: &Delivery) -> &str {
@@ -574,6 +585,78 @@ fn browsing_sees_one_session_or_all() {
         assert_eq!(browse(&mut world, None, 3, 2), ["3", "4"]);
         world.settle(&locked[0], Settlement::Complete).unwrap();
         assert_eq!(browse(&mut world, Some("a"), 0, 2), ["3", "4"]);
+    }
+}
+
+#[test]
+fn browsing_a_session_shows_what_is_set_aside_in_its_place() {
+    for (mut world, entity) in [world(), small_world(settings())] {
+        let due = world.now.plus(Span::from_secs(600));
+        let schedule = |world: &mut World, session: &str, body: &str| {
+            let messages = vec![due_message(session, body, due)];
+            let schedule =
+                |origin| Command::Schedule { origin, entity, messages, transaction: None };
+            let Ok(Reply::Scheduled { sequences }) = world.ask(schedule) else { panic!() };
+            sequences[0]
+        };
+        let browse = |world: &mut World, session: &str, count_max, bytes_max| {
+            let (mut found, mut from) = (Vec::new(), SequenceNumber::FIRST);
+            loop {
+                let session = Some(id(session));
+                let ask = |origin| Command::Browse {
+                    origin,
+                    entity,
+                    from,
+                    count_max,
+                    bytes_max,
+                    session,
+                };
+                let Ok(Reply::Browsed { messages }) = world.ask(ask) else { panic!() };
+                let Some(last) = messages.last() else { return found };
+                from = last.sequence.next();
+                let seen = messages.iter().map(|browsed| {
+                    let state = match browsed.state {
+                        MessageState::Active => "active",
+                        MessageState::Scheduled => "scheduled",
+                        MessageState::Deferred => "deferred",
+                    };
+                    format!("{} {state}", body_text(&browsed.message))
+                });
+                found.extend(seen);
+            }
+        };
+        world.put(entity, &["a:1", "b:2", "a:3"]);
+        schedule(&mut world, "a", "4");
+        let unwanted = schedule(&mut world, "a", "5");
+        schedule(&mut world, "b", "6");
+        world.put(entity, &["a:7", "a:8"]);
+        let receiver = world.accept(1, named("a"));
+        for delivery in world.receive(receiver, 3) {
+            if text(&delivery) != "3" {
+                world.settle(&delivery, Settlement::Defer { changes: Vec::new() }).unwrap();
+            }
+        }
+        let expected = ["1 deferred", "3 active", "4 scheduled", "5 scheduled", "7 deferred"];
+        for (count_max, bytes_max) in [(1, usize::MAX), (2, 1), (3, 50), (100, usize::MAX)] {
+            let found = browse(&mut world, "a", count_max, bytes_max);
+            assert_eq!(found, [&expected[..], &["8 active"]].concat());
+        }
+        // Whatever takes a message off its shelf takes it out of sight.
+        let sequences = vec![unwanted];
+        let cancel = |origin| Command::CancelScheduled { origin, entity, sequences };
+        assert!(world.ask(cancel).is_ok());
+        let delivery = ask_for_deferred(&mut world, entity, Some("a")).unwrap().remove(0);
+        let expected = ["1 deferred", "3 active", "4 scheduled", "7 deferred", "8 active"];
+        assert_eq!(browse(&mut world, "a", 100, usize::MAX), expected);
+        world.settle(&delivery, Settlement::Complete).unwrap();
+        world.crash();
+        assert_eq!(browse(&mut world, "a", 100, usize::MAX), expected[1..]);
+        world.pass(Span::from_secs(600));
+        assert_eq!(
+            browse(&mut world, "a", 100, usize::MAX),
+            ["3 active", "7 deferred", "8 active", "4 active"]
+        );
+        assert_eq!(browse(&mut world, "b", 100, usize::MAX), ["2 active", "6 active"]);
     }
 }
 

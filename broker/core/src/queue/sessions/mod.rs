@@ -21,10 +21,11 @@ use peeklock_storage::CommitPosition;
 use self::directory::Sweep;
 pub(crate) use self::record::{Holder, KnownState, Record};
 pub(crate) use self::waiting::{WaitId, Waiter, Waiting};
-use super::Queue;
+use super::{Queue, Shelf};
 use crate::change::SessionChange;
 use crate::error::Error;
 use crate::id::{MessageSessionId, ReadId, ReceiverId, SequenceNumber};
+use crate::message::StoredMessage;
 use crate::time::Timestamp;
 
 /// Where a record is kept. Used again after it was dropped.
@@ -34,8 +35,27 @@ pub(crate) struct SessionSlot(u32);
 /// A row of the index that came or went with a message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum IndexChange {
-    Added { session: MessageSessionId, sequence: SequenceNumber, size: u64 },
-    Removed { session: MessageSessionId, sequence: SequenceNumber },
+    Added {
+        session: MessageSessionId,
+        sequence: SequenceNumber,
+        size: u64,
+    },
+    Removed {
+        session: MessageSessionId,
+        sequence: SequenceNumber,
+    },
+    /// The message is set aside.
+    Shelved {
+        session: MessageSessionId,
+        sequence: SequenceNumber,
+        size: u64,
+        shelf: Shelf,
+    },
+    /// It is not any more.
+    Unshelved {
+        session: MessageSessionId,
+        sequence: SequenceNumber,
+    },
 }
 
 /// All that is known of the message sessions of a queue.
@@ -342,6 +362,12 @@ impl Sessions {
         self.index_changes.push(IndexChange::Removed { session, sequence });
     }
 
+    /// A message that was set aside is not any more.
+    pub(super) fn unshelved(&mut self, slot: SessionSlot, sequence: SequenceNumber) {
+        let session = self.record(slot).id.clone();
+        self.index_changes.push(IndexChange::Unshelved { session, sequence });
+    }
+
     /// Nothing is on disk only: all sessions with messages are known.
     pub(super) fn all_in_memory(&mut self) {
         self.sweep.complete();
@@ -425,6 +451,38 @@ impl Queue {
     /// What is said of a lock that is not in force.
     pub(crate) const fn lock_lost(&self) -> Error {
         if self.has_sessions() { Error::SessionLockLost } else { Error::MessageLockLost }
+    }
+
+    /// The session a message belongs to, where sessions matter.
+    pub(crate) fn session_of(&self, message: &StoredMessage) -> Option<MessageSessionId> {
+        if self.has_sessions() { message.facts().session() } else { None }
+    }
+
+    /// A message of a session is set aside, where sessions matter.
+    pub(super) fn shelve_in_session(
+        &mut self,
+        sequence: SequenceNumber,
+        message: &StoredMessage,
+        shelf: Shelf,
+    ) {
+        let session = self.session_of(message);
+        if let Some((sessions, session)) = self.sessions.as_mut().zip(session) {
+            let size = message.size();
+            let change = IndexChange::Shelved { session, sequence, size, shelf };
+            sessions.index_changes.push(change);
+        }
+    }
+
+    /// A scheduled message of a session is due, or not wanted any more.
+    pub(super) fn unschedule_in_session(
+        &mut self,
+        sequence: SequenceNumber,
+        session: Option<&MessageSessionId>,
+    ) {
+        if let Some((sessions, session)) = self.sessions.as_mut().zip(session) {
+            let change = IndexChange::Unshelved { session: session.clone(), sequence };
+            sessions.index_changes.push(change);
+        }
     }
 
     /// Says what does not fit together.
