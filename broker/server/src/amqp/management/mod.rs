@@ -176,19 +176,19 @@ static OPERATIONS: [Operation; 14] = [
     },
     Operation {
         name: "com.microsoft:add-rule",
-        right: Action::Manage,
+        right: Action::Listen,
         by_holder: false,
         command: add_rule::command,
     },
     Operation {
         name: "com.microsoft:remove-rule",
-        right: Action::Manage,
+        right: Action::Listen,
         by_holder: false,
         command: remove_rule::command,
     },
     Operation {
         name: "com.microsoft:enumerate-rules",
-        right: Action::Manage,
+        right: Action::Listen,
         by_holder: false,
         command: enumerate_rules::command,
     },
