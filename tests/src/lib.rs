@@ -13,6 +13,7 @@ pub mod peer;
 pub mod raw;
 pub mod requests;
 pub mod sas;
+pub mod topics;
 pub mod transactions;
 
 pub use broker::TestBroker;
