@@ -3,7 +3,7 @@
     tests/run interop                          builds the broker and the clients, then runs this
     tests/run interop --client js,rhea --only peek,drain
     tests/run interop --port 5672 --only peek  against a broker that is running already
-    matrix.py --print-config > interop.toml    the queues that the scenarios use
+    matrix.py --print-config > interop.toml    what the scenarios use
 
 One scenario of one client, by hand, against a broker that is running with that configuration:
 
@@ -60,6 +60,16 @@ SCENARIOS = {
     },
     "forward": {"forward_to": "{client}.forward.target"},
     "transaction": {"lock_duration": "5s"},
+    "publish": None,
+    "publish-scheduled": None,
+    "filters": None,
+    "actions": None,
+    "rules": None,
+    "subscription-peek": None,
+    "subscription-delete": None,
+    "subscription-dead-letter": None,
+    "subscription-sessions": None,
+    "subscription-forward": None,
     "readme": None,
     "idle": {},
     "reconnect": {},
@@ -70,6 +80,40 @@ OTHER_QUEUES = {
     "forward.target": {"forward_dead_lettered_messages_to": "{client}.forward.dead"},
     "forward.dead": {},
     "transaction.results": {},
+    "subscription-forward.queue": {},
+}
+BIG = {"name": "big", "sql_filter": "size > 5"}
+# The topics of the scenarios: for each subscription its settings and its rules.
+TOPICS = {
+    "publish": {"a": {}, "b": {}},
+    "publish-scheduled": {"a": {}},
+    "filters": {
+        "everything": {"rules": [{"name": "all"}]},
+        "nothing": {"rules": [{"name": "none", "sql_filter": "1 = 0"}]},
+        "sql": {"rules": [{"name": "sql", "sql_filter": "size > 5 AND sys.Label LIKE 'b%'"}]},
+        "missing": {"rules": [{"name": "missing", "sql_filter": "size IS NULL"}]},
+        "correlation": {"rules": [{"name": "red", "correlation_filter.label": "red"}]},
+        "typed": {"rules": [{"name": "seven", "correlation_filter.properties.size": 7}]},
+    },
+    "actions": {
+        "a": {
+            "rules": [
+                BIG,
+                {"name": "bigger", "sql_filter": "size > 6"},
+                {**BIG, "name": "double", "sql_action": "SET size = size * 2; SET sys.Label = 'doubled'"},
+            ]
+        },
+    },
+    "rules": {"a": {}},
+    "subscription-peek": {"a": {}},
+    "subscription-delete": {"a": {}},
+    "subscription-dead-letter": {"a": {"max_delivery_count": 2}, "b": {}},
+    "subscription-sessions": {"a": {"requires_session": True}},
+    "subscription-forward.topic": {"end": {"rules": [BIG]}},
+    "subscription-forward": {
+        "to-queue": {"forward_to": "{client}.subscription-forward.queue"},
+        "to-topic": {"forward_to": "{client}.subscription-forward.topic"},
+    },
 }
 # Long enough for every scenario of a client on a slow machine, short enough for a build to end.
 CLIENT_S = 300
@@ -78,18 +122,34 @@ READY_S = 60
 PARALLEL = 3
 
 
+def section(name, settings):
+    """A section of the configuration. The notation of JSON for these values is also that of TOML."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+    return "\n".join([f"[[{name}]]", *lines, ""])
+
+
+def topic(name, subscriptions):
+    yield section("topic", {"name": name})
+    for subscription, settings in subscriptions.items():
+        own = {key: value for key, value in settings.items() if key != "rules"}
+        yield section("topic.subscription", {"name": subscription, **own})
+        for rule in settings.get("rules", ()):
+            yield section("topic.subscription.rule", rule)
+
+
+def entities(client):
+    for name, settings in {**SCENARIOS, **OTHER_QUEUES}.items():
+        if settings is not None:
+            yield section("queue", {"name": f"{client}.{name}", **settings})
+    for name, subscriptions in TOPICS.items():
+        yield from topic(f"{client}.{name}", subscriptions)
+
+
 def config():
-    lines = ['[[queue]]\nname = "orders"\n']
+    lines = [section("queue", {"name": "orders"})]
     for client in CLIENTS:
-        for name, settings in {**SCENARIOS, **OTHER_QUEUES}.items():
-            if settings is None:
-                continue
-            lines.append(f'[[queue]]\nname = "{client}.{name}"\n')
-            for key, value in settings.items():
-                # The notation of JSON for these values is also that of TOML.
-                text = json.dumps(value).replace("{client}", client)
-                lines.append(f"{key} = {text}\n")
-    return "".join(lines)
+        lines += [text.replace("{client}", client) for text in entities(client)]
+    return "\n".join(lines)
 
 
 def free_port():

@@ -19,6 +19,7 @@ from azure.servicebus.exceptions import (
 
 import aio_features
 import harness
+import topics
 from harness import expect, pattern
 from aio_client import body, connect, expect_empty, raises, receive, send
 
@@ -392,6 +393,7 @@ if __name__ == "__main__":
             "missing-entity": missing_entity,
             "oversize": oversize,
             **aio_features.SCENARIOS,
+            **topics.scenarios(connect),
             "idle": idle,
             "reconnect": reconnect,
         },

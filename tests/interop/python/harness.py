@@ -3,7 +3,7 @@
     program.py --port 5672                       every scenario but `idle` and `reconnect`
     program.py --port 5672 --only peek,prefetch  these
 
-A scenario uses the queue `CLIENT.SCENARIO` (tests/interop/matrix.py --print-config declares them all).
+A scenario uses the queue or topic `CLIENT.SCENARIO` (tests/interop/matrix.py --print-config declares them all).
 """
 
 import argparse
@@ -33,6 +33,9 @@ class Broker:
 
     def queue(self, scenario):
         return f"{self.client}.{scenario}"
+
+    def topic(self, scenario):
+        return self.queue(scenario)
 
     def connection_string(self, key=KEY):
         return (

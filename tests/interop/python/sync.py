@@ -22,6 +22,7 @@ from azure.servicebus.exceptions import (
 
 import harness
 import sync_features
+import topics
 from harness import expect, pattern
 from sync_client import body, connect, expect_empty, raises, receive, send
 
@@ -408,6 +409,7 @@ if __name__ == "__main__":
             "missing-entity": missing_entity,
             "oversize": oversize,
             **sync_features.SCENARIOS,
+            **topics.scenarios(connect),
             "readme": readme,
             "idle": idle,
             "reconnect": reconnect,
