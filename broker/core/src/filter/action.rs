@@ -8,7 +8,7 @@ use super::compile::{self, Operand};
 use super::datum::{Datum, to_double};
 use super::decimal::Decimal;
 use super::error::{EvaluationError, SyntaxError};
-use super::evaluate::Evaluation;
+use super::evaluate::{Allowance, Evaluation};
 use super::limits::ID_CHARS_MAX;
 use super::name::Name;
 use super::parser;
@@ -82,15 +82,18 @@ impl Action {
     }
 
     /// What it changes in a message: one change for each property, in the order in which they were
-    /// first named. Statements see what earlier ones did. `newid()` draws from `new_id`.
+    /// first named. Statements see what earlier ones did. `newid()` draws from `new_id`; all filters and
+    /// actions for the message share the allowance.
     pub fn run(
         &self,
         properties: &dyn Properties,
         new_id: &mut dyn FnMut() -> [u8; 16],
+        allowance: &mut Allowance,
     ) -> Result<Vec<PropertyChange>, EvaluationError> {
         let mut changed = Changed { properties, changes: Vec::new() };
         for step in &self.steps {
-            let change = changed.change(step, new_id)?;
+            let change =
+                allowance.run(&changed, new_id, |evaluation| changed.change(step, evaluation))?;
             changed.note(change);
         }
         Ok(changed.changes)
@@ -104,12 +107,11 @@ struct Changed<'p> {
 }
 
 impl Changed<'_> {
-    fn change(
-        &self,
-        step: &Step,
-        new_id: &mut dyn FnMut() -> [u8; 16],
+    fn change<'a>(
+        &'a self,
+        step: &'a Step,
+        evaluation: &mut Evaluation<'a, '_>,
     ) -> Result<PropertyChange, EvaluationError> {
-        let mut evaluation = Evaluation::new(self, new_id);
         Ok(match step {
             Step::Remove(name) => PropertyChange::User { name: name.clone(), value: None },
             Step::SetUser(name, operand) => {

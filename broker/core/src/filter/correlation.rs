@@ -78,13 +78,20 @@ impl CorrelationFilter {
     }
 }
 
+impl Field {
+    /// In a message.
+    pub(crate) fn value<'p>(&self, properties: &'p dyn Properties) -> Option<&'p Value> {
+        match self {
+            Field::System(property) => properties.system(*property),
+            Field::User(name) => properties.user(name),
+        }
+    }
+}
+
 impl FieldValue {
     /// Of a message; none if it is missing, or a value that equals nothing.
     pub(crate) fn of(field: &Field, properties: &dyn Properties) -> Option<Self> {
-        FieldValue::new(match field {
-            Field::System(property) => properties.system(*property)?,
-            Field::User(name) => properties.user(name)?,
-        })
+        FieldValue::new(field.value(properties)?)
     }
 
     fn new(value: &Value) -> Option<Self> {

@@ -186,7 +186,7 @@ impl Datum<'_> {
     }
 
     /// As a double, if it is a number.
-    fn as_double(&self) -> Option<f64> {
+    pub(crate) fn as_double(&self) -> Option<f64> {
         match self {
             Datum::Integer(v) => Some(to_double(*v)),
             Datum::Double(v) => Some(*v),

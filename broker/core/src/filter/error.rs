@@ -121,6 +121,9 @@ pub enum EvaluationError {
     /// The filter costs too much on this message.
     #[error("more than {max} steps", max = limits::STEPS_MAX)]
     TooManySteps,
+    /// The filters of the topic together cost too much on this message.
+    #[error("more than {max} steps of all filters together", max = limits::MESSAGE_STEPS_MAX)]
+    TooMuchTogether,
     /// A value that a system property cannot have.
     #[error("{property:?} cannot be {found}")]
     WrongType {

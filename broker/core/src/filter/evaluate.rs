@@ -7,7 +7,7 @@ use super::compile::{Condition, LikePattern, Operand};
 use super::datum::{self, Datum, Text};
 use super::error::{EvaluationError, LikeError};
 use super::like::{self, Pattern};
-use super::limits::STEPS_MAX;
+use super::limits::{MESSAGE_STEPS_MAX, STEPS_MAX};
 use super::name::Name;
 use super::properties::Properties;
 use super::truth::Truth;
@@ -17,6 +17,43 @@ pub(crate) struct Evaluation<'a, 'i> {
     properties: &'a dyn Properties,
     new_id: &'i mut dyn FnMut() -> [u8; 16],
     steps_left: u32,
+}
+
+/// Steps that all runs for one message may still take together. Each has a bound of its own besides.
+#[derive(Debug)]
+pub struct Allowance {
+    steps_left: u32,
+}
+
+impl Allowance {
+    /// Of so many steps.
+    pub const fn of(steps: u32) -> Self {
+        Allowance { steps_left: steps }
+    }
+
+    /// One run.
+    pub(crate) fn run<'a, R>(
+        &mut self,
+        properties: &'a dyn Properties,
+        new_id: &mut dyn FnMut() -> [u8; 16],
+        run: impl FnOnce(&mut Evaluation<'a, '_>) -> Result<R, EvaluationError>,
+    ) -> Result<R, EvaluationError> {
+        let granted = STEPS_MAX.min(self.steps_left);
+        let mut evaluation = Evaluation { properties, new_id, steps_left: granted };
+        let outcome = run(&mut evaluation);
+        self.steps_left -= granted - evaluation.steps_left;
+        if granted < STEPS_MAX && matches!(outcome, Err(EvaluationError::TooManySteps)) {
+            return Err(EvaluationError::TooMuchTogether);
+        }
+        outcome
+    }
+}
+
+impl Default for Allowance {
+    /// For one message.
+    fn default() -> Self {
+        Allowance::of(MESSAGE_STEPS_MAX)
+    }
 }
 
 impl<'a, 'i> Evaluation<'a, 'i> {

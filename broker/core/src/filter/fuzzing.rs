@@ -5,7 +5,7 @@ use super::evaluate::Evaluation;
 use super::lexer::Dialect;
 use super::limits::{STATEMENTS_MAX, STEPS_MAX};
 use super::message_properties::{Arrival, MessageProperties};
-use super::{Action, compile, parser, rewrite};
+use super::{Action, Allowance, compile, parser, rewrite};
 use crate::id::SequenceNumber;
 use crate::message::IncomingMessage;
 use crate::time::Timestamp;
@@ -42,7 +42,8 @@ pub fn filter(data: &[u8]) {
         drop(outcome);
     }
     let Ok(action) = Action::parse(&text) else { return };
-    let Ok(changes) = action.run(&properties, &mut || [7; 16]) else { return };
+    let mut allowance = Allowance::default();
+    let Ok(changes) = action.run(&properties, &mut || [7; 16], &mut allowance) else { return };
     assert!(changes.len() <= STATEMENTS_MAX);
     if let Ok(wire) = rewrite(message.bytes(), message.sections(), &changes) {
         IncomingMessage::from_wire(&wire).expect("what was rewritten is a message");

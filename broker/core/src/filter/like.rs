@@ -65,6 +65,7 @@ impl Pattern {
     pub(crate) fn steps(&self, text: &str) -> u32 {
         let steps = match self {
             Pattern::Exact(_) => 1,
+            Pattern::Runs { first, .. } if !text.starts_with(&**first) => 1,
             Pattern::Runs { .. } => 1 + text.len() / 64,
             Pattern::Machine(machine) => 1 + text.len() * machine.words / 16,
         };

@@ -15,6 +15,13 @@ pub const NESTING_MAX: usize = 32;
 /// takes some 50 ns at most: the most expensive filter holds the broker up for about a millisecond.
 pub const STEPS_MAX: u32 = 16_384;
 
+/// Steps of all filters and actions that run for one message together: what the sixteen most expensive
+/// take, or more than a hundred for each SQL filter that a topic may have. Some 13 ms at most.
+pub const MESSAGE_STEPS_MAX: u32 = 16 * STEPS_MAX;
+
+/// Intervals that an index keeps of one filter. A longer `IN` list is found by fewer, wider ones.
+pub const INTERVALS_MAX: usize = 64;
+
 /// Octets of text that `+` may build. Service Bus keeps no property longer than 32 KiB, so longer
 /// text could neither be stored nor be equal to anything.
 pub const BUILT_TEXT_MAX: usize = 32 * 1_024;

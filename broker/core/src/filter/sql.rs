@@ -6,7 +6,7 @@ use peeklock_protocol::value::{Str, Value};
 
 use super::compile::{self, Condition};
 use super::error::{EvaluationError, SyntaxError};
-use super::evaluate::Evaluation;
+use super::evaluate::{Allowance, Evaluation};
 use super::lexer::Dialect;
 use super::name::Name;
 use super::parser;
@@ -70,6 +70,22 @@ impl SqlFilter {
         new_id: &mut dyn FnMut() -> [u8; 16],
     ) -> Result<Truth, EvaluationError> {
         Evaluation::new(properties, new_id).condition(&self.condition)
+    }
+
+    /// Whether it lets a message through, as one of several filters that share an allowance.
+    pub fn matches_within(
+        &self,
+        properties: &dyn Properties,
+        new_id: &mut dyn FnMut() -> [u8; 16],
+        allowance: &mut Allowance,
+    ) -> Result<bool, EvaluationError> {
+        allowance
+            .run(properties, new_id, |evaluation| evaluation.condition(&self.condition))
+            .map(Truth::is_true)
+    }
+
+    pub(crate) const fn condition(&self) -> &Condition {
+        &self.condition
     }
 
     /// Whether it lets a message through.

@@ -8,6 +8,9 @@ use peeklock_protocol::value::{Str, Value};
 use crate::filter::{PropertyChange, rewrite};
 use crate::message::IncomingMessage;
 use crate::queue::{DESCRIPTION_KEY, REASON_KEY};
+use crate::topic::limits::COPY_PROPERTIES_BYTES_MAX;
+
+const FILTER_REASON: &str = "FilterException";
 
 /// Why a subscription gets a message as a dead letter at once.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,7 +22,20 @@ pub(crate) struct Unfit {
 impl Unfit {
     /// A rule could not be evaluated for the message.
     pub(crate) fn by_filter(description: String) -> Self {
-        Unfit { reason: "FilterException", description }
+        Unfit { reason: FILTER_REASON, description }
+    }
+
+    /// An action has made a copy whose header and properties are larger than those of any message.
+    fn by_size() -> Self {
+        Unfit {
+            reason: "HeaderSizeExceeded",
+            description: "The size quota for this stream has been exceeded.".into(),
+        }
+    }
+
+    /// Whether it is dropped unless the subscription wants dead letters of failed filters.
+    pub(crate) fn is_filter_error(&self) -> bool {
+        self.reason == FILTER_REASON
     }
 
     /// The subscription has sessions, and the message is in none.
@@ -53,9 +69,19 @@ impl Unfit {
 pub(crate) fn changed(
     message: &IncomingMessage,
     changes: &[PropertyChange],
-) -> Result<IncomingMessage, DecodeError> {
-    let bytes = rewrite(message.bytes(), message.sections(), changes)?;
-    IncomingMessage::from_wire(&bytes)
+) -> Result<IncomingMessage, Unfit> {
+    let unreadable = |error: DecodeError| Unfit::by_filter(error.to_string());
+    let bytes = rewrite(message.bytes(), message.sections(), changes).map_err(unreadable)?;
+    let changed = IncomingMessage::from_wire(&bytes).map_err(unreadable)?;
+    let sections = changed.sections();
+    let parts = [
+        sections.header(),
+        sections.message_annotations(),
+        sections.properties(),
+        sections.application_properties(),
+    ];
+    let size: usize = parts.into_iter().flatten().map(|place| place.len()).sum();
+    if COPY_PROPERTIES_BYTES_MAX < size { Err(Unfit::by_size()) } else { Ok(changed) }
 }
 
 /// The message with another application-properties section, which filters are to see.

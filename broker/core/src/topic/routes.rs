@@ -6,8 +6,8 @@ use peeklock_protocol::value::{Str, Value};
 
 use super::rules::{Compiled, RuleDescription};
 use crate::filter::{
-    Action, CorrelationIndex, EvaluationError, Name, Properties, PropertyChange, SqlFilter,
-    SyntaxError,
+    Action, Allowance, CorrelationIndex, EvaluationError, Matches, Name, Properties,
+    PropertyChange, SqlIndex, SyntaxError,
 };
 use crate::id::EntityId;
 
@@ -22,14 +22,14 @@ struct Target {
 }
 
 /// Which subscriptions get a message. A message costs one look-up for each set of fields that
-/// correlation filters ask about, and one run of each distinct SQL filter.
+/// correlation filters ask about, one for each property that SQL filters ask about, and one run of
+/// each distinct SQL filter that comes into question.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
     /// Filters that let everything through.
     everything: Vec<Target>,
     correlation: CorrelationIndex<Target>,
-    /// By their canonical form.
-    sql: BTreeMap<Box<str>, SqlGroup>,
+    sql: SqlIndex<Target>,
     /// By number.
     actions: BTreeMap<u32, NamedAction>,
     last_number: u32,
@@ -42,13 +42,6 @@ pub(crate) struct FilterCounts {
     pub(crate) constant: usize,
     pub(crate) sql: usize,
     pub(crate) correlation: usize,
-}
-
-/// All rules with the same SQL filter.
-#[derive(Debug)]
-struct SqlGroup {
-    filter: SqlFilter,
-    targets: Vec<Target>,
 }
 
 #[derive(Debug)]
@@ -109,9 +102,7 @@ impl Routes {
                 self.counts.correlation += 1;
             }
             Compiled::Sql(filter) => {
-                let group = self.sql.entry(filter.canonical().into());
-                let group = group.or_insert_with(|| SqlGroup { filter, targets: Vec::new() });
-                group.targets.push(target);
+                self.sql.insert(filter, target);
                 self.counts.sql += 1;
             }
         }
@@ -123,13 +114,10 @@ impl Routes {
         let (filter, _) = rule.compile().expect("a rule in force was compiled before");
         self.actions.remove(&number);
         let target = Target { subscription, number };
-        let take = |targets: &mut Vec<Target>| {
-            let at = targets.iter().position(|known| *known == target);
-            targets.remove(at.expect("a rule in force has its place"));
-        };
         match filter {
             Compiled::Everything => {
-                take(&mut self.everything);
+                let at = self.everything.iter().position(|known| *known == target);
+                self.everything.remove(at.expect("a rule in force has its place"));
                 self.counts.constant -= 1;
             }
             Compiled::Nothing => self.counts.constant -= 1,
@@ -139,11 +127,7 @@ impl Routes {
                 self.counts.correlation -= 1;
             }
             Compiled::Sql(filter) => {
-                let group = self.sql.get_mut(filter.canonical()).expect("a rule has its place");
-                take(&mut group.targets);
-                if group.targets.is_empty() {
-                    self.sql.remove(filter.canonical());
-                }
+                assert!(self.sql.remove(&filter, &target), "a rule in force has its place");
                 self.counts.sql -= 1;
             }
         }
@@ -158,20 +142,14 @@ impl Routes {
         new_id: &mut dyn FnMut() -> [u8; 16],
     ) -> Vec<Route> {
         let mut targets = self.everything.clone();
-        let mut failures = Vec::new();
         if !self.correlation.is_empty() {
             targets.extend(self.correlation.matches(properties));
         }
-        for group in self.sql.values() {
-            match group.filter.matches(properties, new_id) {
-                Ok(true) => targets.extend_from_slice(&group.targets),
-                Ok(false) => {}
-                Err(error) => {
-                    let failed = group.targets.iter().map(|target| target.subscription);
-                    failures.extend(failed.map(|subscription| (subscription, error.clone())));
-                }
-            }
-        }
+        let mut allowance = Allowance::default();
+        let Matches { through, failed } = self.sql.matches(properties, new_id, &mut allowance);
+        targets.extend(through);
+        let mut failures: Vec<_> =
+            failed.into_iter().map(|(target, error)| (target.subscription, error)).collect();
         // Each kind is in order already, which makes this cheap.
         targets.sort();
         targets.dedup();
@@ -179,7 +157,7 @@ impl Routes {
         for Target { subscription, number } in targets {
             let copy = match self.actions.get(&number) {
                 None => Copy::Plain,
-                Some(named) => match named.run(properties, new_id) {
+                Some(named) => match named.run(properties, new_id, &mut allowance) {
                     Ok(changes) => Copy::Changed(changes),
                     Err(error) => {
                         failures.push((subscription, error));
@@ -205,8 +183,7 @@ impl Routes {
 
     /// Says what does not fit together.
     pub(super) fn check(&self) -> Result<(), String> {
-        let sql: usize = self.sql.values().map(|group| group.targets.len()).sum();
-        if sql != self.counts.sql || self.counts.constant < self.everything.len() {
+        if self.sql.len() != self.counts.sql || self.counts.constant < self.everything.len() {
             return Err(format!("{:?} are not the filters there are", self.counts));
         }
         if self.correlation.is_empty() != (self.counts.correlation == 0) {
@@ -226,8 +203,9 @@ impl NamedAction {
         &self,
         properties: &dyn Properties,
         new_id: &mut dyn FnMut() -> [u8; 16],
+        allowance: &mut Allowance,
     ) -> Result<Vec<PropertyChange>, EvaluationError> {
-        let mut changes = self.action.run(properties, new_id)?;
+        let mut changes = self.action.run(properties, new_id, allowance)?;
         let name = Name::new(RULE_NAME);
         let is_other = |change: &PropertyChange| match change {
             PropertyChange::User { name: changed, .. } => !changed.is_same(&name),

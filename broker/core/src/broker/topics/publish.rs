@@ -50,10 +50,8 @@ impl Broker {
         for Route { subscription, copy } in routes {
             let message = match copy {
                 Copy::Plain => Ok(arrival.message.clone()),
-                Copy::Changed(changes) => {
-                    changed(&arrival.message, &changes).map_err(|error| error.to_string())
-                }
-                Copy::Failed(error) => Err(error.to_string()),
+                Copy::Changed(changes) => changed(&arrival.message, &changes),
+                Copy::Failed(error) => Err(Unfit::by_filter(error.to_string())),
             };
             let Ok(queue) = self.queue(subscription) else { continue };
             let settings = queue.settings();
@@ -65,10 +63,12 @@ impl Broker {
                 Ok(message) => {
                     self.arrive(subscription, arrival.copy(message));
                 }
-                Err(_) if !settings.dead_letter_on_filter_error => continue,
-                Err(description) => {
+                Err(unfit) if unfit.is_filter_error() && !settings.dead_letter_on_filter_error => {
+                    continue;
+                }
+                Err(unfit) => {
                     let copy = arrival.copy(arrival.message.clone());
-                    self.bury_copy(subscription, copy, &Unfit::by_filter(description));
+                    self.bury_copy(subscription, copy, &unfit);
                 }
             }
             self.counters.copied += 1;

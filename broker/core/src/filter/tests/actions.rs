@@ -6,7 +6,8 @@ use super::*;
 
 fn run(text: &str) -> Result<Vec<PropertyChange>, EvaluationError> {
     let message = incoming(&message());
-    Action::parse(text).unwrap().run(&properties(&message), &mut new_ids())
+    let mut allowance = Allowance::default();
+    Action::parse(text).unwrap().run(&properties(&message), &mut new_ids(), &mut allowance)
 }
 
 fn user(name: &str, value: impl Into<Value>) -> PropertyChange {
@@ -113,7 +114,9 @@ fn uuid_text() -> &'static str {
 /// The message that comes of it, decoded.
 fn rewritten(text: &str) -> Message {
     let message = incoming(&message());
-    let changes = Action::parse(text).unwrap().run(&properties(&message), &mut new_ids()).unwrap();
+    let (properties, mut allowance) = (properties(&message), Allowance::default());
+    let action = Action::parse(text).unwrap();
+    let changes = action.run(&properties, &mut new_ids(), &mut allowance).unwrap();
     let wire = rewrite(message.bytes(), message.sections(), &changes).unwrap();
     Message::decode(&wire.freeze()).unwrap()
 }

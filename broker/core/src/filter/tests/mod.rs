@@ -6,6 +6,7 @@ mod correlation;
 mod outcomes;
 mod random;
 mod selectors;
+mod sql_index;
 mod syntax;
 
 use bytes::Bytes;

@@ -28,10 +28,10 @@ const NAMES: [&str; 14] = [
     "größe",
 ];
 
-struct Generator(Dice);
+pub(super) struct Generator(pub(super) Dice);
 
 impl Generator {
-    fn predicate(&mut self, depth: usize) -> Predicate {
+    pub(super) fn predicate(&mut self, depth: usize) -> Predicate {
         if depth == 0 || self.0.percent(20) {
             return Predicate::Holds(self.boolean());
         }
@@ -143,7 +143,7 @@ impl Generator {
         (0..2 + self.0.below(2)).map(|_| make(self)).collect()
     }
 
-    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+    pub(super) fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.0.below(choices.len())]
     }
 }

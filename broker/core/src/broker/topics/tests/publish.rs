@@ -115,6 +115,46 @@ fn an_action_that_fails_is_a_filter_that_fails() {
 }
 
 #[test]
+fn a_copy_with_too_many_properties_is_a_dead_letter() {
+    let mut world = world(&[]);
+    let settings = QueueSettings { dead_letter_on_filter_error: false, ..QueueSettings::default() };
+    let doubled = with_action(all("a"), "SET more = text + text; SET again = text + text");
+    add_subscription(&mut world, "s", settings, vec![doubled]);
+    let text = |len| [("text", Value::from("x".repeat(len)))];
+    publish(&mut world, message("fits", &text(13_000)));
+    publish(&mut world, message("grows", &text(13_200)));
+    assert_eq!(bodies(&take_from(&mut world, "s")), ["fits"]);
+    let dead = dead_from(&mut world, "s");
+    assert_eq!(bodies(&dead), ["grows"]);
+    assert_eq!(property(&dead[0], "DeadLetterReason"), Some("HeaderSizeExceeded".into()));
+    assert_eq!((property(&dead[0], "more"), property(&dead[0], "RuleName")), (None, None));
+}
+
+#[test]
+fn what_all_filters_together_cost_is_bounded() {
+    // Each is a thousand steps and more, and comes to nothing.
+    let costly = |n| sql(&format!("r{n}"), &format!("text LIKE '%_a_a_a_a_a_b{n}'"));
+    let mut world = world(&[
+        ("costly", (0..250).map(costly).collect()),
+        ("cheap", vec![sql("s", "size = 5"), with_action(all("t"), "SET size = size + 1")]),
+    ]);
+    let settings = QueueSettings { dead_letter_on_filter_error: false, ..QueueSettings::default() };
+    add_subscription(&mut world, "drops", settings, (250..300).map(costly).collect());
+    let text = Value::from("a".repeat(20_000));
+    publish(&mut world, message("short", &[("size", 5.into()), ("text", "a".into())]));
+    publish(&mut world, message("long", &[("size", 5.into()), ("text", text)]));
+    assert_eq!(bodies(&take_from(&mut world, "cheap")), ["short", "short", "long", "long"]);
+    let dead = dead_from(&mut world, "costly");
+    assert_eq!(bodies(&dead), ["long"]);
+    let description = property(&dead[0], "DeadLetterErrorDescription");
+    assert_eq!(description, Some("more than 262144 steps of all filters together".into()));
+    for name in ["costly", "drops"] {
+        assert!(take_from(&mut world, name).is_empty());
+    }
+    assert!(dead_from(&mut world, "drops").is_empty());
+}
+
+#[test]
 fn a_subscription_with_sessions_buries_what_is_in_none() {
     let mut world = world(&[]);
     let settings = QueueSettings { requires_session: true, ..QueueSettings::default() };
