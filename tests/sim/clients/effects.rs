@@ -150,8 +150,7 @@ impl World {
                 let session = message::session_number(lock.session.as_str());
                 receiver.session = Some(session);
                 let queue = receiver.at.0;
-                let (until, is_known) = (lock.until.0, self.everything_is_in_memory());
-                self.model.session_opened(id.link, (queue, session), named, until, is_known);
+                self.model.session_opened(id.link, (queue, session), named, lock.until.0);
                 Decided::new(Then::Opened(id))
             }
             (Asked::Send(bodies, None), Reply::Accepted) => {

@@ -64,7 +64,6 @@ impl Model {
         (queue, session): (usize, u64),
         named: Option<u64>,
         until: u64,
-        is_known: bool,
     ) {
         self.seen.sessions_opened += 1;
         assert!(
@@ -75,8 +74,7 @@ impl Model {
         let expected = self.now + self.rules[queue].lock_duration;
         assert_eq!(until, expected, "the hold on session {session} is too short or long");
         self.seen.next_sessions += u64::from(named.is_none());
-        // After a start it may not be known yet which sessions have messages.
-        if named.is_none() && is_known {
+        if named.is_none() {
             let at = (queue, Part::Main);
             assert!(
                 self.of_session(session).any(|body| self.may_be_available(body, at)),
@@ -289,7 +287,7 @@ mod tests {
         model.scheduled(&[1], &[1]);
         (model.now, model.turn) = (20, 3);
         let until = 20 + Rules::SESSIONS.lock_duration;
-        model.session_opened(1, (QUEUE, SESSION), Some(SESSION), until, true);
+        model.session_opened(1, (QUEUE, SESSION), Some(SESSION), until);
         let shown = Sighting {
             body: 1,
             at: (QUEUE, Part::Main),

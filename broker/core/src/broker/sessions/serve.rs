@@ -59,11 +59,7 @@ impl Broker {
             self.start_read(request, Purpose::SessionPage(entity, slot));
         }
         self.answer_drained_session(entity, slot);
-        self.with_queue(entity, |queue| {
-            if let Some(sessions) = &mut queue.sessions {
-                sessions.looked_at(slot);
-            }
-        });
+        self.with_queue(entity, |queue| queue.session_looked_at(slot));
     }
 
     fn answer_drained_session(&mut self, entity: EntityId, slot: SessionSlot) {

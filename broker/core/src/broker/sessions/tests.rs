@@ -703,6 +703,21 @@ fn a_store_that_does_not_answer_delays_sessions_and_loses_none() {
 }
 
 #[test]
+fn a_session_that_may_have_messages_is_given_to_nobody_before_it_is_known_to() {
+    let (mut world, entity) = world();
+    world.put(entity, &["b:1"]);
+    world.crash();
+    world.reads_fail = true;
+    let holder = world.accept(1, named("empty"));
+    let (_, waiting) = world.start_accept(2, next(10_000));
+    world.close(holder);
+    assert!(world.accepted(waiting).is_none(), "nobody knows that it has messages");
+    world.reads_fail = false;
+    world.pass(Span::from_secs(1));
+    assert_eq!(world.accepted(waiting).unwrap().unwrap().session, id("b"));
+}
+
+#[test]
 fn closing_an_entity_takes_its_sessions_away() {
     let (mut world, entity) = world();
     world.put(entity, &["a:1"]);

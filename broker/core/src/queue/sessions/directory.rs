@@ -1,5 +1,7 @@
 //! Sessions without a record: when there may be some, and how they are found.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use peeklock_storage::Key;
 
@@ -23,11 +25,20 @@ pub(super) struct Sweep {
     read: Option<ReadId>,
     /// Whether reading has to wait, because it failed.
     pub(super) is_parked: bool,
+    /// Messages that are gone since the part was asked for that is being read. It may still show them.
+    gone: BTreeSet<SequenceNumber>,
 }
 
 impl Sweep {
     pub(super) const fn new(incomplete: bool) -> Self {
-        Sweep { incomplete, after: None, forgotten: true, read: None, is_parked: false }
+        Sweep {
+            incomplete,
+            after: None,
+            forgotten: true,
+            read: None,
+            is_parked: false,
+            gone: BTreeSet::new(),
+        }
     }
 
     pub(super) const fn is_needed(&self) -> bool {
@@ -37,13 +48,20 @@ impl Sweep {
     pub(super) fn complete(&mut self) {
         if self.incomplete {
             // A read under way does no harm: what it finds is gone, or has a record.
-            *self = Sweep { read: self.read, ..Sweep::new(false) };
+            let (read, gone) = (self.read, std::mem::take(&mut self.gone));
+            *self = Sweep { read, gone, ..Sweep::new(false) };
         }
     }
 
-    const fn forget(&mut self) {
+    pub(super) const fn forget(&mut self) {
         self.incomplete = true;
         self.forgotten = true;
+    }
+
+    pub(super) fn note_gone(&mut self, sequence: SequenceNumber) {
+        if self.read.is_some() {
+            self.gone.insert(sequence);
+        }
     }
 }
 
@@ -69,7 +87,7 @@ impl Sessions {
         // be served first, for ever.
         if is_wanted || (fits && !self.sweep.incomplete) {
             let disk_from = self.sweep.incomplete.then_some(SequenceNumber::FIRST);
-            return Some(self.create(session.clone(), disk_from));
+            return Some(self.create(session.clone(), disk_from, false));
         }
         self.sweep.forget();
         None
@@ -114,6 +132,7 @@ impl Sessions {
             return;
         }
         self.sweep.read = None;
+        let gone = std::mem::take(&mut self.sweep.gone);
         let Some(found) = found else { return };
         if !self.sweep.incomplete {
             return;
@@ -122,13 +141,14 @@ impl Sessions {
         let mut last = None;
         for (key, _) in &found {
             let Some((session, sequence)) = rows::session_and_sequence(key) else { continue };
-            if last.as_ref() == Some(&session) {
-                continue;
-            }
-            if self.slot(&session).is_none() {
-                self.create(session.clone(), Some(sequence));
+            if !gone.contains(&sequence) && self.slot(&session).is_none() {
+                self.create(session.clone(), Some(sequence), true);
             }
             last = Some(session);
+        }
+        if is_cut_off && last.as_ref().is_some_and(|session| self.slot(session).is_none()) {
+            // All that was seen of it is gone. There may be more of it.
+            self.sweep.forgotten = true;
         }
         self.sweep.after = last.filter(|_| is_cut_off);
         if self.sweep.after.is_none() {
@@ -173,6 +193,9 @@ impl Queue {
             if let Some(page) = &mut record.page {
                 page.note_arrival(sequence);
             }
+            if !record.is_sure {
+                sessions.change(slot).is_sure = true;
+            }
             return;
         }
         let goes_out_at_once = record.ready.first().is_none()
@@ -184,7 +207,8 @@ impl Queue {
             entry.session = Some(slot);
             self.insert(sequence, entry, true);
         } else {
-            sessions.change(slot).disk_from = Some(sequence);
+            let record = sessions.change(slot);
+            (record.disk_from, record.is_sure) = (Some(sequence), true);
         }
     }
 
@@ -220,6 +244,7 @@ impl Queue {
         record.ready.remove(sequence);
         record.resident -= 1;
         record.disk_from = Some(record.disk_from.map_or(sequence, |disk| disk.min(sequence)));
+        record.is_sure = true;
         if let Some(page) = &mut record.page {
             page.void();
         }

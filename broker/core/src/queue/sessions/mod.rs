@@ -178,13 +178,14 @@ impl Sessions {
         &mut self,
         session: MessageSessionId,
         disk_from: Option<SequenceNumber>,
+        is_sure: bool,
     ) -> SessionSlot {
         let index = self.free.pop().unwrap_or_else(|| {
             self.records.push(None);
             u32::try_from(self.records.len() - 1).expect("records are limited")
         });
         let slot = SessionSlot(index);
-        let record = Record::new(session.clone(), disk_from);
+        let record = Record::new(session.clone(), disk_from, is_sure);
         self.memory += record.memory();
         self.records[index as usize] = Some(record);
         self.by_id.insert(session, slot);
@@ -244,7 +245,7 @@ impl Sessions {
     fn hold(&mut self, session: &MessageSessionId, holder: Holder) {
         let slot = self.slot(session).unwrap_or_else(|| {
             let disk_from = self.sweep.incomplete.then_some(SequenceNumber::FIRST);
-            self.create(session.clone(), disk_from)
+            self.create(session.clone(), disk_from, false)
         });
         self.ends.insert((holder.until, slot));
         let before = self.change(slot).holder.replace(holder);
@@ -285,14 +286,20 @@ impl Sessions {
         self.changed.pop()
     }
 
-    /// Puts the listing right.
-    pub(crate) fn looked_at(&mut self, slot: SessionSlot) {
+    /// Puts the listing right. `nothing_on_disk` says whether all messages are in memory.
+    fn looked_at(&mut self, slot: SessionSlot, nothing_on_disk: bool) {
         let Some(record) = self.try_record_mut(slot) else { return };
         record.changed = false;
         self.relist(slot);
         let record = self.record(slot);
         if record.is_idle() {
             self.drop_record(slot);
+        } else if record.is_guess() {
+            // Who wants one that has messages finds it by the index.
+            self.drop_record(slot);
+            if !nothing_on_disk {
+                self.sweep.forget();
+            }
         }
     }
 
@@ -351,15 +358,19 @@ impl Sessions {
         record.note_gone(sequence);
         let session = record.id.clone();
         self.index_changes.push(IndexChange::Removed { session, sequence });
+        self.sweep.note_gone(sequence);
         self.note(slot);
     }
 
     /// A message that only the store holds is gone for good.
     pub(crate) fn gone_from_disk(&mut self, session: MessageSessionId, sequence: SequenceNumber) {
         if let Some(slot) = self.slot(&session) {
-            self.record_mut(slot).note_gone(sequence);
+            let record = self.change(slot);
+            record.note_gone(sequence);
+            record.is_sure = false;
         }
         self.index_changes.push(IndexChange::Removed { session, sequence });
+        self.sweep.note_gone(sequence);
     }
 
     /// A message that was set aside is not any more.
@@ -402,9 +413,16 @@ impl Queue {
 
     /// Puts the listing of sessions right after messages were forgotten.
     pub(crate) fn settle_sessions(&mut self) {
-        let Some(sessions) = &mut self.sessions else { return };
-        while let Some(slot) = sessions.take_changed() {
-            sessions.looked_at(slot);
+        while let Some(slot) = self.sessions.as_mut().and_then(|known| known.take_changed()) {
+            self.session_looked_at(slot);
+        }
+    }
+
+    /// Puts the listing of a session right after something happened to it.
+    pub(crate) fn session_looked_at(&mut self, slot: SessionSlot) {
+        let nothing_on_disk = self.count == self.entries.len() as u64;
+        if let Some(sessions) = &mut self.sessions {
+            sessions.looked_at(slot, nothing_on_disk);
         }
     }
 
@@ -557,7 +575,7 @@ impl Sessions {
                 if is_stuck {
                     return Err(format!("session {} is not being read", record.id));
                 }
-            } else if record.is_idle() {
+            } else if record.is_idle() || record.is_guess() {
                 return Err(format!("session {} is of no interest", record.id));
             }
             listed += usize::from(record.listed_at.is_some());

@@ -45,6 +45,8 @@ enum Step {
         wanted: Vec<SequenceNumber>,
         /// Where reading goes on; nothing if this was the end of the session.
         end: Option<SequenceNumber>,
+        /// Whether there was a message.
+        is_sure: bool,
     },
 }
 
@@ -188,9 +190,9 @@ impl Queue {
         let gets = match page.step {
             Step::Index => {
                 let scan = rows.scans.into_iter().next().unwrap_or_default();
-                let (wanted, end) = choose(&scan, &page);
+                let (wanted, end, is_sure) = choose(&scan, &page);
                 let request = rows::message_gets(entity, &wanted);
-                page.step = Step::Messages { wanted, end };
+                page.step = Step::Messages { wanted, end, is_sure };
                 if !request.gets.is_empty() {
                     page.read = next;
                     record.page = Some(page);
@@ -210,10 +212,13 @@ impl Queue {
         page: SessionPage,
         gets: Vec<Option<Bytes>>,
     ) -> Paged {
-        let Step::Messages { wanted, end } = page.step else {
+        let Step::Messages { wanted, end, is_sure } = page.step else {
             unreachable!("messages come second")
         };
         let attempts_max = self.definition.dead_letter.map(|_| self.settings().attempts_max);
+        let is_there = |sequence: SequenceNumber| !page.gone.contains(&sequence);
+        let came = page.arrived.filter(|it| is_there(*it) && !wanted.contains(it));
+        let is_sure = came.is_some() || (is_sure && end.is_some_and(is_there));
         let mut gets = gets.into_iter();
         let mut lost = Vec::new();
         for sequence in wanted {
@@ -233,7 +238,8 @@ impl Queue {
             self.insert(sequence, entry, true);
         }
         if let Some(sessions) = &mut self.sessions {
-            sessions.change(slot).disk_from = end.or(page.arrived);
+            let record = sessions.change(slot);
+            (record.disk_from, record.is_sure) = (end.or(page.arrived), is_sure);
         }
         Paged::Done { lost }
     }
@@ -251,22 +257,23 @@ impl Queue {
     }
 }
 
-/// The messages to be read of those the index named, and where reading goes on behind them.
+/// The messages to be read of those the index named, where reading goes on behind them, and whether
+/// there is a message.
 fn choose(
     scan: &[(Key, Bytes)],
     page: &SessionPage,
-) -> (Vec<SequenceNumber>, Option<SequenceNumber>) {
+) -> (Vec<SequenceNumber>, Option<SequenceNumber>, bool) {
     let mut wanted = Vec::new();
     let mut bytes = 0_u64;
     for (key, row) in scan {
         let Some((_, sequence)) = rows::session_and_sequence(key) else { continue };
         if page.bytes_max as u64 <= bytes && !wanted.is_empty() {
-            return (wanted, Some(sequence));
+            return (wanted, Some(sequence), true);
         }
         bytes = bytes.saturating_add(rows::size_in_index(row));
         wanted.push(sequence);
     }
     let is_cut_off = rows::is_cut_off(scan, page.rows_max, page.scan_bytes_max);
     let end = wanted.last().map(|last| last.next()).filter(|_| is_cut_off);
-    (wanted, end)
+    (wanted, end, false)
 }

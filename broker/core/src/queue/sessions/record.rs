@@ -46,6 +46,8 @@ pub(crate) struct Record {
     pub(in crate::queue) resident: usize,
     /// From which number on there may be messages that only the store holds.
     pub(in crate::queue) disk_from: Option<SequenceNumber>,
+    /// Whether there is one for certain. Nobody is given the session for what is only possible.
+    pub(in crate::queue) is_sure: bool,
     pub(crate) holder: Option<Holder>,
     pub(in crate::queue) page: Option<SessionPage>,
     pub(crate) state: KnownState,
@@ -59,13 +61,18 @@ impl Record {
     /// What a record takes besides its id: its place in the maps, orders, a holder.
     const OVERHEAD: usize = 450;
 
-    pub(super) fn new(id: MessageSessionId, disk_from: Option<SequenceNumber>) -> Self {
+    pub(super) fn new(
+        id: MessageSessionId,
+        disk_from: Option<SequenceNumber>,
+        is_sure: bool,
+    ) -> Self {
         Record {
             id,
             ready: ReadyOrder::default(),
             locked: ReadyOrder::default(),
             resident: 0,
             disk_from,
+            is_sure,
             holder: None,
             page: None,
             state: KnownState::Unknown,
@@ -80,9 +87,9 @@ impl Record {
         Self::OVERHEAD + self.id.as_str().len()
     }
 
-    /// The lowest number a message to be delivered may have.
+    /// The lowest number a message to be delivered may have, if there is one for certain.
     pub(super) fn first(&self) -> Option<SequenceNumber> {
-        match (self.ready.first(), self.disk_from) {
+        match (self.ready.first(), self.disk_from.filter(|_| self.is_sure)) {
             (Some(ready), Some(disk)) => Some(ready.min(disk)),
             (ready, disk) => ready.or(disk),
         }
@@ -108,6 +115,11 @@ impl Record {
             && self.resident == 0
             && self.disk_from.is_none()
             && self.page.is_none()
+    }
+
+    /// Whether all that is known of a session that nobody holds is that it may have messages.
+    pub(super) fn is_guess(&self) -> bool {
+        self.holder.is_none() && self.resident == 0 && self.disk_from.is_some() && !self.is_sure
     }
 
     /// A page that is being read may still show it.
