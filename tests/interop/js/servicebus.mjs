@@ -5,6 +5,7 @@ import { delay } from "@azure/service-bus";
 import { expect, IDLE_MS, LARGE, OVERSIZE, pattern, run, sleep, waitForRestart } from "./harness.mjs";
 import { connected, expectEmpty, fails, receive, send, withId } from "./servicebus_client.mjs";
 import { features } from "./servicebus_features.mjs";
+import { topics } from "./servicebus_topics.mjs";
 
 const scenarios = {
   "send-one": (broker) =>
@@ -315,6 +316,7 @@ const scenarios = {
     }, { retries: 0 }),
 
   ...features,
+  ...topics,
 
   idle: (broker) =>
     connected(broker, async (client) => {
