@@ -24,13 +24,13 @@ use crate::{
 
 const SESSION: &str = "com.microsoft:session-filter";
 
-type Sent = Message<AmqpValue<String>>;
+pub(crate) type Sent = Message<AmqpValue<String>>;
 
-fn message(body: &str) -> Sent {
+pub(crate) fn message(body: &str) -> Sent {
     Message::builder().value(body.to_owned()).build()
 }
 
-fn in_session(session: &str, body: &str) -> Sent {
+pub(crate) fn in_session(session: &str, body: &str) -> Sent {
     let properties = Properties::builder().group_id(session.to_owned()).build();
     Message::builder().properties(properties).value(body.to_owned()).build()
 }
@@ -41,7 +41,7 @@ fn named(id: &str, body: &str) -> Sent {
 }
 
 impl Client {
-    async fn send_all(&mut self, queue: &str, messages: Vec<Sent>) -> Result {
+    pub(crate) async fn send_all(&mut self, queue: &str, messages: Vec<Sent>) -> Result {
         let mut sender = self.sender(queue).await?;
         for message in messages {
             expect_accepted(&timeout(ANSWER, sender.send(message)).await??)?;
@@ -51,7 +51,7 @@ impl Client {
     }
 
     /// This session, or the next one that the broker finds within two seconds.
-    async fn session(&mut self, queue: &str, name: Option<&str>) -> Result<Receiver> {
+    pub(crate) async fn session(&mut self, queue: &str, name: Option<&str>) -> Result<Receiver> {
         let filter = name.map_or(Value::Null, |name| Value::String(name.to_owned()));
         let source = Source::builder()
             .address(queue)
@@ -71,7 +71,7 @@ impl Client {
     }
 }
 
-fn session_of(receiver: &Receiver) -> Option<&str> {
+pub(crate) fn session_of(receiver: &Receiver) -> Option<&str> {
     let filters = receiver.source().as_ref()?.filter.as_ref()?;
     match filters.get(&Symbol::from(SESSION))? {
         Value::String(name) => Some(name),
@@ -80,7 +80,7 @@ fn session_of(receiver: &Receiver) -> Option<&str> {
 }
 
 /// The client may forget a refused link before it has read why: see the scenario of a missing entity.
-fn expect_refused(receiver: Result<Receiver>, condition: &str) -> Result {
+pub(crate) fn expect_refused(receiver: Result<Receiver>, condition: &str) -> Result {
     let error = receiver.err().ok_or_else(|| format!("no {condition}"))?;
     let shown = format!("{error:?}");
     let why = shown.contains(condition) || shown == "IllegalState";

@@ -3,6 +3,7 @@
 
 mod features;
 mod scenarios;
+mod topics;
 
 use std::error::Error;
 use std::fmt::Debug;

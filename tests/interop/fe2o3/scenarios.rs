@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     ANSWER, Broker, DEAD, EMPTY, Result, Run, bytes, count, expect, expect_accepted, features,
-    modified, one, property, queue_of, take, text, wait_for_restart,
+    modified, one, property, queue_of, take, text, topics, wait_for_restart,
 };
 
 const LARGE: usize = 900 * 1024;
@@ -48,6 +48,14 @@ pub(crate) const ALL: &[Scenario] = &[
     ("duplicates", |broker| Box::pin(features::duplicates(broker))),
     ("time-to-live", |broker| Box::pin(features::time_to_live(broker))),
     ("transaction", |broker| Box::pin(features::transaction(broker))),
+    ("publish", |broker| Box::pin(topics::publish(broker))),
+    ("publish-scheduled", |broker| Box::pin(topics::publish_scheduled(broker))),
+    ("filters", |broker| Box::pin(topics::filters(broker))),
+    ("actions", |broker| Box::pin(topics::actions(broker))),
+    ("subscription-delete", |broker| Box::pin(topics::subscription_delete(broker))),
+    ("subscription-dead-letter", |broker| Box::pin(topics::subscription_dead_letter(broker))),
+    ("subscription-sessions", |broker| Box::pin(topics::subscription_sessions(broker))),
+    ("subscription-forward", |broker| Box::pin(topics::subscription_forward(broker))),
     ("idle", |broker| Box::pin(idle(broker))),
     ("reconnect", |broker| Box::pin(reconnect(broker))),
 ];

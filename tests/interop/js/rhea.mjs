@@ -27,6 +27,7 @@ import {
   sendBodies,
 } from "./rhea_client.mjs";
 import { features } from "./rhea_features.mjs";
+import { topics } from "./rhea_topics.mjs";
 
 const scenarios = {
   "send-one": (broker) =>
@@ -293,6 +294,7 @@ const scenarios = {
     }),
 
   ...features,
+  ...topics,
 
   idle: (broker) =>
     connected(broker, async (connection) => {

@@ -16,9 +16,9 @@ import {
   sendBodies,
 } from "./rhea_client.mjs";
 
-const SESSION = "com.microsoft:session-filter";
+export const SESSION = "com.microsoft:session-filter";
 
-async function sendAll(connection, queue, ...messages) {
+export async function sendAll(connection, queue, ...messages) {
   const sender = await openSender(connection, queue);
   for (const message of messages) await send(sender, message);
   sender.close();
@@ -33,17 +33,17 @@ function sessionOptions(queue, name) {
   return { source: source(queue, undefined), properties };
 }
 
-const openSession = (connection, queue, name) =>
+export const openSession = (connection, queue, name) =>
   openReceiver(connection, queue, sessionOptions(queue, name));
 
 /** A refused link opens first, and closes with the error at once. */
-async function refused(condition, connection, options) {
+export async function refused(condition, connection, options) {
   const receiver = connection.open_receiver({ credit_window: 0, autoaccept: false, ...options });
   await next(receiver, "receiver_error");
   expect(receiver.error.condition, condition, "condition");
 }
 
-async function close({ link }) {
+export async function close({ link }) {
   link.close();
   await next(link, "receiver_close");
 }

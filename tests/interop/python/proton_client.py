@@ -7,6 +7,7 @@ from proton.utils import LinkDetached, SendException
 
 import harness
 import proton_features
+import proton_topics
 from harness import expect, pattern
 from proton_links import (
     DEAD,
@@ -349,6 +350,7 @@ if __name__ == "__main__":
             "missing-entity": missing_entity,
             "oversize": oversize,
             **proton_features.SCENARIOS,
+            **proton_topics.SCENARIOS,
             "idle": idle,
             "reconnect": reconnect,
         },

@@ -3,6 +3,7 @@
 
 mod features;
 mod scenarios;
+mod topics;
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -45,9 +46,10 @@ fn queue_of(scenario: &str) -> String {
 }
 
 impl Broker {
-    async fn open(&self, key: &str) -> Result<Client> {
+    async fn open(&self, key: &str, max_retries: u32) -> Result<Client> {
         let options = ServiceBusClientOptions {
             retry_options: ServiceBusRetryOptions {
+                max_retries,
                 try_timeout: ANSWER,
                 ..ServiceBusRetryOptions::default()
             },
@@ -65,7 +67,12 @@ impl Broker {
     }
 
     async fn connect(&self) -> Result<Client> {
-        self.open(KEY).await
+        self.open(KEY, ServiceBusRetryOptions::DEFAULT_MAX_RETRIES).await
+    }
+
+    /// For scenarios that ask for what is refused: the client would ask for most of it again.
+    async fn connect_without_retries(&self) -> Result<Client> {
+        self.open(KEY, 0).await
     }
 }
 

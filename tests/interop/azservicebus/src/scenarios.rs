@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::{
     Broker, EMPTY, Result, Run, bodies, count, expect, expect_error, features, one, queue_of, seen,
-    take, text, wait_for_restart,
+    take, text, topics, wait_for_restart,
 };
 
 const LARGE: usize = 900 * 1024;
@@ -48,6 +48,16 @@ pub(crate) const ALL: &[Scenario] = &[
     ("duplicates", |broker| Box::pin(features::duplicates(broker))),
     ("time-to-live", |broker| Box::pin(features::time_to_live(broker))),
     ("forward", |broker| Box::pin(features::forward(broker))),
+    ("publish", |broker| Box::pin(topics::publish(broker))),
+    ("publish-scheduled", |broker| Box::pin(topics::publish_scheduled(broker))),
+    ("filters", |broker| Box::pin(topics::filters(broker))),
+    ("actions", |broker| Box::pin(topics::actions(broker))),
+    ("rules", |broker| Box::pin(topics::rules(broker))),
+    ("subscription-peek", |broker| Box::pin(topics::subscription_peek(broker))),
+    ("subscription-delete", |broker| Box::pin(topics::subscription_delete(broker))),
+    ("subscription-dead-letter", |broker| Box::pin(topics::subscription_dead_letter(broker))),
+    ("subscription-sessions", |broker| Box::pin(topics::subscription_sessions(broker))),
+    ("subscription-forward", |broker| Box::pin(topics::subscription_forward(broker))),
     ("idle", |broker| Box::pin(idle(broker))),
     ("reconnect", |broker| Box::pin(reconnect(broker))),
 ];
@@ -337,7 +347,7 @@ async fn drain(broker: Broker) -> Result {
 /// The right is asked for when a link is made, not before.
 async fn wrong_key(broker: Broker) -> Result {
     let queue = queue_of("wrong-key");
-    let mut client = broker.open("WRONG_KEY").await?;
+    let mut client = broker.open("WRONG_KEY", 3).await?;
     expect_error(client.sender(&queue).await, &["401"], "a sender")?;
     expect_error(client.receiver(&queue).await, &["401"], "a receiver")?;
     let mut client = broker.connect().await?;
