@@ -374,6 +374,22 @@ fn sessions_are_listed() {
     assert!(all.contains(&"empty".to_owned()) && all.len() == 121, "{all:?}");
 }
 
+/// What browsing shows of a session, or of all.
+#[track_caller]
+fn peek(peer: &mut Peer, pair: &mut Requests, session: Option<&str>) -> Vec<Message> {
+    let mut body = Map::new().with("from-sequence-number", 0_i64).with("message-count", 9_i32);
+    if let Some(session) = session {
+        body = body.with("session-id", session);
+    }
+    let answer = peer.manage(pair, "com.microsoft:peek-message", body);
+    if answer.status == 204 {
+        return Vec::new();
+    }
+    let Value::List(list) = answer.entry("messages") else { panic!("{answer:?}") };
+    let octets = |entry: &Value| entry.get("message").and_then(Value::as_binary).cloned();
+    list.iter().map(|entry| Message::decode(&octets(entry).expect("a message"))).collect()
+}
+
 /// Peeking into one session needs no lock.
 #[test]
 fn one_session_is_browsed() {
@@ -381,25 +397,56 @@ fn one_session_is_browsed() {
     let mut peer = broker.peer();
     send(&mut peer, &[("a", "a1"), ("b", "b1"), ("a", "a2")]);
     let mut management = peer.open_management("s");
-    let mut peek = |session: Option<&str>| {
-        let mut body = Map::new().with("from-sequence-number", 0_i64).with("message-count", 9_i32);
-        if let Some(session) = session {
-            body = body.with("session-id", session);
-        }
-        let answer = peer.manage(&mut management, "com.microsoft:peek-message", body);
-        if answer.status == 204 {
-            return Vec::new();
-        }
-        let Value::List(list) = answer.entry("messages") else { panic!("{answer:?}") };
-        let octets = |entry: &Value| entry.get("message").and_then(Value::as_binary).cloned();
-        list.iter()
-            .map(|entry| Message::decode(&octets(entry).expect("a message")).text().to_owned())
-            .collect::<Vec<_>>()
+    let mut peek = |session| {
+        let messages = peek(&mut peer, &mut management, session);
+        messages.iter().map(|message| message.text().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(peek(Some("a")), ["a1", "a2"]);
     assert_eq!(peek(Some("b")), ["b1"]);
     assert_eq!(peek(Some("c")), [""; 0]);
     assert_eq!(peek(None), ["a1", "b1", "a2"]);
+}
+
+/// Peeking into a session shows deferred and scheduled messages among the others, in the order of
+/// their numbers.
+#[test]
+fn what_is_set_aside_in_a_session_is_browsed() {
+    let broker = steerable_broker();
+    let mut clock = broker.clock();
+    let now = clock.freeze().time;
+    let mut peer = broker.peer();
+    send(&mut peer, &[("a", "deferred"), ("b", "other"), ("a", "active")]);
+    let mut sender = peer.attach_sender("s");
+    for (session, text) in [("a", "scheduled"), ("b", "other too")] {
+        let later = Message::data(text.to_owned())
+            .with_session(session)
+            .with_annotation("x-opt-scheduled-enqueue-time", Value::Timestamp(now + 60_000));
+        peer.send_accepted(&mut sender, &later.encode());
+    }
+    let mut link = accept(&mut peer, "a");
+    let first = peer.receive_one(&mut link);
+    let deferral = DeliveryState::Modified {
+        delivery_failed: None,
+        undeliverable_here: Some(true),
+        message_annotations: None,
+    };
+    peer.settle(&first, deferral);
+    peer.detach(&link);
+    let mut management = peer.open_management("s");
+    let mut browse = |peer: &mut Peer| {
+        let state = |message: &Message| match message.annotation("x-opt-message-state") {
+            Some(Value::Int(state)) => *state,
+            other => panic!("{other:?}"),
+        };
+        let messages = peek(peer, &mut management, Some("a"));
+        messages.iter().map(|one| (one.text().to_owned(), state(one))).collect::<Vec<_>>()
+    };
+    let shown = |all: &[(&str, i32)]| {
+        all.iter().map(|(text, state)| ((*text).to_owned(), *state)).collect::<Vec<_>>()
+    };
+    assert_eq!(browse(&mut peer), shown(&[("deferred", 1), ("active", 0), ("scheduled", 2)]));
+    clock.advance(Duration::from_mins(1));
+    assert_eq!(browse(&mut peer), shown(&[("deferred", 1), ("active", 0), ("scheduled", 0)]));
 }
 
 /// The dead letters of a session are read without it.
@@ -417,6 +464,17 @@ fn dead_letters_of_a_session_have_no_session() {
     assert_eq!(peer.drain_texts("s/$DeadLetterQueue"), ["1"]);
 }
 
+/// Completes a message of session `a`, which is refused because nobody holds the session.
+#[track_caller]
+fn expect_lost(peer: &mut Peer, pair: &mut Requests, token: [u8; 16]) {
+    let body = Map::new()
+        .with("disposition-status", "completed")
+        .with("lock-tokens", peeklock_tests::link::tokens(&[token]))
+        .with("session-id", "a");
+    let answer = peer.manage(pair, "com.microsoft:update-disposition", body);
+    assert_eq!((answer.status, answer.condition()), (410, condition::SESSION_LOCK_LOST));
+}
+
 /// A settlement through another link needs the session to be held.
 #[test]
 fn what_is_settled_by_token_needs_its_session() {
@@ -427,13 +485,8 @@ fn what_is_settled_by_token_needs_its_session() {
     let received = peer.receive_one(&mut link);
     let token = received.message().lock_token();
     let mut management = peer.open_management("s");
-    let body = Map::new()
-        .with("disposition-status", "completed")
-        .with("lock-tokens", peeklock_tests::link::tokens(&[token]))
-        .with("session-id", "a");
     peer.detach(&link);
-    let answer = peer.manage(&mut management, "com.microsoft:update-disposition", body);
-    assert_eq!((answer.status, answer.condition()), (410, condition::SESSION_LOCK_LOST));
+    expect_lost(&mut peer, &mut management, token);
     let mut link = accept(&mut peer, "a");
     let again = peer.receive_one(&mut link);
     peer.complete(&again);
@@ -455,12 +508,7 @@ fn a_settlement_after_the_loss_of_the_session_says_so() {
     let mut management = peer.open_management("s");
     let renewed = manage(&mut peer, &mut management, "renew-session-lock", "a");
     assert_eq!((renewed.status, renewed.condition()), (410, condition::SESSION_LOCK_LOST));
-    let body = Map::new()
-        .with("disposition-status", "completed")
-        .with("lock-tokens", peeklock_tests::link::tokens(&[token]))
-        .with("session-id", "a");
-    let answer = peer.manage(&mut management, "com.microsoft:update-disposition", body);
-    assert_eq!((answer.status, answer.condition()), (410, condition::SESSION_LOCK_LOST));
+    expect_lost(&mut peer, &mut management, token);
 }
 
 /// A client that has lost its session, and does not know it yet, cannot touch it in the hands of the

@@ -86,7 +86,8 @@ impl Endpoint {
             }
             Node::Management(path) => {
                 let Some(entity) = entity else { return };
-                let holders = self.session_holders(entity);
+                let is_by_holder = management::names_holder(&request);
+                let holders = if is_by_holder { self.session_holders(entity) } else { Vec::new() };
                 let context = management::Context {
                     origin: self.origin(id, delivery.id),
                     entity,

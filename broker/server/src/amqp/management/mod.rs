@@ -224,6 +224,13 @@ fn prepare(
     Ok((operation, (operation.command)(request, context)?))
 }
 
+/// Whether a request names a session and the link through which its client holds it. Only then does
+/// [`Context::holders`] matter.
+pub fn names_holder(message: &Message) -> bool {
+    let request = Request::new(message);
+    request.associated_link().is_some() && request.field("session-id").is_some()
+}
+
 /// A client that names the link through which it holds the session must still hold it there: somebody
 /// else may by now. Clients that name none are taken at their word; the core sees to it that anybody
 /// holds it.
