@@ -157,6 +157,16 @@ pub(crate) enum TopicChange {
     RuleAdded { topic: EntityId, subscription: EntityId, rule: Box<Rule> },
     /// A rule is gone.
     RuleRemoved { topic: EntityId, subscription: EntityId, name: Arc<str> },
+    /// Some subscriptions got a message as it is. The topic, which gave it its last number, keeps it
+    /// for them, and they have the same number for it.
+    Published {
+        topic: EntityId,
+        sequence: SequenceNumber,
+        message: Arc<StoredMessage>,
+        subscriptions: Vec<EntityId>,
+    },
+    /// Nobody holds a message any more that a topic kept.
+    BodyGone { topic: EntityId, sequence: SequenceNumber, size: u64 },
     /// A subscription got a message that it could only bury. The message took the subscription's next
     /// number.
     Buried {

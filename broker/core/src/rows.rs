@@ -7,7 +7,7 @@
 //! | state | `[0][02][entity]` | definition: path and settings | when created or changed |
 //! | state | `[0][03][entity]` | the buckets of message-ids of an entity | when one begins or is removed |
 //! | dedup | `[entity][start of bucket][message-id]` | when it was taken in | with the message |
-//! | message | `[entity][01][sequence]` | see [`crate::message`] | once; removed once |
+//! | message | `[entity][01][sequence]` | see [`crate::message`]; a topic's for its subscriptions | once; removed once |
 //! | message | `[entity][02][sequence]` | the same, of a scheduled message | once; removed once |
 //! | message | `[entity][03][sequence]` | the same, of a deferred message | once; removed once |
 //! | state | `[entity][02][sequence]` | mark: failed deliveries | when there are any |
@@ -21,6 +21,7 @@
 //! entities themselves lie together, so loading reads one short range and no message.
 
 mod rule;
+mod runs;
 mod sessions;
 mod timer;
 
@@ -46,6 +47,7 @@ use crate::time::{Span, Timestamp};
 use crate::topic::rules::Rule;
 
 pub(crate) use self::rule::remove_rules;
+pub(crate) use self::runs::*;
 #[cfg(test)]
 pub(crate) use self::timer::timer_key;
 use self::timer::{put_timer, remove_timer};
@@ -87,6 +89,14 @@ pub(crate) fn shelf_key(entity: EntityId, shelf: Shelf, sequence: SequenceNumber
     row_key(entity, kind, sequence)
 }
 
+/// Where the row of a message in memory is.
+pub(crate) fn own_key(entity: EntityId, traces: Traces, sequence: SequenceNumber) -> Key {
+    match traces.shared {
+        Some(topic) => message_key(topic, sequence),
+        None => shelf_key(entity, traces.shelf(), sequence),
+    }
+}
+
 pub(crate) fn properties_key(entity: EntityId, sequence: SequenceNumber) -> Key {
     row_key(entity, KIND_PROPERTIES, sequence)
 }
@@ -108,9 +118,10 @@ pub(crate) fn sequence_of(key: &Key) -> Option<SequenceNumber> {
 }
 
 /// The scans that find everything about the messages of a range: messages, marks, sections, in this
-/// order, each cut off by the same bounds.
+/// order, each cut off by the same bounds; then, where messages of a topic are, the runs.
 pub(crate) fn page_scans(
     entity: EntityId,
+    topic: Option<EntityId>,
     range: &Range<SequenceNumber>,
     rows_max: usize,
     bytes_max: usize,
@@ -126,13 +137,16 @@ pub(crate) fn page_scans(
         rows_max,
         bytes_max,
     };
-    tables.map(scan).into()
+    let runs = topic.map(|_| run_scan(entity, range, rows_max));
+    tables.map(scan).into_iter().chain(runs).collect()
 }
 
 /// The scans that find everything about the messages of a range, those set aside included: marks,
-/// sections, active, scheduled and deferred messages. No active message is below `head`.
+/// sections, active, scheduled and deferred messages; then, where messages of a topic are, the runs.
+/// No active message is below `head`.
 pub(crate) fn shelf_scans(
     entity: EntityId,
+    topic: Option<EntityId>,
     range: &Range<SequenceNumber>,
     head: SequenceNumber,
     rows_max: usize,
@@ -144,13 +158,16 @@ pub(crate) fn shelf_scans(
         rows_max,
         bytes_max,
     };
-    vec![
+    let start = range.start.max(head);
+    let runs = topic.map(|_| run_scan(entity, &(start..range.end.max(start)), rows_max));
+    let scans = [
         scan(Table::State, KIND_MARK, range.start),
         scan(Table::State, KIND_PROPERTIES, range.start),
-        scan(Table::Message, KIND_MESSAGE, range.start.max(head)),
+        scan(Table::Message, KIND_MESSAGE, start),
         scan(Table::Message, KIND_SCHEDULED, range.start),
         scan(Table::Message, KIND_DEFERRED, range.start),
-    ]
+    ];
+    scans.into_iter().chain(runs).collect()
 }
 
 /// Appends what a fact means for the rows of messages. `traces` says which rows the message had.
@@ -180,7 +197,9 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
         }
         Change::Deferred { entity, sequence, message, application_properties } => {
             // The mark and the section keep their keys.
-            batch.remove(Table::Message, message_key(*entity, *sequence));
+            if traces.shared.is_none() {
+                batch.remove(Table::Message, message_key(*entity, *sequence));
+            }
             remove_expiry(*entity, *sequence, traces, batch);
             let key = shelf_key(*entity, Shelf::Deferred, *sequence);
             batch.put(Table::Message, key, message.row().clone());
@@ -249,6 +268,12 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
         Change::OfTopic(TopicChange::RuleRemoved { subscription, name, .. }) => {
             rule::remove_rule(*subscription, name, batch);
         }
+        Change::OfTopic(TopicChange::Published { topic, sequence, message, .. }) => {
+            batch.put(Table::Message, message_key(*topic, *sequence), message.row().clone());
+        }
+        Change::OfTopic(TopicChange::BodyGone { topic, sequence, .. }) => {
+            batch.remove(Table::Message, message_key(*topic, *sequence));
+        }
         Change::OfTopic(TopicChange::Buried { to, sequence, message, section }) => {
             batch.put(Table::Message, message_key(*to, *sequence), message.row().clone());
             batch.put(Table::State, properties_key(*to, *sequence), section.clone());
@@ -277,7 +302,7 @@ fn remove_message(
     row_exists: bool,
     batch: &mut Batch,
 ) {
-    if row_exists {
+    if row_exists && traces.shared.is_none() {
         batch.remove(Table::Message, shelf_key(entity, traces.shelf(), sequence));
     }
     remove_expiry(entity, sequence, traces, batch);
@@ -311,7 +336,7 @@ pub(crate) fn read_mark(row: &[u8]) -> Option<u32> {
 
 /// Writes what an entity counts.
 pub(crate) fn persist_numbers(entity: EntityId, numbers: &Numbers, batch: &mut Batch) {
-    let mut row = BytesMut::with_capacity(64);
+    let mut row = BytesMut::with_capacity(73);
     row.put_u8(FORM);
     row.put_u64(numbers.next_sequence.0);
     row.put_u64(numbers.head.0);
@@ -321,6 +346,7 @@ pub(crate) fn persist_numbers(entity: EntityId, numbers: &Numbers, batch: &mut B
     row.put_u64(numbers.expiring_count);
     row.put_u64(numbers.bytes);
     row.put_u64(numbers.accessed_at.0);
+    row.put_u64(numbers.shared_bytes);
     let key = Key::new().with_u32(NO_ENTITY).with_u8(KIND_NUMBERS).with_u32(entity.0);
     batch.put(Table::State, key, row.freeze());
 }
@@ -477,6 +503,8 @@ pub(crate) enum StateRow {
     Buckets(EntityId, Timestamp, Vec<Timestamp>),
     /// Of a subscription.
     Rule(EntityId, Rule),
+    /// Of a topic: numbers among which there may be messages that nobody holds.
+    Stale(EntityId, Range<SequenceNumber>),
 }
 
 /// Reads one row of [`state_range`].
@@ -510,6 +538,9 @@ pub(crate) fn read_state_row(key: &Key, row: &Bytes) -> Result<StateRow, LoadErr
                 .map(|rule| StateRow::Rule(EntityId(subscription), rule))
                 .ok_or_else(|| unreadable("not a rule"))
         }
+        (Some(NO_ENTITY), Some(runs::KIND_STALE), Some(topic)) => runs::read_stale(key, row)
+            .map(|(start, end)| StateRow::Stale(EntityId(topic), start..end))
+            .ok_or_else(|| unreadable("not a stretch of a topic")),
         _ => Err(unreadable("of a kind this release does not know")),
     }
 }
@@ -524,6 +555,8 @@ fn read_numbers(fields: &mut Fields<'_>) -> Option<Numbers> {
         expiring_count: fields.u64()?,
         bytes: fields.u64()?,
         accessed_at: Timestamp(fields.u64()?),
+        // Rows of the first release end here.
+        shared_bytes: fields.u64().unwrap_or(0),
     })
 }
 
@@ -692,6 +725,7 @@ mod tests {
             scheduled_count: 4,
             expiring_count: 5,
             bytes: 51_200,
+            shared_bytes: 1_024,
             accessed_at: Timestamp(99),
         };
         let row = written(|batch| persist_numbers(EntityId(7), &numbers, batch));

@@ -4,22 +4,36 @@
 use std::ops::Range;
 
 use super::Broker;
-use super::read::{Purpose, browsed_row};
+use super::read::Purpose;
 use crate::command::{ReadRequest, ReadRows};
 use crate::effect::{Browsed, MessageState, Reply};
 use crate::error::Error;
 use crate::id::{EntityId, Origin, SequenceNumber};
-use crate::queue::paging::{PageRow, assemble};
+use crate::queue::paging::{PageRow, assemble, bodies_request};
 use crate::rows;
 
 /// A browse that waits for rows of all kinds.
 #[derive(Debug)]
 pub(super) struct BrowsingShelves {
     pub(super) origin: Origin,
+    /// The topic that keeps some of the messages, if it is a subscription.
+    topic: Option<EntityId>,
     range: Range<SequenceNumber>,
     rows_max: usize,
     /// Octets of messages.
     bytes_max: usize,
+}
+
+/// What a browse shows. Some bodies may have to be read yet.
+#[derive(Debug)]
+pub(super) struct BrowsedPage {
+    pub(super) origin: Origin,
+    /// What comes first.
+    pub(super) messages: Vec<Browsed>,
+    pub(super) rows: Vec<(PageRow, MessageState)>,
+    pub(super) rows_max: usize,
+    /// Octets of the rows' messages.
+    pub(super) bytes_max: usize,
 }
 
 impl BrowsingShelves {
@@ -38,14 +52,15 @@ impl Broker {
         rows_max: usize,
         bytes_max: usize,
     ) {
-        let numbers = match self.queue(entity) {
-            Ok(queue) => queue.numbers(),
+        let (numbers, topic) = match self.queue(entity) {
+            Ok(queue) => (queue.numbers(), queue.shares_with()),
             Err(error) => return self.reply_at_once(origin, Err(error)),
         };
         let range = from..numbers.next_sequence.max(from);
-        let browsing = BrowsingShelves { origin, range, rows_max, bytes_max };
+        let browsing = BrowsingShelves { origin, topic, range, rows_max, bytes_max };
         let scans = rows::shelf_scans(
             entity,
+            topic,
             &browsing.range,
             numbers.head,
             rows_max,
@@ -58,11 +73,29 @@ impl Broker {
     }
 
     pub(super) fn browse_shelves_done(&mut self, browsing: &BrowsingShelves, rows: ReadRows) {
-        let mut bytes_left = browsing.bytes_max as u64;
-        let mut messages: Vec<Browsed> = Vec::new();
-        for (row, state) in merge(browsing, rows) {
-            let is_full = browsing.rows_max <= messages.len() || bytes_left < row.size;
-            if is_full && !messages.is_empty() {
+        let BrowsingShelves { origin, rows_max, bytes_max, .. } = *browsing;
+        let (messages, rows) = (Vec::new(), merge(browsing, rows));
+        self.browse_page(BrowsedPage { origin, messages, rows, rows_max, bytes_max });
+    }
+
+    /// Shows a page of rows behind what is shown already, once all of it was read.
+    pub(super) fn browse_page(&mut self, mut page: BrowsedPage) {
+        page.rows.truncate(page.rows_max);
+        let request = bodies_request(page.rows.iter().map(|(row, _)| row));
+        if request.gets.is_empty() {
+            return self.browse_page_done(page);
+        }
+        let origin = page.origin;
+        if let Err(error) = self.start_client_read(request, Purpose::BrowseBodies(page)) {
+            self.reply_at_once(origin, Err(error));
+        }
+    }
+
+    pub(super) fn browse_page_done(&mut self, page: BrowsedPage) {
+        let BrowsedPage { origin, mut messages, rows, bytes_max, .. } = page;
+        let mut bytes_left = bytes_max as u64;
+        for (row, state) in rows {
+            if bytes_left < row.size && !messages.is_empty() {
                 break;
             }
             bytes_left = bytes_left.saturating_sub(row.size);
@@ -70,7 +103,7 @@ impl Broker {
         }
         self.name_sources(&mut messages);
         // Everything shown was durable when the read began.
-        self.reply_at_once(browsing.origin, Ok(Reply::Browsed { messages }));
+        self.reply_at_once(origin, Ok(Reply::Browsed { messages }));
     }
 
     pub(super) fn browse_shelves_failed(&mut self, browsing: &BrowsingShelves) {
@@ -78,11 +111,23 @@ impl Broker {
     }
 }
 
+pub(super) fn browsed_row(row: PageRow, state: MessageState) -> Option<Browsed> {
+    let body = row.body?;
+    Some(Browsed {
+        sequence: row.sequence,
+        message: body.message,
+        attempts: row.attempts,
+        application_properties: body.application_properties,
+        state,
+        dead_letter_source: None,
+    })
+}
+
 /// Puts the answers to [`rows::shelf_scans`] together, in the order of numbers. Each scan may have
 /// stopped early; what is shown ends where the first of them did.
 fn merge(browsing: &BrowsingShelves, rows: ReadRows) -> Vec<(PageRow, MessageState)> {
     let mut scans = rows.scans.into_iter();
-    let [marks, sections, active, scheduled, deferred] =
+    let [marks, sections, active, scheduled, deferred, runs] =
         std::array::from_fn(|_| scans.next().unwrap_or_default());
     let mut end = browsing.range.end;
     let mut all = Vec::new();
@@ -91,12 +136,13 @@ fn merge(browsing: &BrowsingShelves, rows: ReadRows) -> Vec<(PageRow, MessageSta
         (scheduled, MessageState::Scheduled),
         (deferred, MessageState::Deferred),
     ] {
-        let scans = vec![messages, marks.clone(), sections.clone()];
+        let topic = browsing.topic.filter(|_| state == MessageState::Active);
+        let scans = vec![messages, marks.clone(), sections.clone(), runs.clone()];
         let (rows_max, bytes_max) = (browsing.rows_max, browsing.scan_bytes());
         let rows = ReadRows { scans, gets: Vec::new() };
-        let (page, page_end) = assemble(rows, &browsing.range, rows_max, bytes_max);
-        end = end.min(page_end);
-        all.extend(page.into_iter().map(|row| (row, state)));
+        let page = assemble(rows, &browsing.range, topic, rows_max, bytes_max);
+        end = end.min(page.end);
+        all.extend(page.rows.into_iter().map(|row| (row, state)));
     }
     all.retain(|(row, _)| row.sequence < end);
     all.sort_by_key(|(row, _)| row.sequence);

@@ -78,6 +78,9 @@ impl Broker {
             | Change::OfSession { entity, .. } => self.apply(*entity, change, position),
         };
         rows::persist(change, traces, &mut self.batch);
+        if let Some(topic) = traces.shared {
+            self.note_left(topic, change);
+        }
     }
 
     fn add_queue(
@@ -160,11 +163,7 @@ impl Broker {
         change: &Change,
         position: CommitPosition,
     ) -> Traces {
-        let room = self.room();
-        let queue = queue_mut(&mut self.queues, entity).expect("facts are about entities we have");
-        let (before, bytes_before) = (queue.memory(), queue.bytes());
-        let fingerprints_before = queue.fingerprint_bytes();
-        let traces = match change {
+        let traces = self.alter(entity, |queue, room| match change {
             Change::DeadLettered {
                 to,
                 sequence,
@@ -199,18 +198,7 @@ impl Broker {
             | Change::DeadLettered { .. }
             | Change::Lost { .. }
             | Change::OfSession { .. } => queue.apply(change, position, room),
-        };
-        self.memory = self.memory - before + queue.memory();
-        self.fingerprint_bytes =
-            self.fingerprint_bytes - fingerprints_before + queue.fingerprint_bytes();
-        if let EntityKind::Subscription { topic } = queue.definition.kind
-            && let Some(topic) = self.topics.get_mut(topic)
-        {
-            topic.bytes = topic.bytes - bytes_before + queue.bytes();
-        }
-        if let Some(sessions) = &mut queue.sessions {
-            rows::persist_session_index(entity, sessions.take_index_changes(), &mut self.batch);
-        }
+        });
         match change {
             Change::Locked { .. }
             | Change::Fetched { .. }
@@ -235,6 +223,39 @@ impl Broker {
             | Change::Removed { .. }
             | Change::DeadLettered { .. }
             | Change::Lost { .. } => self.touch(entity),
+        }
+        traces
+    }
+
+    /// Changes a queue by a fact, and keeps account of what that means for others.
+    pub(super) fn alter(
+        &mut self,
+        entity: EntityId,
+        apply: impl FnOnce(&mut Queue, Room) -> Traces,
+    ) -> Traces {
+        let room = self.room();
+        let queue = queue_mut(&mut self.queues, entity).expect("facts are about entities we have");
+        let (before, bytes_before) = (queue.memory(), queue.own_bytes());
+        let fingerprints_before = queue.fingerprint_bytes();
+        let traces = apply(queue, room);
+        self.memory = self.memory - before + queue.memory();
+        self.fingerprint_bytes =
+            self.fingerprint_bytes - fingerprints_before + queue.fingerprint_bytes();
+        let (bytes, next) = (queue.own_bytes(), queue.next_sequence());
+        let Definition { kind, dead_letter, .. } = queue.definition;
+        if let Some(sessions) = &mut queue.sessions {
+            rows::persist_session_index(entity, sessions.take_index_changes(), &mut self.batch);
+        }
+        if let EntityKind::Subscription { topic: of } = kind {
+            if let Some(topic) = self.topics.get_mut(of) {
+                topic.bytes = topic.bytes - bytes_before + bytes;
+            }
+            // Its number for a message that they share is above all that they gave before.
+            if dead_letter.is_some()
+                && queue_mut(&mut self.queues, of).is_some_and(|topic| topic.skip_to(next))
+            {
+                self.touch(of);
+            }
         }
         traces
     }
@@ -269,11 +290,11 @@ impl Broker {
         Some(result)
     }
 
-    const fn room(&self) -> Room {
+    fn room(&self) -> Room {
         Room {
             settings: self.settings,
-            full: self.settings.cache_bytes_max <= self.memory,
-            tight: self.settings.cache_bytes_max / 2 <= self.memory,
+            full: self.settings.cache_bytes_max <= self.resident_bytes(),
+            tight: self.settings.cache_bytes_max / 2 <= self.resident_bytes(),
         }
     }
 }

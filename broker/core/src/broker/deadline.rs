@@ -66,6 +66,7 @@ fn first_deadline(queue: &Queue) -> Option<Timestamp> {
         queue.window.retry_at,
         idle_deadline(queue),
         queue.forward_at,
+        queue.sweep_at,
         queue.expiries.first_at(),
         queue.activations.first_at(),
         queue.sessions.as_ref().and_then(|sessions| sessions.first_deadline()),
@@ -100,6 +101,7 @@ impl Broker {
             self.expire_sessions(entity, &mut expiries_left);
             self.forget_outdated_ids(entity);
             self.delete_if_idle(entity);
+            self.sweep_if_due(entity);
             self.expire_due(entity, &mut expiries_left);
             // What is due is being read from here on, so that it is not due any more.
             self.plan_activations(entity);

@@ -14,7 +14,8 @@ use crate::effect::Reply;
 use crate::error::Error;
 use crate::id::{EntityId, MessageSessionId, Origin, ReadId, SequenceNumber};
 use crate::message::StoredMessage;
-use crate::queue::paging::PageRow;
+use crate::queue::paging::{PageRow, RunPage};
+use crate::queue::runs::Run;
 use crate::queue::sessions::NO_SESSIONS;
 use crate::queue::{Shelf, Traces, Whereabouts};
 use crate::rows;
@@ -37,8 +38,11 @@ pub(super) struct Deleting {
     from: SequenceNumber,
     /// Whether it has come to the end.
     at_end: bool,
-    /// Those being read, which may be removed; none while they are being searched.
-    candidates: Vec<SequenceNumber>,
+    /// Those being read, which may be removed; none while they are being searched. With the topic that
+    /// keeps the row, if one does.
+    candidates: Vec<(SequenceNumber, Option<EntityId>)>,
+    /// The runs of those that a topic keeps.
+    runs: Vec<SequenceNumber>,
     /// The read that watches them.
     watch: ReadId,
 }
@@ -67,6 +71,7 @@ impl Broker {
                 from,
                 at_end: false,
                 candidates: Vec::new(),
+                runs: Vec::new(),
                 watch: ReadId(0),
             }),
             Err(error) => self.reply_at_once(origin, Err(error)),
@@ -94,7 +99,9 @@ impl Broker {
         };
         let rows_max = left.min(self.settings.page_rows_max).max(1);
         let scan = Scan { table, range, rows_max, bytes_max: self.settings.page_bytes_max };
-        let request = ReadRequest { scans: vec![scan], gets: Vec::new() };
+        let runs = queue.shares_with().map(|_| rows::run_scan(entity, &(from..next), rows_max));
+        let scans = std::iter::once(scan).chain(runs).collect();
+        let request = ReadRequest { scans, gets: Vec::new() };
         self.read_for_batch(request, deleting);
     }
 
@@ -109,7 +116,7 @@ impl Broker {
     fn end_batch(&mut self, deleting: &Deleting, error: Error) {
         let Deleting { origin, entity, count, .. } = *deleting;
         if let Some(queue) = queue_mut(&mut self.queues, entity) {
-            for sequence in &deleting.candidates {
+            for (sequence, _) in &deleting.candidates {
                 queue.watch.end(*sequence, deleting.watch);
             }
         }
@@ -121,29 +128,42 @@ impl Broker {
         match result {
             Err(_) => self.end_batch(&deleting, Error::StoreUnavailable),
             Ok(rows) if deleting.candidates.is_empty() => {
-                let found = rows.scans.into_iter().next().unwrap_or_default();
-                self.choose_batch(deleting, &found);
+                self.choose_batch(deleting, rows.scans);
             }
             Ok(rows) => self.remove_batch(deleting, rows.gets),
         }
     }
 
     /// Of what was found, takes what may be removed, and reads it.
-    fn choose_batch(&mut self, mut deleting: Deleting, found: &[(Key, Bytes)]) {
+    fn choose_batch(&mut self, mut deleting: Deleting, scans: Vec<Vec<(Key, Bytes)>>) {
         let (entity, watch) = (deleting.entity, ReadId(self.next_read));
-        let bytes_max = self.settings.page_bytes_max as u64;
+        let left = usize::try_from(deleting.count_max - deleting.count).unwrap_or(usize::MAX);
+        let rows_max = left.min(self.settings.page_rows_max).max(1);
+        let page_bytes_max = self.settings.page_bytes_max;
+        let bytes_max = page_bytes_max as u64;
         let Ok(queue) = self.receivable(entity) else { return self.search_batch(deleting) };
+        let topic = queue.shares_with();
+        let found = Found::new(scans, &deleting, topic.is_some(), rows_max, page_bytes_max);
         let searched_from = deleting.from;
         let mut bytes = 0_u64;
-        for (key, row) in found {
-            let Some((sequence, size)) = deleting.look_at(key, row) else { break };
+        for (sequence, row) in &found.messages {
+            if found.end <= *sequence || rows_max <= deleting.candidates.len() {
+                break;
+            }
+            let looked = match row {
+                Some((key, row)) => deleting.look_at(key, row),
+                None => Some((*sequence, found.size_of(*sequence))),
+            };
+            let Some((sequence, size)) = looked else { break };
+            let topic = topic.filter(|_| row.is_none());
             if bytes_max <= bytes.saturating_add(size) && !deleting.candidates.is_empty() {
                 break;
             }
             deleting.from = sequence.next();
             if matches!(queue.whereabouts(sequence), Whereabouts::Ready | Whereabouts::Disk) {
                 bytes = bytes.saturating_add(size);
-                deleting.candidates.push(sequence);
+                deleting.candidates.push((sequence, topic));
+                deleting.runs.extend(topic.and_then(|_| found.run_of(sequence)));
             }
         }
         deleting.at_end |= deleting.from == searched_from;
@@ -153,27 +173,51 @@ impl Broker {
         deleting.watch = watch;
         let mut request = ReadRequest::default();
         let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
-        for sequence in &deleting.candidates {
+        for (sequence, topic) in &deleting.candidates {
             queue.watch.begin(*sequence, watch);
-            request.gets.extend(message_gets(entity, *sequence));
+            let traces = Traces { shared: *topic, ..Traces::default() };
+            let [_, mark, section] = message_gets(entity, *sequence);
+            let own = (Table::Message, rows::own_key(entity, traces, *sequence));
+            request.gets.extend([own, mark, section]);
+        }
+        // What it is in may have been changed since it was found.
+        deleting.runs.dedup();
+        for first in &deleting.runs {
+            request.gets.push((Table::State, rows::run_key(entity, *first)));
         }
         self.read_for_batch(request, deleting);
     }
 
     fn remove_batch(&mut self, mut deleting: Deleting, gets: Vec<Option<Bytes>>) {
         let Deleting { entity, watch, .. } = deleting;
+        let mut gets = gets;
+        let runs = gets.split_off(gets.len() - deleting.runs.len());
+        if let Some(queue) = queue_mut(&mut self.queues, entity) {
+            for (first, row) in std::mem::take(&mut deleting.runs).into_iter().zip(runs) {
+                if let Some(run) = row.and_then(|row| rows::read_run(&row)) {
+                    queue.load_run(first, run);
+                }
+            }
+        }
         let mut gets = gets.into_iter();
-        for sequence in std::mem::take(&mut deleting.candidates) {
+        for (sequence, topic) in std::mem::take(&mut deleting.candidates) {
             let [row, mark, section] = [(); 3].map(|()| gets.next().flatten());
             let Some(queue) = queue_mut(&mut self.queues, entity) else { continue };
             let is_untouched = queue.watch.end(sequence, watch);
             let Some(row) = row else { continue };
             let size = StoredMessage::size_of_row(&row);
-            let row = PageRow::from_rows(sequence, size, Some(row), mark.as_ref(), section);
+            let mut row = PageRow::from_rows(sequence, size, Some(row), mark.as_ref(), section);
+            row.traces.shared = topic;
             // Nobody knows when a message came whose row is damaged.
-            let Some(body) = row.body.as_ref().filter(|_| row.due < deleting.before) else {
+            let Some(body) = row.body.as_ref() else { continue };
+            if deleting.before <= row.due {
+                // Of those with rows the search has seen when they came.
+                deleting.at_end |= topic.is_some();
                 continue;
-            };
+            }
+            if topic.is_some() && !queue.is_in_run(sequence) {
+                continue;
+            }
             match queue.whereabouts(sequence) {
                 Whereabouts::Ready => {}
                 Whereabouts::Disk if is_untouched => {
@@ -188,6 +232,65 @@ impl Broker {
             deleting.count += 1;
         }
         self.search_batch(deleting);
+    }
+}
+
+/// What a search found, in order.
+struct Found {
+    /// Those with rows of their own, and those that are in runs.
+    messages: Vec<(SequenceNumber, Option<(Key, Bytes)>)>,
+    runs: Vec<(SequenceNumber, Run)>,
+    /// Nothing is known from here on.
+    end: SequenceNumber,
+}
+
+impl Found {
+    fn new(
+        scans: Vec<Vec<(Key, Bytes)>>,
+        deleting: &Deleting,
+        has_runs: bool,
+        rows_max: usize,
+        bytes_max: usize,
+    ) -> Self {
+        let mut scans = scans.into_iter();
+        let messages = scans.next().unwrap_or_default();
+        let mut end = SequenceNumber(u64::MAX);
+        let number = |key: &Key| match deleting.session {
+            Some(_) => rows::session_and_sequence(key).map(|(_, sequence)| sequence),
+            None => rows::sequence_of(key),
+        };
+        if has_runs && rows::is_cut_off(&messages, rows_max, bytes_max) {
+            end =
+                messages.last().and_then(|(key, _)| number(key)).map_or(end, SequenceNumber::next);
+        }
+        let own =
+            messages.into_iter().filter_map(|(key, row)| Some((number(&key)?, Some((key, row)))));
+        let mut messages: Vec<_> = own.collect();
+        let mut runs = Vec::new();
+        if has_runs {
+            let page = RunPage::read(&scans.next().unwrap_or_default(), rows_max);
+            let range = deleting.from..SequenceNumber(u64::MAX);
+            let (chosen, runs_end) = page.choose(&range, rows_max, bytes_max);
+            end = end.min(runs_end);
+            messages.extend(chosen.into_iter().map(|sequence| (sequence, None)));
+            messages.sort_by_key(|(sequence, _)| *sequence);
+            runs = page.runs;
+        }
+        Found { messages, runs, end }
+    }
+
+    fn run(&self, sequence: SequenceNumber) -> Option<&(SequenceNumber, Run)> {
+        let behind = self.runs.partition_point(|(first, _)| *first <= sequence);
+        self.runs.get(behind.checked_sub(1)?)
+    }
+
+    fn run_of(&self, sequence: SequenceNumber) -> Option<SequenceNumber> {
+        self.run(sequence).map(|(first, _)| *first)
+    }
+
+    /// What a message has at most.
+    fn size_of(&self, sequence: SequenceNumber) -> u64 {
+        self.run(sequence).map_or(0, |(_, run)| run.largest)
     }
 }
 

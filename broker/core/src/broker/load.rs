@@ -33,7 +33,7 @@ impl Broker {
         let mut next_entity = EntityId(1);
         let (mut definitions, mut numbers) = (BTreeMap::new(), BTreeMap::new());
         let mut buckets = BTreeMap::new();
-        let mut rules = Vec::new();
+        let (mut rules, mut stale) = (Vec::new(), Vec::new());
         for (key, row) in state_rows {
             match rows::read_state_row(&key, &row)? {
                 StateRow::NextEntity(id) => next_entity = id,
@@ -41,6 +41,7 @@ impl Broker {
                     definitions.insert(definition.entity, definition);
                 }
                 StateRow::Rule(subscription, rule) => rules.push((subscription, rule)),
+                StateRow::Stale(topic, range) => stale.push((topic, range)),
                 StateRow::Numbers(entity, counted) => {
                     numbers.insert(entity, counted);
                 }
@@ -104,7 +105,7 @@ impl Broker {
         }
         broker.queues =
             (0..next_entity.0).map(|id| loaded.remove(&EntityId(id)).map(Box::new)).collect();
-        broker.load_topics(rules)?;
+        broker.load_topics(rules, stale)?;
         for entity in 0..next_entity.0 {
             let entity = EntityId(entity);
             if let Some(queue) = queue_mut(&mut broker.queues, entity)

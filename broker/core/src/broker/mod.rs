@@ -49,6 +49,7 @@ use crate::entity::settings::BrokerSettings;
 use crate::error::Error;
 use crate::id::{EntityId, IdSource, NumberMap, Origin, ReadId, ReceiverId};
 use crate::queue::Queue;
+use crate::queue::charge::Account;
 use crate::queue::receiver::Slot;
 use crate::queue::sessions::{SessionSlot, WaitId};
 use crate::rows;
@@ -83,8 +84,10 @@ pub struct Broker {
     fingerprint_bytes: usize,
     reads: BTreeMap<ReadId, Purpose>,
     next_read: u64,
-    /// Octets of memory that messages take, over all queues.
+    /// Octets of memory that messages take, over all queues, but for what queues share.
     memory: usize,
+    /// Octets of memory that messages take which queues share.
+    shared_memory: Account,
     /// Where the search for memory to give up continues.
     reclaim_hand: usize,
     /// The latest time there was. A clock that is set back does not bring locks back.
@@ -117,6 +120,7 @@ impl Broker {
             reads: BTreeMap::new(),
             next_read: 1,
             memory: 0,
+            shared_memory: Account::default(),
             reclaim_hand: 0,
             now: Timestamp(0),
             position: CommitPosition(0),
@@ -287,6 +291,7 @@ impl Broker {
             let Some(queue) = queue_mut(&mut self.queues, entity) else { continue };
             queue.dirty = false;
             queue.noted_at = queue.accessed_at;
+            queue.flush_runs(&mut self.batch);
             rows::persist_numbers(entity, &queue.numbers(), &mut self.batch);
         }
         self.reclaim();
@@ -350,7 +355,7 @@ impl Broker {
         const QUEUES_PER_TURN: usize = 16;
         let enough = self.settings.cache_bytes_max / 8 * 7;
         for _ in 0..QUEUES_PER_TURN.min(self.queues.len()) {
-            if self.memory <= enough {
+            if self.resident_bytes() <= enough {
                 return;
             }
             self.reclaim_hand = (self.reclaim_hand + 1) % self.queues.len();
@@ -382,6 +387,13 @@ impl Broker {
         }
         if memory != self.memory {
             return Err(format!("queues take {memory} octets, not {}", self.memory));
+        }
+        let queues = || self.queues.iter().flatten();
+        let charges = queues().flat_map(|queue| queue.charges());
+        let charges: BTreeMap<_, _> = charges.collect();
+        let (shared, expected) = (charges.values().sum(), self.shared_memory.bytes());
+        if expected != shared {
+            return Err(format!("queues share {shared} octets, not {expected}"));
         }
         Ok(())
     }

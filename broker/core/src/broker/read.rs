@@ -3,6 +3,7 @@
 
 use peeklock_storage::{CommitPosition, StoreError};
 
+use super::browse::BrowsedPage;
 use super::browse::BrowsingShelves;
 use super::dedup::GateRead;
 use super::delete_batch::Deleting;
@@ -10,6 +11,7 @@ use super::fetch::Fetching;
 use super::forward::ForwardRead;
 use super::schedule::DueMessages;
 use super::sessions::{Listing, SessionBrowse, StateWish};
+use super::topics::Sweep;
 use super::transaction::Discharge;
 use super::{Broker, queue_mut};
 use crate::change::Change;
@@ -17,7 +19,7 @@ use crate::command::{ReadRequest, ReadRows, Settlement};
 use crate::effect::{Browsed, EffectKind, MessageState, Reply};
 use crate::error::Error;
 use crate::id::{EntityId, LockToken, MessageSessionId, Origin, ReadId, SequenceNumber};
-use crate::queue::paging::{BodyPlan, PageRow, Unreadable, assemble};
+use crate::queue::paging::{BodyPlan, Page, Unreadable, assemble, fill_bodies};
 use crate::queue::sessions::SessionSlot;
 use crate::queue::timers::TimerKind;
 use crate::queue::{Entry, Queue};
@@ -36,12 +38,16 @@ pub(super) const RETRY_AFTER: Span = Span::from_secs(1);
 pub(super) enum Purpose {
     /// The next page of a queue.
     Page(EntityId),
+    /// The bodies of one that are with a topic.
+    PageBodies(EntityId, Box<Page>),
     /// Bodies of messages that are next, or doomed.
     Bodies(EntityId, BodyPlan),
     /// Bodies that a settlement needs.
     Settle(Parked, BodyPlan),
     /// Messages to look at.
     Browse(Browsing),
+    /// Those of them that are with a topic.
+    BrowseBodies(BrowsedPage),
     /// Messages of one session to look at.
     BrowseSession(SessionBrowse),
     /// The next page of a session.
@@ -66,6 +72,8 @@ pub(super) enum Purpose {
     Fetch(Fetching),
     /// Messages to remove.
     DeleteBatch(Box<Deleting>),
+    /// Messages of a topic that nobody may hold.
+    SweepTopic(Box<Sweep>),
     /// The next due times of a queue.
     Timers(EntityId, TimerKind),
     /// Messages that are over.
@@ -79,6 +87,7 @@ impl Purpose {
     pub(super) const fn owner(&self) -> Option<EntityId> {
         match self {
             Purpose::Page(entity)
+            | Purpose::PageBodies(entity, _)
             | Purpose::Bodies(entity, _)
             | Purpose::SessionPage(entity, _)
             | Purpose::Sweep(entity)
@@ -87,6 +96,8 @@ impl Purpose {
             | Purpose::Activation(entity, _) => Some(*entity),
             Purpose::Settle(..)
             | Purpose::Browse(_)
+            | Purpose::BrowseBodies(_)
+            | Purpose::SweepTopic(_)
             | Purpose::BrowseSession(_)
             | Purpose::SetState { .. }
             | Purpose::SessionState { .. }
@@ -122,6 +133,8 @@ pub(super) struct Browsing {
 /// The part of a browse that is on disk.
 #[derive(Debug)]
 struct BrowseScan {
+    /// The topic that keeps some of the messages, if it is a subscription.
+    topic: Option<EntityId>,
     range: std::ops::Range<SequenceNumber>,
     rows_max: usize,
     /// Octets of messages.
@@ -189,6 +202,11 @@ impl Broker {
         let Some(purpose) = self.reads.remove(&read) else { return };
         match (purpose, result) {
             (Purpose::Page(entity), Ok(rows)) => self.page_done(entity, read, rows),
+            (Purpose::PageBodies(entity, mut page), Ok(rows)) => {
+                fill_bodies(&mut page.rows, rows.gets);
+                self.page_complete(entity, read, *page);
+            }
+            (Purpose::SweepTopic(sweep), result) => self.sweep_read(*sweep, result.ok()),
             (Purpose::Bodies(entity, plan), Ok(rows)) => {
                 if let Some(queue) = queue_mut(&mut self.queues, entity) {
                     queue.read_ended(read);
@@ -202,6 +220,10 @@ impl Broker {
                 self.settle_all(wish);
             }
             (Purpose::Browse(browsing), Ok(rows)) => self.browse_done(browsing, rows),
+            (Purpose::BrowseBodies(mut page), Ok(rows)) => {
+                fill_bodies(page.rows.iter_mut().map(|(row, _)| row), rows.gets);
+                self.browse_page_done(page);
+            }
             (Purpose::BrowseSession(browse), Ok(rows)) => self.browse_session_done(browse, rows),
             (Purpose::SessionPage(entity, slot), Ok(rows)) => {
                 self.session_page_done(entity, slot, read, rows);
@@ -243,7 +265,10 @@ impl Broker {
             (Purpose::Activation(entity, due), Err(_)) => {
                 self.activation_failed(entity, read, due);
             }
-            (Purpose::Page(entity) | Purpose::Bodies(entity, _), Err(_)) => {
+            (
+                Purpose::Page(entity) | Purpose::PageBodies(entity, _) | Purpose::Bodies(entity, _),
+                Err(_),
+            ) => {
                 if let Some(queue) = queue_mut(&mut self.queues, entity) {
                     queue.read_ended(read);
                 }
@@ -255,6 +280,7 @@ impl Broker {
             }
             (
                 Purpose::Browse(Browsing { origin, .. })
+                | Purpose::BrowseBodies(BrowsedPage { origin, .. })
                 | Purpose::BrowseSession(SessionBrowse { origin, .. })
                 | Purpose::SessionState { origin }
                 | Purpose::ListSessions(Listing { origin, .. }),
@@ -272,10 +298,24 @@ impl Broker {
     }
 
     fn page_done(&mut self, entity: EntityId, read: ReadId, rows: ReadRows) {
+        let (next_read, settings) = (ReadId(self.next_read), self.settings);
+        let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
+        let Some((page, request)) = queue.look_at_page(read, rows, next_read, &settings) else {
+            return;
+        };
+        self.counters.damaged += page.damaged_runs;
+        if request.gets.is_empty() {
+            return self.page_complete(entity, read, page);
+        }
+        self.start_read(request, Purpose::PageBodies(entity, Box::new(page)));
+    }
+
+    /// All of a page has come.
+    fn page_complete(&mut self, entity: EntityId, read: ReadId, found: Page) {
         let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
         let Some(page) = queue.read_ended(read) else { return };
         let before = queue.memory();
-        let damaged = queue.page_in(page, rows, &self.settings);
+        let damaged = queue.page_in(page, found);
         self.memory = self.memory - before + queue.memory();
         for sequence in damaged {
             self.lose(entity, sequence, Unreadable { row_exists: true });
@@ -339,7 +379,8 @@ impl Broker {
             Err(error) => return self.reply_at_once(origin, Err(error)),
         };
         if let Some(scan) = &scan {
-            request.scans = rows::page_scans(entity, &scan.range, scan.rows_max, scan.scan_bytes());
+            request.scans =
+                rows::page_scans(entity, scan.topic, &scan.range, scan.rows_max, scan.scan_bytes());
         }
         let browsing = Browsing { origin, items, bodies, scan };
         if request == ReadRequest::default() {
@@ -375,20 +416,16 @@ impl Broker {
                 }
             }
         }
+        let mut page =
+            BrowsedPage { origin, messages, rows: Vec::new(), rows_max: 0, bytes_max: 0 };
         if let Some(scan) = scan {
-            let (page, _) = assemble(rows, &scan.range, scan.rows_max, scan.scan_bytes());
-            let mut bytes_left = scan.bytes_max as u64;
-            for row in page {
-                if bytes_left < row.size && !messages.is_empty() {
-                    break;
-                }
-                bytes_left = bytes_left.saturating_sub(row.size);
-                messages.extend(browsed_row(row, MessageState::Active));
-            }
+            let (rows_max, bytes_max) = (scan.rows_max, scan.scan_bytes());
+            let found = assemble(rows, &scan.range, scan.topic, rows_max, bytes_max);
+            page.rows = found.rows.into_iter().map(|row| (row, MessageState::Active)).collect();
+            page.rows_max = rows_max;
+            page.bytes_max = scan.bytes_max;
         }
-        self.name_sources(&mut messages);
-        // Everything shown was durable when the read began.
-        self.reply_at_once(origin, Ok(Reply::Browsed { messages }));
+        self.browse_page(page);
     }
 }
 
@@ -441,7 +478,8 @@ impl Collected {
             // The first row of a scan always comes, so there is always something to go on with.
             let range = range.start.max(from)..range.end;
             let (rows_max, bytes_max) = (count_left, bytes_left);
-            collected.scan = Some(BrowseScan { range, rows_max, bytes_max });
+            let topic = queue.shares_with();
+            collected.scan = Some(BrowseScan { topic, range, rows_max, bytes_max });
         }
         collected
     }
@@ -472,16 +510,4 @@ impl Item {
             Item::BodyMissing { .. } => None,
         }
     }
-}
-
-pub(super) fn browsed_row(row: PageRow, state: MessageState) -> Option<Browsed> {
-    let body = row.body?;
-    Some(Browsed {
-        sequence: row.sequence,
-        message: body.message,
-        attempts: row.attempts,
-        application_properties: body.application_properties,
-        state,
-        dead_letter_source: None,
-    })
 }

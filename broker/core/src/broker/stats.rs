@@ -1,6 +1,8 @@
 //! Numbers for dashboards and tests. The core keeps plain counters; what becomes of them is the
 //! shell's.
 
+use std::ops::Range;
+
 use super::Broker;
 use crate::entity::kind::EntityKind;
 use crate::entity::path::EntityPath;
@@ -36,6 +38,8 @@ pub struct Counters {
     pub transactions_rolled_back: u64,
     /// Copies that subscriptions got of messages, dead ones included.
     pub copied: u64,
+    /// Messages of topics that nobody held any more, found by looking for them.
+    pub swept: u64,
     /// Messages passed on from where they were held.
     pub forwarded: u64,
     /// Messages that were of no use any more.
@@ -115,6 +119,10 @@ pub struct DurableEntity {
     pub expiring_count: u64,
     /// Octets of them.
     pub bytes: u64,
+    /// Octets of those that are in the rows of its topic.
+    pub shared_bytes: u64,
+    /// Of a topic: numbers among which there may be messages that nobody holds.
+    pub stale: Vec<Range<SequenceNumber>>,
     /// Which buckets of message-ids it has, behind the moment before which all are forgotten.
     pub id_buckets: Vec<Timestamp>,
 }
@@ -126,8 +134,8 @@ impl Broker {
     }
 
     /// Octets of memory that messages and their bookkeeping take, by our own reckoning.
-    pub const fn resident_bytes(&self) -> usize {
-        self.memory
+    pub fn resident_bytes(&self) -> usize {
+        self.memory + self.shared_memory.bytes()
     }
 
     /// How all queues stand.
@@ -167,6 +175,11 @@ impl Broker {
             scheduled_count: queue.scheduled_count(),
             expiring_count: queue.numbers().expiring_count,
             bytes: queue.bytes(),
+            shared_bytes: queue.shared_bytes(),
+            stale: self
+                .topics
+                .get(queue.id())
+                .map_or_else(Vec::new, |topic| topic.bodies.stale().collect()),
             id_buckets: queue.duplicates.as_ref().map_or_else(Vec::new, |duplicates| {
                 std::iter::once(duplicates.floor()).chain(duplicates.starts()).collect()
             }),

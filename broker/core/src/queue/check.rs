@@ -1,15 +1,17 @@
 //! What must hold of a queue between any two facts.
 
+use super::charge::Memory;
 use super::{Queue, Standing, Zone};
 
 impl Queue {
     /// Says what does not fit together.
     pub(crate) fn check(&self) -> Result<(), String> {
         let path = &self.definition.path;
-        let mut found = (0, 0, 0, 0);
+        let mut found = (Memory::default(), 0, 0, 0);
         let mut tail_count = 0;
         let mut ready_bytes = 0;
         self.check_sessions().map_err(|problem| format!("{path}: {problem}"))?;
+        self.check_runs().map_err(|problem| format!("{path}: {problem}"))?;
         for (sequence, entry) in &self.entries {
             found.0 += entry.memory();
             match entry.standing {
@@ -40,7 +42,8 @@ impl Queue {
             }
         }
         let (memory, doomed, locked) = self.count_apart();
-        found = (found.0 + memory, found.1, found.2 + doomed, found.3 + locked);
+        found.0 += memory;
+        found = (found.0, found.1, found.2 + doomed, found.3 + locked);
         let expected = (self.memory, self.ready.len(), self.doomed.len(), self.locks.len());
         if found != expected {
             return Err(format!(

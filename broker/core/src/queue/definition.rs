@@ -40,6 +40,8 @@ pub(crate) struct Numbers {
     pub(crate) expiring_count: u64,
     /// Octets of all of them.
     pub(crate) bytes: u64,
+    /// Those of them that are in the rows of its topic.
+    pub(crate) shared_bytes: u64,
     /// When it was last used. Written when something else is.
     pub(crate) accessed_at: Timestamp,
 }
@@ -55,6 +57,7 @@ impl Numbers {
             scheduled_count: 0,
             expiring_count: 0,
             bytes: 0,
+            shared_bytes: 0,
             accessed_at: at,
         }
     }

@@ -6,6 +6,7 @@
 //! What is here is memory only. Rows are [`crate::rows`]'s; which entity is touched, effects and
 //! time belong to the broker (`crate::broker`).
 
+pub(crate) mod charge;
 mod check;
 mod decide;
 mod definition;
@@ -15,6 +16,7 @@ pub(crate) mod lock;
 pub(crate) mod paging;
 mod ready;
 pub(crate) mod receiver;
+pub(crate) mod runs;
 mod seat;
 pub(crate) mod sessions;
 mod shelf;
@@ -32,6 +34,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use peeklock_storage::CommitPosition;
 
+use self::charge::Memory;
 pub(crate) use self::decide::{DESCRIPTION_KEY, Decision, REASON_KEY};
 pub(crate) use self::definition::{Definition, Numbers};
 use self::duplicates::Duplicates;
@@ -39,6 +42,7 @@ pub(crate) use self::expiry::Whereabouts;
 use self::lock::{Held, LockTable};
 use self::ready::ReadyOrder;
 use self::receiver::Receivers;
+use self::runs::Runs;
 pub(crate) use self::sessions::IndexChange;
 use self::sessions::{SessionSlot, Sessions};
 pub(crate) use self::shelf::Shelf;
@@ -66,6 +70,8 @@ pub(crate) struct Queue {
     scheduled_count: u64,
     expiring_count: u64,
     bytes: u64,
+    /// Octets of messages in the rows of its topic.
+    shared_bytes: u64,
     /// When it was last used.
     pub(crate) accessed_at: Timestamp,
     /// When it was last used, as its row will say.
@@ -91,7 +97,13 @@ pub(crate) struct Queue {
     /// The message sessions, if all messages belong to one.
     pub(crate) sessions: Option<Box<Sessions>>,
     /// Octets that `entries` and `apart` take.
-    memory: usize,
+    memory: Memory,
+    /// The topic, if it is a subscription and not a subqueue of one.
+    topic: Option<EntityId>,
+    /// Which of the topic's messages it holds.
+    runs: Runs,
+    /// When somebody looks for messages of this topic that nobody holds.
+    pub(crate) sweep_at: Option<Timestamp>,
     /// Octets of the messages in the ready order.
     ready_bytes: u64,
     /// Passing messages on goes on then.
@@ -129,6 +141,10 @@ impl Queue {
         let on_disk = (numbers.count != 0 && sessions.is_none())
             .then_some(numbers.head..numbers.next_sequence);
         let window = definition.dead_letter.and(definition.settings.duplicate_window);
+        let topic = match definition.kind {
+            EntityKind::Subscription { topic } => definition.dead_letter.and(Some(topic)),
+            EntityKind::Queue | EntityKind::Topic => None,
+        };
         Queue {
             definition,
             next_sequence: numbers.next_sequence,
@@ -137,6 +153,7 @@ impl Queue {
             scheduled_count: numbers.scheduled_count,
             expiring_count: numbers.expiring_count,
             bytes: numbers.bytes,
+            shared_bytes: numbers.shared_bytes,
             accessed_at: numbers.accessed_at,
             noted_at: numbers.accessed_at,
             idle_since: None,
@@ -152,7 +169,10 @@ impl Queue {
             duplicates: window.map(Duplicates::new),
             watch: Watch::default(),
             sessions,
-            memory: 0,
+            memory: Memory::default(),
+            topic,
+            runs: Runs::default(),
+            sweep_at: None,
             ready_bytes: 0,
             forward_at: None,
             forward_waits: false,
@@ -229,6 +249,27 @@ impl Queue {
         self.bytes
     }
 
+    /// Octets of the messages it has rows of its own for.
+    pub(crate) const fn own_bytes(&self) -> u64 {
+        self.bytes.saturating_sub(self.shared_bytes)
+    }
+
+    pub(crate) const fn shared_bytes(&self) -> u64 {
+        self.shared_bytes
+    }
+
+    /// A topic keeps so much more, or less, for its subscriptions.
+    pub(crate) const fn keep_bytes(&mut self, more: u64, less: u64) {
+        self.bytes = (self.bytes + more).saturating_sub(less);
+    }
+
+    /// Gives no number any more below this one. Says whether that is new.
+    pub(crate) fn skip_to(&mut self, next: SequenceNumber) -> bool {
+        let is_new = self.next_sequence < next;
+        self.next_sequence = self.next_sequence.max(next);
+        is_new
+    }
+
     pub(crate) const fn deferred_count(&self) -> u64 {
         self.deferred_count
     }
@@ -248,9 +289,16 @@ impl Queue {
         self.entries.len()
     }
 
-    /// Octets of memory the messages take.
+    /// Octets of memory the messages take, but for what others keep too.
     pub(crate) fn memory(&self) -> usize {
-        self.memory + self.sessions.as_ref().map_or(0, |sessions| sessions.memory())
+        self.memory.own + self.sessions.as_ref().map_or(0, |sessions| sessions.memory())
+    }
+
+    /// The shared bodies it keeps in memory: what tells them apart, and their octets.
+    pub(crate) fn charges(&self) -> impl Iterator<Item = (usize, usize)> {
+        let entries = self.entries.values().chain(self.apart.values());
+        let charges = entries.filter_map(|entry| entry.body.as_ref()?.charge.as_ref());
+        charges.map(|charge| (Arc::as_ptr(charge).addr(), charge.bytes()))
     }
 
     /// Messages that only the store holds.
@@ -267,11 +315,13 @@ impl Queue {
             scheduled_count: self.scheduled_count,
             expiring_count: self.expiring_count,
             bytes: self.bytes,
+            shared_bytes: self.shared_bytes,
             accessed_at: self.accessed_at,
         }
     }
 
-    fn head(&self) -> SequenceNumber {
+    /// No message has a lower number.
+    pub(crate) fn head(&self) -> SequenceNumber {
         if let Some(sessions) = &self.sessions {
             return sessions.head();
         }
@@ -358,9 +408,7 @@ impl Queue {
                 self.apply_arrival(*sequence, 0, message, section, position, room);
                 Traces::default()
             }
-            Change::OfTopic(TopicChange::RuleAdded { .. } | TopicChange::RuleRemoved { .. }) => {
-                unreachable!("rules are not a queue's")
-            }
+            Change::OfTopic(_) => unreachable!("rules and bodies are not a queue's"),
             Change::SettingsChanged { settings, at, .. } => {
                 self.definition.settings = QueueSettings::clone(settings);
                 self.definition.updated_at = *at;
@@ -452,6 +500,22 @@ impl Queue {
                 Traces::default()
             }
         }
+    }
+
+    /// Takes in a message of its topic, which keeps the row.
+    pub(crate) fn apply_shared(
+        &mut self,
+        topic: EntityId,
+        sequence: SequenceNumber,
+        body: &Body,
+        position: CommitPosition,
+        room: Room,
+    ) {
+        let mut entry = fresh_entry(&body.message, position);
+        entry.traces.shared = Some(topic);
+        entry.body = Some(body.clone());
+        self.join_run(sequence, entry.size);
+        self.arrive(sequence, entry, room);
     }
 
     /// Takes in a message from another entity, with the number it had there.
@@ -613,6 +677,7 @@ impl Queue {
             entry
         });
         self.forget_expiry(sequence, entry.traces);
+        self.leave_run(sequence, entry.traces, entry.size);
         self.watch.touch(sequence);
         self.count -= 1;
         self.bytes -= entry.size;
@@ -659,7 +724,11 @@ fn fresh_entry(message: &Arc<StoredMessage>, position: CommitPosition) -> Entry 
         session: None,
         size: message.size(),
         visible_after: position,
-        body: Some(Body { message: Arc::clone(message), application_properties: None }),
+        body: Some(Body {
+            message: Arc::clone(message),
+            application_properties: None,
+            charge: None,
+        }),
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use peeklock_storage::{CommitPosition, Key, Table};
 
+use super::runs::Run;
 use super::window::PageRead;
 use super::{Body, Entry, Offer, Queue, Standing, Traces};
 use crate::command::{ReadRequest, ReadRows};
@@ -47,7 +48,7 @@ impl BodyPlan {
     ) {
         let (overlaid, sees) = (traces.overlaid, self.sees);
         self.wanted.push(Wanted { sequence, overlaid, sees });
-        request.gets.push((Table::Message, rows::shelf_key(entity, traces.shelf(), sequence)));
+        request.gets.push((Table::Message, rows::own_key(entity, traces, sequence)));
         if traces.overlaid {
             request.gets.push((Table::State, rows::properties_key(entity, sequence)));
         }
@@ -76,7 +77,7 @@ pub(crate) struct Unreadable {
 fn read_body(row: Option<Bytes>, section: Option<Bytes>) -> Result<Body, Unreadable> {
     let row = row.ok_or(Unreadable { row_exists: false })?;
     let message = StoredMessage::from_row(row).map_err(|_| Unreadable { row_exists: true })?;
-    Ok(Body { message: Arc::new(message), application_properties: section })
+    Ok(Body { message: Arc::new(message), application_properties: section, charge: None })
 }
 
 /// One message of a page.
@@ -88,18 +89,23 @@ pub(crate) struct PageRow {
     pub(crate) traces: Traces,
     /// When it became active, or will.
     pub(crate) due: Timestamp,
-    /// `None` if the row is damaged.
+    /// `None` if the row is damaged, or was not read yet.
     pub(crate) body: Option<Body>,
+    /// The section that belongs to a body that was not read yet.
+    section: Option<Bytes>,
 }
 
 /// Puts the rows of [`rows::page_scans`] together: the messages, and where the page ends. Every scan
 /// may have stopped early, at its own place; the page ends at the first of these.
+///
+/// Of messages whose row is with `topic` it is said only that they are there: their bodies are read next.
 pub(crate) fn assemble(
     rows: ReadRows,
     range: &Range<SequenceNumber>,
+    topic: Option<EntityId>,
     rows_max: usize,
     bytes_max: usize,
-) -> (Vec<PageRow>, SequenceNumber) {
+) -> Page {
     let mut scans = rows.scans.into_iter();
     let mut end = range.end;
     let [messages, marks, sections] = std::array::from_fn(|_| {
@@ -110,8 +116,17 @@ pub(crate) fn assemble(
         scan.into_iter().filter_map(|(key, row)| Some((rows::sequence_of(&key)?, row))).peekable()
     });
     let (mut marks, mut sections) = (marks, sections);
+    let mut found: Vec<_> = messages.map(|(sequence, row)| (sequence, Some(row))).collect();
+    let mut runs = RunPage::default();
+    if topic.is_some() {
+        runs = RunPage::read(&scans.next().unwrap_or_default(), rows_max);
+        let (shared, shared_end) = runs.choose(range, rows_max, bytes_max);
+        end = end.min(shared_end);
+        found.extend(shared.into_iter().map(|sequence| (sequence, None)));
+        found.sort_unstable_by_key(|(sequence, _)| *sequence);
+    }
     let mut page = Vec::new();
-    for (sequence, row) in messages {
+    for (sequence, row) in found {
         if end <= sequence {
             break;
         }
@@ -119,10 +134,101 @@ pub(crate) fn assemble(
         while sections.next_if(|(other, _)| *other < sequence).is_some() {}
         let mark = marks.next_if(|(other, _)| *other == sequence).map(|(_, row)| row);
         let section = sections.next_if(|(other, _)| *other == sequence).map(|(_, row)| row);
-        let size = StoredMessage::size_of_row(&row);
-        page.push(PageRow::from_rows(sequence, size, Some(row), mark.as_ref(), section));
+        let size = row.as_deref().map_or(0, StoredMessage::size_of_row);
+        let shared = topic.filter(|_| row.is_none());
+        let mut row = PageRow::from_rows(sequence, size, row, mark.as_ref(), section);
+        row.traces.shared = shared;
+        page.push(row);
     }
-    (page, end)
+    Page { rows: page, end, runs: runs.runs, damaged_runs: runs.damaged_count }
+}
+
+/// What [`assemble`] found.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) rows: Vec<PageRow>,
+    /// The page ends before this number.
+    pub(crate) end: SequenceNumber,
+    runs: Vec<(SequenceNumber, Run)>,
+    /// Runs that cannot be read.
+    pub(crate) damaged_runs: u64,
+}
+
+/// What is left to be read of messages whose row is with a topic.
+pub(crate) fn bodies_request<'a>(rows: impl IntoIterator<Item = &'a PageRow>) -> ReadRequest {
+    let missing = rows.into_iter().filter(|row| row.body.is_none());
+    let gets = missing.filter_map(|row| {
+        let key = rows::message_key(row.traces.shared?, row.sequence);
+        Some((Table::Message, key))
+    });
+    ReadRequest { scans: Vec::new(), gets: gets.collect() }
+}
+
+/// Takes in the answer to [`bodies_request`].
+pub(crate) fn fill_bodies<'a>(
+    rows: impl IntoIterator<Item = &'a mut PageRow>,
+    gets: Vec<Option<Bytes>>,
+) {
+    let missing = rows.into_iter().filter(|row| row.body.is_none());
+    let missing = missing.filter(|row| row.traces.shared.is_some());
+    for (row, message) in missing.zip(gets) {
+        row.size = message.as_deref().map_or(0, StoredMessage::size_of_row);
+        row.body = read_body(message, row.section.take()).ok();
+        row.due = row.body.as_ref().map_or(Timestamp(0), |body| body.message.enqueued_at());
+    }
+}
+
+/// The runs that a scan found.
+#[derive(Debug, Default)]
+pub(crate) struct RunPage {
+    pub(crate) runs: Vec<(SequenceNumber, Run)>,
+    /// Whether there may be more behind them.
+    is_cut_off: bool,
+    damaged_count: u64,
+}
+
+impl RunPage {
+    /// Reads what came of [`rows::run_scan`].
+    pub(crate) fn read(scan: &[(Key, Bytes)], rows_max: usize) -> Self {
+        let mut page =
+            RunPage { is_cut_off: rows::run_rows_max(rows_max) <= scan.len(), ..Self::default() };
+        for (key, row) in scan {
+            match rows::sequence_of(key).zip(rows::read_run(row)) {
+                Some(found) => page.runs.push(found),
+                None => page.damaged_count += 1,
+            }
+        }
+        page
+    }
+
+    /// The messages of a range that are in them, and where that ends: so many, and surely not more than
+    /// so many octets, but for the first.
+    pub(crate) fn choose(
+        &self,
+        range: &Range<SequenceNumber>,
+        rows_max: usize,
+        bytes_max: usize,
+    ) -> (Vec<SequenceNumber>, SequenceNumber) {
+        let (mut chosen, mut bytes) = (Vec::new(), 0_u64);
+        for (first, run) in &self.runs {
+            for sequence in run.numbers(*first).filter(|sequence| range.contains(sequence)) {
+                bytes = bytes.saturating_add(run.largest);
+                let is_full = rows_max <= chosen.len() || (bytes_max as u64) < bytes;
+                if is_full && !chosen.is_empty() {
+                    return (chosen, sequence);
+                }
+                chosen.push(sequence);
+            }
+        }
+        let end = match self.runs.last() {
+            // What comes next begins behind all that is in the last of them.
+            Some((first, run)) if self.is_cut_off => {
+                run.numbers(*first).last().map_or(*first, SequenceNumber::next)
+            }
+            Some(_) | None => range.end,
+        };
+        (chosen, end)
+    }
 }
 
 fn last_if_cut_off(
@@ -150,8 +256,9 @@ impl Queue {
         if !idle || !low || !self.is_wanted() {
             return None;
         }
-        let scans =
-            rows::page_scans(self.id(), &on_disk, settings.page_rows_max, settings.page_bytes_max);
+        let topic = self.shares_with();
+        let (rows_max, bytes_max) = (settings.page_rows_max, settings.page_bytes_max);
+        let scans = rows::page_scans(self.id(), topic, &on_disk, rows_max, bytes_max);
         let joins_tail = self.on_disk_count() <= settings.page_rows_max as u64;
         self.window.page = Some(PageRead {
             read,
@@ -217,6 +324,25 @@ impl Queue {
         }
     }
 
+    /// Looks at a page that has come. If bodies have to be read yet, the page goes on with that read.
+    pub(crate) fn look_at_page(
+        &mut self,
+        read: ReadId,
+        rows: ReadRows,
+        next_read: ReadId,
+        settings: &BrokerSettings,
+    ) -> Option<(Page, ReadRequest)> {
+        let topic = self.shares_with();
+        let page = self.window.page.as_mut().filter(|page| page.read == read)?;
+        let (rows_max, bytes_max) = (settings.page_rows_max, settings.page_bytes_max);
+        let found = assemble(rows, &page.range, topic, rows_max, bytes_max);
+        let request = if page.void { ReadRequest::default() } else { bodies_request(&found.rows) };
+        if !request.gets.is_empty() {
+            page.read = next_read;
+        }
+        Some((found, request))
+    }
+
     /// The page or the bodies that were being read have come, or will not.
     pub(crate) fn read_ended(&mut self, read: ReadId) -> Option<PageRead> {
         self.window.bodies.take_if(|bodies| *bodies == read);
@@ -245,14 +371,8 @@ impl Queue {
 
     /// Puts a page in memory. Messages whose row is damaged are there too, without a body; they are
     /// named, for the caller to declare them lost.
-    pub(crate) fn page_in(
-        &mut self,
-        page: PageRead,
-        rows: ReadRows,
-        settings: &BrokerSettings,
-    ) -> Vec<SequenceNumber> {
-        let (found, end) =
-            assemble(rows, &page.range, settings.page_rows_max, settings.page_bytes_max);
+    pub(crate) fn page_in(&mut self, page: PageRead, found: Page) -> Vec<SequenceNumber> {
+        let Page { rows: found, end, runs, .. } = found;
         if page.void || self.window.on_disk().map(|range| range.start) != Some(page.range.start) {
             return Vec::new();
         }
@@ -260,6 +380,12 @@ impl Queue {
         let mut entries: BTreeMap<SequenceNumber, Entry> =
             found.into_iter().map(|row| (row.sequence, row.into_entry(attempts_max))).collect();
         entries.retain(|sequence, _| !page.gone.contains(sequence));
+        for (first, run) in runs {
+            self.load_run(first, run);
+        }
+        // A run that was in memory already knows better what is gone.
+        entries
+            .retain(|sequence, entry| entry.traces.shared.is_none() || self.is_in_run(*sequence));
         // What arrived since is newer than what the scan saw, if it saw it at all.
         entries.extend(page.arrivals.into_iter().filter(|(sequence, _)| *sequence < end));
         let mut damaged = Vec::new();
@@ -286,9 +412,11 @@ impl PageRow {
         let (marked, overlaid) = (mark.is_some(), section.is_some());
         let traces = Traces { marked, overlaid, ..Traces::default() };
         let attempts = mark.and_then(|mark| rows::read_mark(mark)).unwrap_or(0);
+        let is_read = message.is_some();
+        let (section, later) = if is_read { (section, None) } else { (None, section) };
         let body = read_body(message, section).ok();
         let due = body.as_ref().map_or(Timestamp(0), |body| body.message.enqueued_at());
-        PageRow { sequence, size, attempts, traces, due, body }
+        PageRow { sequence, size, attempts, traces, due, body, section: later }
     }
 
     pub(crate) fn into_entry(self, attempts_max: Option<u32>) -> Entry {

@@ -7,6 +7,7 @@
 
 use peeklock_storage::CommitPosition;
 
+use super::charge::Memory;
 use super::lock::Held;
 use super::paging::PageRow;
 use super::timers::{Timer, TimerKind, Timers};
@@ -105,7 +106,7 @@ impl Queue {
             sessions.change(slot).locked.insert(sequence);
         }
         self.locks.insert(lock.token, Held { sequence, until, enlisted: false });
-        self.memory -= entry.body.take().map_or(0, |body| body.memory());
+        self.memory -= entry.body.take().map_or(Memory::default(), |body| body.memory());
     }
 
     /// A message that stood apart is set aside again, or has to leave because it was tried too often.
@@ -165,6 +166,7 @@ impl Queue {
             }
         } else {
             self.forget_expiry(sequence, entry.traces);
+            self.leave_run(sequence, entry.traces, entry.size);
             self.count -= 1;
             self.gone_from_disk(sequence, &entry);
         }
@@ -193,8 +195,8 @@ impl Queue {
     }
 
     /// What stands apart, for comparing: octets of memory, doomed, locked.
-    pub(super) fn count_apart(&self) -> (usize, usize, usize) {
-        let mut found = (0, 0, 0);
+    pub(super) fn count_apart(&self) -> (Memory, usize, usize) {
+        let mut found = (Memory::default(), 0, 0);
         for entry in self.apart.values() {
             found.0 += entry.memory();
             found.1 += usize::from(entry.standing == Standing::Doomed);

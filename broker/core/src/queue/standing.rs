@@ -6,8 +6,9 @@ use bytes::Bytes;
 use peeklock_storage::CommitPosition;
 
 use super::Shelf;
+use super::charge::{Account, Charge, Memory};
 use super::sessions::SessionSlot;
-use crate::id::LockToken;
+use crate::id::{EntityId, LockToken};
 use crate::message::StoredMessage;
 use crate::time::Timestamp;
 
@@ -55,6 +56,8 @@ pub(crate) struct Body {
     pub(crate) message: Arc<StoredMessage>,
     /// The section that replaces the message's own.
     pub(crate) application_properties: Option<Bytes>,
+    /// For the message, if other queues keep it in memory too.
+    pub(crate) charge: Option<Arc<Charge>>,
 }
 
 /// Which rows a message has: where its own is, and which there are besides.
@@ -62,6 +65,8 @@ pub(crate) struct Body {
 pub(crate) struct Traces {
     /// Its own is with those that are set aside until they are asked for.
     pub(crate) deferred: bool,
+    /// Its own is with this topic, and it has a bit in a run.
+    pub(crate) shared: Option<EntityId>,
     /// A mark.
     pub(crate) marked: bool,
     /// A changed application-properties section.
@@ -92,15 +97,28 @@ impl Entry {
     }
 
     /// About how much memory it takes.
-    pub(crate) fn memory(&self) -> usize {
-        Self::OVERHEAD + self.body.as_ref().map_or(0, Body::memory)
+    pub(crate) fn memory(&self) -> Memory {
+        let mut memory = self.body.as_ref().map_or(Memory::default(), Body::memory);
+        memory.own += Self::OVERHEAD;
+        memory
     }
 }
 
 impl Body {
-    pub(crate) fn memory(&self) -> usize {
+    /// One that a topic gives to its subscriptions.
+    pub(crate) fn shared(message: &Arc<StoredMessage>, account: &Account) -> Self {
+        let charge = Charge::new(Entry::BODY_OVERHEAD + message.row().len(), account);
+        let (message, charge) = (Arc::clone(message), Some(Arc::new(charge)));
+        Body { message, application_properties: None, charge }
+    }
+
+    pub(crate) fn memory(&self) -> Memory {
         let section = self.application_properties.as_ref().map_or(0, Bytes::len);
-        Entry::BODY_OVERHEAD + self.message.row().len() + section
+        let whole = Entry::BODY_OVERHEAD + self.message.row().len();
+        match &self.charge {
+            Some(charge) => Memory { own: section, shared: charge.bytes() },
+            None => Memory { own: whole + section, shared: 0 },
+        }
     }
 
     /// The application-properties section as it stands now.

@@ -32,7 +32,7 @@ impl Watch {
         self.0.remove(&(sequence, read)).is_some_and(|is_touched| !is_touched)
     }
 
-    #[cfg(test)]
+    /// Whether nothing is watched.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

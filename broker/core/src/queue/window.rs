@@ -125,7 +125,9 @@ impl Queue {
         self.next_sequence = self.next_sequence.max(sequence.next());
         match zone {
             Zone::Beyond if self.window.on_disk.is_none() => {
-                if self.has_room(room) {
+                // What nobody takes out is not worth memory, if many might get it.
+                let is_of_use = entry.traces.shared.is_none() || self.receivers.len() > 0;
+                if is_of_use && self.has_room(room) {
                     self.insert(sequence, entry, true);
                 } else {
                     self.window.on_disk = Some(sequence..sequence.next());
@@ -176,8 +178,11 @@ impl Queue {
     fn drop_tail(&mut self, start: SequenceNumber) {
         if self.window.tail_count > 0 {
             let tail = self.entries.split_off(&start);
-            self.memory -= tail.values().map(Entry::memory).sum::<usize>();
+            self.memory -= tail.values().map(Entry::memory).sum();
             self.window.tail_count = 0;
+            for (sequence, entry) in tail {
+                self.left_memory(sequence, entry.traces);
+            }
         }
     }
 
@@ -201,7 +206,7 @@ impl Queue {
         if room.settings.window_count_max <= self.entries.len() {
             return false;
         }
-        let spacious = !room.full && self.memory < room.settings.window_bytes_max;
+        let spacious = !room.full && self.memory.total() < room.settings.window_bytes_max;
         // What goes out at once needs no room.
         spacious || (self.ready.first().is_none() && self.is_wanted())
     }
@@ -209,8 +214,8 @@ impl Queue {
     /// Forgets ready messages from the end until the bounds hold.
     fn evict_to(&mut self, room: Room) {
         while room.settings.window_count_max < self.entries.len()
-            || room.settings.window_bytes_max < self.memory
-            || (room.full && room.settings.page_bytes_max < self.memory)
+            || room.settings.window_bytes_max < self.memory.total()
+            || (room.full && room.settings.page_bytes_max < self.memory.total())
         {
             if !self.evict_last() {
                 return;
@@ -230,7 +235,8 @@ impl Queue {
             return false;
         }
         let sequence = *sequence;
-        self.detach(sequence);
+        let entry = self.detach(sequence);
+        self.left_memory(sequence, entry.traces);
         self.ready.remove(sequence);
         match &mut self.window.on_disk {
             Some(on_disk) => on_disk.start = sequence,

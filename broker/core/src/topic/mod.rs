@@ -5,6 +5,7 @@
 //! a subscription (`rules`), all rules of a topic put so that a message finds those it matches
 //! (`routes`), and the copies that come of it (`fan_out`). The broker's part is `crate::broker::topics`.
 
+pub(crate) mod bodies;
 pub mod command;
 pub(crate) mod fan_out;
 pub mod limits;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::bodies::Bodies;
 use super::routes::{FilterCounts, Routes};
 use super::rules::{Rule, RuleDescription, RuleFilter};
 use super::subscription::{KnownRule, RuleKey, Subscription};
@@ -15,7 +16,9 @@ use crate::id::EntityId;
 pub(crate) struct Topic {
     subscriptions: BTreeMap<EntityId, Subscription>,
     routes: Routes,
-    /// Octets that the subscriptions and their subqueues hold.
+    /// What the topic keeps for the subscriptions.
+    pub(crate) bodies: Bodies,
+    /// Octets that the subscriptions and their subqueues hold in rows of their own.
     pub(crate) bytes: u64,
 }
 
@@ -31,9 +34,14 @@ impl Topics {
         assert!(before.is_none(), "a topic is created once");
     }
 
-    pub(crate) fn remove(&mut self, topic: EntityId) {
-        let gone = self.topics.remove(&topic);
-        assert!(gone.is_some_and(|topic| topic.subscriptions.is_empty()), "they go first");
+    pub(crate) fn remove(&mut self, topic: EntityId) -> Topic {
+        let gone = self.topics.remove(&topic).expect("a topic is deleted once");
+        assert!(gone.subscriptions.is_empty(), "they go first");
+        gone
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.topics.len()
     }
 
     pub(crate) fn get(&self, topic: EntityId) -> Option<&Topic> {

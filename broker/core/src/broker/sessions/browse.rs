@@ -4,7 +4,8 @@ use bytes::Bytes;
 use peeklock_storage::Key;
 
 use super::super::Broker;
-use super::super::read::{Purpose, browsed_row};
+use super::super::browse::browsed_row;
+use super::super::read::Purpose;
 use crate::command::{ReadRequest, ReadRows};
 use crate::effect::{MessageState, Reply};
 use crate::error::Error;

@@ -1,10 +1,13 @@
 //! Topics as they were, from the rows of their entities and rules.
 
-use crate::broker::Broker;
+use std::ops::Range;
+
+use crate::broker::{Broker, queue_mut};
 use crate::entity::kind::EntityKind;
 use crate::entity::path::Subqueue;
 use crate::error::LoadError;
-use crate::id::EntityId;
+use crate::id::{EntityId, SequenceNumber};
+use crate::time::Timestamp;
 use crate::topic::rules::Rule;
 
 impl Broker {
@@ -12,8 +15,10 @@ impl Broker {
     pub(in crate::broker) fn load_topics(
         &mut self,
         mut rules: Vec<(EntityId, Rule)>,
+        stale: Vec<(EntityId, Range<SequenceNumber>)>,
     ) -> Result<(), LoadError> {
         let Broker { topics, queues, .. } = self;
+        let mut next_numbers = Vec::new();
         let known = queues.iter().flatten();
         let of_topics = known.filter(|queue| queue.definition.kind != EntityKind::Queue);
         // A topic has a lower number than its subscriptions.
@@ -28,12 +33,29 @@ impl Broker {
                         let path = &queue.definition.path;
                         return Err(LoadError::Inconsistent(format!("{path} lacks its topic")));
                     };
-                    topic.bytes += queue.bytes();
+                    topic.bytes += queue.own_bytes();
                     if is_main {
                         topic.add_subscription(entity);
+                        next_numbers.push((kind, queue.next_sequence()));
                     }
                 }
             }
+        }
+        for (kind, next) in next_numbers {
+            if let EntityKind::Subscription { topic } = kind
+                && let Some(topic) = queue_mut(queues, topic)
+            {
+                topic.skip_to(next);
+            }
+        }
+        for (entity, range) in stale {
+            let (Some(topic), Some(queue)) = (topics.get_mut(entity), queue_mut(queues, entity))
+            else {
+                let problem = format!("{entity} is to be looked through, and is no topic");
+                return Err(LoadError::Inconsistent(problem));
+            };
+            topic.bodies.load(range);
+            queue.sweep_at = Some(Timestamp::default());
         }
         // In the order in which they were added, which is that of the copies their actions make.
         rules.sort_by_key(|(subscription, rule)| (*subscription, rule.created_at));

@@ -5,10 +5,13 @@ mod entities;
 mod load;
 mod publish;
 mod rules;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
 use peeklock_storage::CommitPosition;
+
+pub(super) use self::sweep::Sweep;
 
 use super::Broker;
 use crate::change::{Change, TopicChange};
@@ -16,7 +19,7 @@ use crate::effect::Reply;
 use crate::entity::kind::EntityKind;
 use crate::entity::path::Subqueue;
 use crate::error::Error;
-use crate::id::EntityId;
+use crate::id::{EntityId, SequenceNumber};
 use crate::queue::{Queue, Traces};
 use crate::rows;
 use crate::topic::command::{TopicCommand, TopicReply};
@@ -109,6 +112,10 @@ impl Broker {
     ) -> Traces {
         match change {
             TopicChange::Buried { to, .. } => return self.apply(*to, fact, position),
+            TopicChange::Published { topic, sequence, message, subscriptions } => {
+                self.give_shared(*topic, *sequence, message, subscriptions, position);
+            }
+            TopicChange::BodyGone { topic, size, .. } => self.keep_bytes(*topic, 0, *size),
             TopicChange::RuleAdded { topic, subscription, rule } => {
                 if let Some(topic) = self.topics.get_mut(*topic) {
                     let added = topic.add_rule(*subscription, rule.as_ref().clone());
@@ -140,14 +147,19 @@ impl Broker {
     pub(super) fn leave_kind(&mut self, queue: &Queue) {
         let is_main = queue.definition.path.subqueue() == Subqueue::Main;
         match queue.definition.kind {
-            EntityKind::Topic if is_main => self.topics.remove(queue.id()),
+            EntityKind::Topic if is_main => {
+                for range in self.topics.remove(queue.id()).bodies.stale() {
+                    rows::remove_stale(queue.id(), range.start, &mut self.batch);
+                }
+            }
             EntityKind::Queue | EntityKind::Topic => {}
-            EntityKind::Subscription { topic } => {
-                let Some(topic) = self.topics.get_mut(topic) else { return };
-                topic.bytes -= queue.bytes();
+            EntityKind::Subscription { topic: of } => {
+                let Some(topic) = self.topics.get_mut(of) else { return };
+                topic.bytes -= queue.own_bytes();
                 if is_main {
                     let rules = topic.remove_subscription(queue.id());
                     rows::remove_rules(queue.id(), &rules, &mut self.batch);
+                    self.note_all_left(of, queue);
                 }
             }
         }
@@ -186,7 +198,11 @@ impl Broker {
                 EntityKind::Topic => topics += usize::from(is_main),
                 EntityKind::Subscription { topic } => {
                     subscriptions += usize::from(is_main);
-                    *bytes.entry(topic).or_default() += queue.bytes();
+                    *bytes.entry(topic).or_default() += queue.own_bytes();
+                    let above = self.queue(topic).map_or(SequenceNumber(0), Queue::next_sequence);
+                    if is_main && above < queue.next_sequence() {
+                        return Err(format!("{} is ahead of its topic", queue.definition.path));
+                    }
                 }
             }
             if queue.is_topic() && queue.count() != 0 {

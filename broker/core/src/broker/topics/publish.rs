@@ -40,13 +40,39 @@ impl Broker {
         let Some(known) = self.topics.get(topic) else { return sequence };
         let ids = &mut self.ids;
         let routes = known.routes().find(&properties, &mut || ids.lock_token().0);
-        self.spread(&arrival, routes);
+        self.spread(topic, sequence, &arrival, routes);
         sequence
     }
 
     /// Makes facts of a message and of who gets what of it. The one place that knows how copies are
-    /// kept: each is a message of its own, with its own row.
-    fn spread(&mut self, arrival: &Arrival, routes: Vec<Route>) {
+    /// kept: the message as it is, by the topic for all who can do without a row of their own; else
+    /// each is a message of its own.
+    fn spread(
+        &mut self,
+        topic: EntityId,
+        sequence: SequenceNumber,
+        arrival: &Arrival,
+        mut routes: Vec<Route>,
+    ) {
+        let mut subscriptions = Vec::new();
+        routes.retain(|Route { subscription, copy }| {
+            let is_shared = *copy == Copy::Plain && self.may_share(*subscription, arrival);
+            if is_shared {
+                subscriptions.push(*subscription);
+            }
+            !is_shared
+        });
+        if !subscriptions.is_empty() {
+            let header = RowHeader {
+                hops: arrival.hops,
+                dead_letter_source: arrival.dead_letter_source,
+                ..RowHeader::new(arrival.enqueue_sequence.unwrap_or(sequence), self.now)
+            };
+            let message = Arc::new(arrival.message.clone().into_stored(header));
+            self.counters.copied += subscriptions.len() as u64;
+            let published = TopicChange::Published { topic, sequence, message, subscriptions };
+            self.commit(&Change::OfTopic(published));
+        }
         for Route { subscription, copy } in routes {
             let message = match copy {
                 Copy::Plain => Ok(arrival.message.clone()),
@@ -73,6 +99,16 @@ impl Broker {
             }
             self.counters.copied += 1;
         }
+    }
+
+    /// Whether a subscription holds a message without a row of its own. Sessions find their messages by
+    /// rows; what expires or goes on by itself is better off with its own.
+    fn may_share(&self, subscription: EntityId, arrival: &Arrival) -> bool {
+        let Ok(queue) = self.queue(subscription) else { return false };
+        queue.shares_with().is_some()
+            && arrival.expires_by.is_none()
+            && queue.settings().default_time_to_live.is_none()
+            && !queue.forwards_messages()
     }
 
     /// Gives a subscription a message as a dead letter.

@@ -5,6 +5,8 @@ mod history;
 mod list;
 mod publish;
 mod rules;
+mod runs;
+mod runs_history;
 
 use peeklock_protocol::message::{MapSection, Message, Properties};
 use peeklock_protocol::value::{Map, Value};

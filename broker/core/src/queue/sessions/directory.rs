@@ -201,7 +201,7 @@ impl Queue {
         let goes_out_at_once = record.ready.first().is_none()
             && record.holder.as_ref().is_some_and(|holder| holder.demand.is_open());
         let spacious = !room.full
-            && self.memory < room.settings.window_bytes_max
+            && self.memory.total() < room.settings.window_bytes_max
             && self.entries.len() < room.settings.window_count_max;
         if spacious || goes_out_at_once {
             entry.session = Some(slot);

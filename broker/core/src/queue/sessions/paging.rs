@@ -247,7 +247,7 @@ impl Queue {
     /// How much may be read for sessions now.
     pub(crate) fn session_page_room(&self, settings: &BrokerSettings, memory: usize) -> PageRoom {
         let is_tight = settings.cache_bytes_max / 2 <= memory
-            || settings.window_bytes_max / 2 <= self.memory
+            || settings.window_bytes_max / 2 <= self.memory.total()
             || settings.window_count_max / 2 <= self.entries.len();
         match self.window.retry_at {
             Some(_) => PageRoom::Closed,

@@ -165,6 +165,8 @@ fn subscriptions_change_and_go() {
     assert!(matches!(known.unwrap().kind, EntityKind::Subscription { .. }));
     let rows = world.state_rows().len();
     assert_eq!(delete_subscription(&mut world, "T/Subscriptions/S"), Ok(TopicReply::Deleted));
+    assert_eq!(world.message_rows(), 1);
+    world.pass(Span::from_secs(10));
     assert_eq!(world.state_rows().len(), rows - 7, "three entities and a rule");
     assert_eq!(world.message_rows(), 1);
     publish(&mut world, message("y", &[]));

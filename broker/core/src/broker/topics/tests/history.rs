@@ -75,6 +75,7 @@ impl History {
 
     fn step(&mut self) {
         let name = SUBSCRIPTIONS[self.dice.below(SUBSCRIPTIONS.len())];
+        super::runs::check_rows(&self.world);
         match self.dice.below(100) {
             0..40 => self.publish(),
             40..60 => self.take(name),
@@ -209,7 +210,8 @@ impl History {
         for (name, known) in &self.known {
             assert!(known.held.is_empty(), "{name} lost {:?}", known.held);
         }
-        assert_eq!((self.world.message_rows(), self.world.trace_rows()), (0, 0));
+        self.world.pass(Span::from_secs(30));
+        assert!(super::runs::is_clean(&self.world), "something is left");
         (self.crashes, self.taken)
     }
 }
