@@ -36,6 +36,8 @@ pub enum Command {
     Serve(ServeArguments),
     /// Ask a running broker whether it answers; the exit code says so
     Healthcheck(HealthcheckArguments),
+    /// Make certificates for development: an authority, and what it vouches for
+    Cert(CertificateArguments),
     /// Put load on a broker, this one or any other that speaks AMQP 1.0, and measure it
     Bench(Box<bench::Arguments>),
 }
@@ -49,9 +51,18 @@ pub struct ServeArguments {
     /// Directory for messages [default: peeklock-data]
     #[arg(long, value_name = "DIR", conflicts_with = "ephemeral")]
     data: Option<PathBuf>,
-    /// Address to listen at, may be repeated [default: 127.0.0.1:5672]
+    /// Address to listen at, may be repeated [default: ports 5672, 5300 and, with TLS, 5671 of 127.0.0.1]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Vec<String>,
+    /// The broker's certificate in PEM, `peeklock cert` makes one; connections may then use TLS
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// The private key of the certificate
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// Serve other machines without TLS as well: only on a network that you trust
+    #[arg(long)]
+    plain_text: bool,
     /// Create this queue when it is missing, may be repeated
     #[arg(long, value_name = "NAME")]
     queue: Vec<String>,
@@ -86,6 +97,23 @@ pub struct HealthcheckArguments {
     timeout: u64,
 }
 
+/// Options of `peeklock cert`.
+#[derive(Debug, Args)]
+pub struct CertificateArguments {
+    /// Where the files go; an authority that is there already is used again
+    #[arg(long, value_name = "DIR", default_value = "peeklock-certs")]
+    pub dir: PathBuf,
+    /// Name or address by which clients reach the broker, may be repeated; localhost always can
+    #[arg(long, value_name = "NAME")]
+    pub host: Vec<String>,
+    /// Make a certificate for a client of this name as well, may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub client: Vec<String>,
+    /// Days until the certificates end; the authority lasts ten years
+    #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=825))]
+    pub days: u16,
+}
+
 impl HealthcheckArguments {
     /// How long the whole check may take.
     pub fn timeout(&self) -> Duration {
@@ -101,6 +129,9 @@ impl ServeArguments {
             config,
             data,
             listen,
+            tls_certificate: self.tls_certificate,
+            tls_key: self.tls_key,
+            plain_text: self.plain_text,
             queues: queue,
             dev,
             ephemeral,

@@ -3,6 +3,7 @@
 pub mod amqp;
 pub mod auth;
 pub mod bench;
+pub mod certificates;
 pub mod cli;
 pub mod clock;
 pub mod config;

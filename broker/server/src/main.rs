@@ -4,9 +4,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use peeklock::cli::{Cli, Command, HealthcheckArguments, ServeArguments, exit};
+use peeklock::cli::{
+    CertificateArguments, Cli, Command, HealthcheckArguments, ServeArguments, exit,
+};
 use peeklock::serve::ServeError;
-use peeklock::{bench, config, healthcheck, serve, telemetry};
+use peeklock::{bench, certificates, config, healthcheck, serve, telemetry};
 use tracing::warn;
 
 /// RocksDB allocates through it as well.
@@ -18,6 +20,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(arguments) => run_broker(arguments),
         Command::Healthcheck(arguments) => check_health(&arguments),
+        Command::Cert(arguments) => make_certificates(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     }
 }
@@ -48,6 +51,17 @@ fn check_health(arguments: &HealthcheckArguments) -> ExitCode {
     match healthcheck::check(&arguments.address, arguments.timeout()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(exit::UNHEALTHY, &error),
+    }
+}
+
+fn make_certificates(arguments: &CertificateArguments) -> ExitCode {
+    match certificates::make(arguments) {
+        Ok(made) => {
+            // The files are there; that nobody reads what to do with them is no failure.
+            let _ = write!(io::stdout(), "{made}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(exit::START, &error),
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use peeklock_core::{Broker, Command, EntityPath, IdSource, LockToken, Origin, TopicCommand};
 use peeklock_protocol::connection::Config;
-use peeklock_protocol::value::Str;
+use peeklock_protocol::value::{Str, Symbol};
 use peeklock_storage::{MemStore, Store, Table};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
@@ -27,6 +27,7 @@ use crate::config::{ListenAddress, Settings, SubscriptionDeclaration, TopicDecla
 use crate::driver::{self, OpenShard, ShardHandle};
 use crate::http::{self, HttpContext};
 use crate::net::listener::{self, Door};
+use crate::net::tls::{self, Tls};
 
 /// How often a broker that is not ready looks again.
 const READY_POLL: Duration = Duration::from_millis(200);
@@ -72,6 +73,7 @@ struct Running {
 impl Running {
     async fn start(settings: Settings) -> anyhow::Result<Self> {
         let listeners = bind(&settings.listeners).await?;
+        let tls = settings.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
         let store = open_store(&settings)?;
         let clock = if settings.virtual_time { Clock::steerable() } else { Clock::real() };
         let open = open_shard(&settings, clock.clone());
@@ -82,10 +84,13 @@ impl Running {
             shard: shard.clone(),
             settings: Arc::new(endpoint_settings(&settings, clock)),
             store: Arc::clone(&store),
+            origins: Arc::new(settings.allowed_origins),
         };
         let door = Door {
             routes: http::router(http.clone()),
             http,
+            tls: tls.clone(),
+            plain_text: settings.plain_text,
             connections_max: settings.limits.connections_max,
             connections: Arc::new(AtomicUsize::new(0)),
             next_id: Arc::new(AtomicU64::new(1)),
@@ -97,6 +102,9 @@ impl Running {
         for listener in listeners {
             addresses.push(listener.local_addr()?);
             tasks.spawn(listener::serve(listener, door.clone()));
+        }
+        if let Some(tls) = tls {
+            tasks.spawn(tls::watch(tls, door.stop.clone()));
         }
         tasks.spawn(announce(store, addresses, door.stop));
         Ok(Self { shard, stop, tasks, stop_within: settings.limits.stop_within })
@@ -232,8 +240,13 @@ fn entity_rows(store: &dyn Store) -> anyhow::Result<Vec<(peeklock_storage::Key, 
 }
 
 fn endpoint_settings(settings: &Settings, clock: Clock) -> EndpointSettings {
+    let engine = engine_config(settings);
+    let mut with_certificate = engine.clone();
+    // First, because some clients take the first that they know.
+    with_certificate.sasl.mechanisms.insert(0, Symbol::from_static("EXTERNAL"));
     EndpointSettings {
-        engine: Arc::new(engine_config(settings)),
+        engine: Arc::new(engine),
+        engine_with_certificate: Arc::new(with_certificate),
         clock,
         authority: Arc::clone(&settings.authority),
         authorize_within: settings.limits.authorize_within,

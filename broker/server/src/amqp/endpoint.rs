@@ -22,7 +22,7 @@ use tracing::{debug, info};
 use super::condition::Refusal;
 use super::link::{Link, Node, RequestLink, ResponseLink};
 use super::request::PendingRequest;
-use crate::auth::{self, Action, Authority, Claims, Resource};
+use crate::auth::{self, Action, Authority, Certificate, Claims, Resource};
 use crate::clock::{Clock, ClockChanges};
 use crate::mailbox::Letter;
 
@@ -36,6 +36,8 @@ const CLAIMS_SLACK: Duration = Duration::from_millis(1);
 /// What all connections of a broker share.
 pub(crate) struct EndpointSettings {
     pub(crate) engine: Arc<Config>,
+    /// The same for a client with a certificate.
+    pub(crate) engine_with_certificate: Arc<Config>,
     /// What everything with a [`Timestamp`] goes by.
     pub(crate) clock: Clock,
     pub(crate) authority: Arc<Authority>,
@@ -49,6 +51,8 @@ pub(crate) struct Endpoint {
     pub(super) engine: Connection,
     pub(super) settings: Arc<EndpointSettings>,
     pub(super) claims: Claims,
+    /// What the peer has proven in TLS; it counts once it is asked for with SASL.
+    certificate: Option<Certificate>,
     pub(super) links: HashMap<LinkId, Link>,
     pub(super) requests: HashMap<(LinkId, DeliveryId), PendingRequest>,
     pub(super) commands: Vec<Command>,
@@ -73,12 +77,22 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) fn new(id: u64, settings: Arc<EndpointSettings>, over_limit: bool) -> Self {
+    pub(crate) fn new(
+        id: u64,
+        settings: Arc<EndpointSettings>,
+        over_limit: bool,
+        certificate: Option<Certificate>,
+    ) -> Self {
         let now = Instant::now();
+        let engine = match certificate {
+            Some(_) => &settings.engine_with_certificate,
+            None => &settings.engine,
+        };
         Self {
             id,
-            engine: Connection::server(Arc::clone(&settings.engine), now),
+            engine: Connection::server(Arc::clone(engine), now),
             claims: Claims::default(),
+            certificate,
             links: HashMap::new(),
             requests: HashMap::new(),
             commands: Vec::new(),
@@ -315,10 +329,16 @@ impl Endpoint {
     }
 
     fn authenticate(&mut self, mechanism: &Symbol, response: Option<&[u8]>) {
-        match auth::sasl(&self.settings.authority, mechanism.as_str(), response) {
+        let authority = &self.settings.authority;
+        let judged = match mechanism.as_str() {
+            "EXTERNAL" => auth::external(authority, self.certificate.as_ref()),
+            mechanism => auth::sasl(authority, mechanism, response),
+        };
+        match judged {
             Ok(granted) => {
                 if let Some(granted) = granted {
                     self.claims.grant_connection(granted);
+                    self.claims_changed(Instant::now());
                 }
                 self.engine.sasl_outcome(SaslCode::Ok);
             }

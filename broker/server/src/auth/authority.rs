@@ -7,7 +7,7 @@ use sha2::Sha256;
 
 use super::audience::Audience;
 use super::token::SasToken;
-use super::{Grant, ResourcePath, Rights, Secret, TokenError};
+use super::{Certificate, CertificateRule, Grant, ResourcePath, Rights, Secret, TokenError};
 
 /// The rule and key that clients of the Service Bus emulator have in their connection strings.
 const DEV_RULE: &str = "RootManageSharedAccessKey";
@@ -56,6 +56,8 @@ impl AccessRule {
 #[derive(Debug)]
 pub struct Authority {
     rules: Vec<AccessRule>,
+    /// Clients known by their certificates.
+    clients: Vec<CertificateRule>,
     /// The hosts this namespace answers to, in lower case; any, when not given.
     hosts: Option<Vec<String>>,
 }
@@ -77,7 +79,14 @@ impl Authority {
         }
         let lower = |host: String| host.to_lowercase();
         let hosts = hosts.map(|hosts| hosts.into_iter().map(lower).collect());
-        Self { rules, hosts }
+        Self { rules, clients: Vec::new(), hosts }
+    }
+
+    /// Knows clients by their certificates as well.
+    #[must_use]
+    pub fn with_clients(mut self, clients: Vec<CertificateRule>) -> Self {
+        self.clients = clients;
+        self
     }
 
     /// What a SAS token grants for an audience.
@@ -122,7 +131,13 @@ impl Authority {
         self.rules.iter().filter(matches).map(grant).collect()
     }
 
-    fn is_home(&self, host: &str) -> bool {
+    /// What a certificate grants until it ends.
+    pub(super) fn verify_certificate(&self, certificate: &Certificate) -> Vec<Grant> {
+        self.clients.iter().filter_map(|rule| rule.grant(certificate)).collect()
+    }
+
+    /// Whether the namespace answers to a host, which is in lower case.
+    pub(crate) fn is_home(&self, host: &str) -> bool {
         self.hosts.as_ref().is_none_or(|hosts| hosts.iter().any(|home| home == host))
     }
 }

@@ -24,7 +24,7 @@ pub struct Grant {
 /// The grants of one connection. Empty at first: nothing is allowed.
 #[derive(Debug, Default)]
 pub struct Claims {
-    /// By its user and password: as long as it lives.
+    /// By its user and password, as long as it lives, or by its certificate.
     connection: Vec<Grant>,
     /// By tokens, the newest for each audience.
     tokens: BTreeMap<ResourcePath, Grant>,
@@ -59,11 +59,12 @@ impl Claims {
 
     /// When the next grant ends, also if that is past and it has not been forgotten yet.
     pub fn next_expiry(&self) -> Option<Timestamp> {
-        self.tokens.values().map(|grant| grant.valid_until).min()
+        self.iter().map(|grant| grant.valid_until).filter(|end| *end != Timestamp(u64::MAX)).min()
     }
 
     /// Drops the grants that have ended.
     pub fn forget_expired(&mut self, now: Timestamp) {
+        self.connection.retain(|grant| now < grant.valid_until);
         self.tokens.retain(|_, grant| now < grant.valid_until);
     }
 

@@ -6,6 +6,7 @@
 
 mod audience;
 mod authority;
+mod certificate;
 mod claims;
 mod sasl;
 mod secret;
@@ -20,8 +21,9 @@ use peeklock_core::time::Timestamp;
 
 pub use self::audience::ResourcePath;
 pub use self::authority::{AccessRule, Authority};
+pub use self::certificate::{Certificate, CertificateName, CertificateRule, MalformedCertificate};
 pub use self::claims::{Claims, Grant, TooManyClaims};
-pub use self::sasl::{Granted, SaslDenied, sasl};
+pub use self::sasl::{Granted, SaslDenied, external, sasl};
 pub use self::secret::Secret;
 pub use self::token::TokenError;
 

@@ -1,10 +1,11 @@
-//! What SASL grants: with PLAIN the rights of a rule, with the rest nothing yet.
+//! What SASL grants: with PLAIN the rights of a rule, with EXTERNAL those of the client's certificate,
+//! with the rest nothing yet.
 
 use peeklock_protocol::sasl::parse_plain;
 
-use super::{Authority, Grant};
+use super::{Authority, Certificate, Grant};
 
-/// What a user's name and password have granted; valid for the whole connection.
+/// What a user's name and password, or a certificate, have granted to a whole connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Granted(Vec<Grant>);
 
@@ -23,6 +24,9 @@ pub enum SaslDenied {
     /// A PLAIN response without its parts.
     #[error("the PLAIN response is malformed")]
     Malformed,
+    /// No rule names the certificate, or it has ended.
+    #[error("no rule names the client's certificate")]
+    Certificate,
     /// No rule has this name and key.
     #[error("no rule has this name and key")]
     Password,
@@ -45,4 +49,15 @@ pub fn sasl(
         }
         _ => Err(SaslDenied::Mechanism),
     }
+}
+
+/// Judges a SASL init with EXTERNAL: rights come from the client's certificate, whatever name it asks to
+/// act under.
+pub fn external(
+    authority: &Authority,
+    certificate: Option<&Certificate>,
+) -> Result<Option<Granted>, SaslDenied> {
+    let certificate = certificate.ok_or(SaslDenied::Mechanism)?;
+    let grants = authority.verify_certificate(certificate);
+    if grants.is_empty() { Err(SaslDenied::Certificate) } else { Ok(Some(Granted(grants))) }
 }

@@ -10,20 +10,19 @@ use peeklock_core::entity::settings::BrokerSettings;
 use toml::Spanned;
 use tracing_subscriber::EnvFilter;
 
+use super::Problem;
+use super::doors::{listeners, origins, tls, yes};
 use super::queues::{queue_path, queues};
 use super::raw::{Given, RawAccessRule, RawCount, RawLimits, RawLog, RawSettings, RawSize};
-use super::settings::{Limits, ListenAddress, LogFormat, LogSettings, Settings, StorageSettings};
+use super::settings::{Limits, LogFormat, LogSettings, Settings, StorageSettings};
 use super::topics::topics;
 use super::units::{parse_size, parse_span, show_size, show_span};
-use super::{Problem, given};
 use crate::auth::{AccessRule, Authority, Rights, Secret};
 
 pub(super) const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;
 pub(super) const GIB: u64 = 1 << 30;
 
-/// Loopback: a broker that nobody configured must not be reachable by others.
-const LISTEN: &str = "127.0.0.1:5672";
 /// In the working directory, where whoever started the broker finds it.
 const DATA: &str = "peeklock-data";
 /// Service Bus allows 5000. Above a million, ports and file handles end first.
@@ -57,7 +56,9 @@ pub(super) type Check<T> = Result<T, Problem>;
 pub(super) fn build(raw: RawSettings, queue_names: &[String]) -> Check<Settings> {
     let dev = raw.dev.is_some_and(Spanned::into_inner);
     let mut warnings = Vec::new();
-    let listeners = listeners(raw.listen)?;
+    let (tls, clients) = tls(raw.tls)?;
+    let plain_text = yes(raw.plain_text) || dev;
+    let listeners = listeners(raw.listen, tls.is_some(), plain_text)?;
     if dev && listeners.iter().any(|address| !address.is_loopback()) {
         warnings.push(
             "the well-known key of development mode is valid for everybody who reaches this machine"
@@ -65,7 +66,7 @@ pub(super) fn build(raw: RawSettings, queue_names: &[String]) -> Check<Settings>
         );
     }
     let rules = rules(raw.rule.unwrap_or_default())?;
-    if rules.is_empty() && !dev {
+    if rules.is_empty() && clients.is_empty() && !dev {
         warnings.push(
             "no rule is configured, so every client will be refused; add a [[rule]] or use --dev"
                 .to_owned(),
@@ -98,31 +99,16 @@ pub(super) fn build(raw: RawSettings, queue_names: &[String]) -> Check<Settings>
         storage,
         core: core(raw.storage.cache)?,
         listeners,
+        plain_text,
+        tls,
+        allowed_origins: origins(raw.http)?,
         topics: topics(raw.topic.unwrap_or_default(), &queues)?,
         queues,
-        authority: Arc::new(Authority::new(rules, hosts, dev)),
+        authority: Arc::new(Authority::new(rules, hosts, dev).with_clients(clients)),
         limits: limits(raw.limits)?,
         log: log(raw.log)?,
         warnings,
     })
-}
-
-fn listeners(raw: Option<Vec<Spanned<String>>>) -> Check<Vec<ListenAddress>> {
-    let raw = raw.unwrap_or_else(|| vec![given(LISTEN.to_owned())]);
-    if raw.is_empty() {
-        return refuse("listen", 0..0, "at least one address is needed");
-    }
-    let mut listeners = Vec::new();
-    for (index, text) in raw.iter().enumerate() {
-        let key = format!("listen[{index}]");
-        let address: ListenAddress = parsed(&key, text)?;
-        // Port 0 means a free one, each time anew.
-        if address.port() != 0 && listeners.contains(&address) {
-            return refuse(&key, text.span(), format!("{address} is listed twice"));
-        }
-        listeners.push(address);
-    }
-    Ok(listeners)
 }
 
 fn data_dir(raw: Given<String>) -> Check<PathBuf> {
@@ -193,7 +179,7 @@ fn secret(key: &str, raw: Spanned<Secret>) -> Check<Secret> {
     Ok(raw.into_inner())
 }
 
-fn rights(key: &str, raw: &Spanned<Vec<Spanned<String>>>) -> Check<Rights> {
+pub(super) fn rights(key: &str, raw: &Spanned<Vec<Spanned<String>>>) -> Check<Rights> {
     let mut rights = Rights::NONE;
     for right in raw.get_ref() {
         rights = match right.get_ref().to_ascii_lowercase().as_str() {
@@ -325,7 +311,10 @@ pub(super) fn within<R, T: PartialOrd + Copy>(
     refuse(key, raw.span(), format!("{} is not between {least} and {most}", show(value)))
 }
 
-fn parsed<T: std::str::FromStr<Err = String>>(key: &str, raw: &Spanned<String>) -> Check<T> {
+pub(super) fn parsed<T: std::str::FromStr<Err = String>>(
+    key: &str,
+    raw: &Spanned<String>,
+) -> Check<T> {
     raw.get_ref().parse().or_else(|reason: String| refuse(key, raw.span(), reason))
 }
 

@@ -10,12 +10,15 @@ use super::raw::RawSettings;
 const PREFIX: &str = "PEEKLOCK_";
 
 /// Top-level keys that a variable may begin with.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 15] = [
     "data",
     "ephemeral",
     "virtual_time",
     "dev",
     "listen",
+    "plain_text",
+    "tls",
+    "http",
     "hosts",
     "queue",
     "topic",

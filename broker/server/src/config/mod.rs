@@ -14,6 +14,7 @@
 //! What is wrong is reported with its source, key and reason. A key's value is never shown.
 
 mod build;
+mod doors;
 mod environment;
 mod queues;
 mod raw;
@@ -31,8 +32,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 pub use settings::{
-    Limits, ListenAddress, LogFormat, LogSettings, QueueDeclaration, Settings, StorageSettings,
-    SubscriptionDeclaration, TopicDeclaration,
+    AllowedOrigins, Limits, ListenAddress, LogFormat, LogSettings, QueueDeclaration, Settings,
+    StorageSettings, SubscriptionDeclaration, TlsSettings, TopicDeclaration,
 };
 use toml::Spanned;
 
@@ -47,6 +48,12 @@ pub struct Overrides {
     pub data: Option<PathBuf>,
     /// `HOST:PORT`s to listen at, in place of those configured; empty: as configured.
     pub listen: Vec<String>,
+    /// The broker's certificate.
+    pub tls_certificate: Option<PathBuf>,
+    /// The key of the certificate.
+    pub tls_key: Option<PathBuf>,
+    /// Serve others without TLS.
+    pub plain_text: bool,
     /// Queues to create with the defaults when missing, beside those configured.
     pub queues: Vec<String>,
     /// The well-known key is valid.
@@ -165,6 +172,19 @@ fn from_options(overrides: &Overrides, origins: &mut BTreeMap<String, String>) -
     if !overrides.listen.is_empty() {
         origin("listen", "--listen");
         raw.listen = Some(overrides.listen.iter().cloned().map(given).collect());
+    }
+    let path = |path: &PathBuf| given(path.to_string_lossy().into_owned());
+    if let Some(certificate) = &overrides.tls_certificate {
+        origin("tls.certificate", "--tls-certificate");
+        raw.tls.certificate = Some(path(certificate));
+    }
+    if let Some(key) = &overrides.tls_key {
+        origin("tls.key", "--tls-key");
+        raw.tls.key = Some(path(key));
+    }
+    if overrides.plain_text {
+        origin("plain_text", "--plain-text");
+        raw.plain_text = Some(given(true));
     }
     if overrides.dev {
         origin("dev", "--dev");

@@ -22,10 +22,15 @@ pub(super) struct RawSettings {
     pub virtual_time: Given<bool>,
     pub dev: Given<bool>,
     pub listen: Option<Vec<Spanned<String>>>,
+    pub plain_text: Given<bool>,
     pub hosts: Option<Vec<Spanned<String>>>,
     pub queue: Option<Vec<RawQueue>>,
     pub topic: Option<Vec<RawTopic>>,
     pub rule: Option<Vec<RawAccessRule>>,
+    #[serde(default)]
+    pub tls: RawTls,
+    #[serde(default)]
+    pub http: RawHttp,
     #[serde(default)]
     pub limits: RawLimits,
     #[serde(default)]
@@ -121,6 +126,33 @@ pub(super) struct RawAccessRule {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct RawTls {
+    pub certificate: Given<String>,
+    pub key: Given<String>,
+    pub client_ca: Given<String>,
+    pub client: Option<Vec<RawTlsClient>>,
+}
+
+/// A client that is known by its certificate.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTlsClient {
+    pub common_name: Given<String>,
+    pub dns: Given<String>,
+    pub uri: Given<String>,
+    pub email: Given<String>,
+    pub rights: Spanned<Vec<Spanned<String>>>,
+    pub entity: Given<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawHttp {
+    pub allowed_origins: Option<Vec<Spanned<String>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawLimits {
     pub connections: Given<RawCount>,
     pub sessions_per_connection: Given<RawCount>,
@@ -166,7 +198,10 @@ macro_rules! overlay {
 impl RawSettings {
     /// Overlays a later source: what it says wins, what it leaves out stays.
     pub(super) fn overlay(&mut self, over: Self) {
-        overlay!(self, over; data, ephemeral, virtual_time, dev, listen, hosts, queue, topic, rule);
+        overlay!(self, over; data, ephemeral, virtual_time, dev, listen, plain_text, hosts, queue, topic,
+            rule);
+        overlay!(self.tls, over.tls; certificate, key, client_ca, client);
+        overlay!(self.http, over.http; allowed_origins);
         overlay!(self.limits, over.limits; connections, sessions_per_connection, links_per_connection,
             max_frame_size, idle_timeout, handshake_timeout, authorization_timeout, stop_timeout);
         overlay!(self.storage, over.storage; cache, free_space_reserve, accept_data_loss);

@@ -30,6 +30,12 @@ pub struct Settings {
     pub core: BrokerSettings,
     /// Addresses to listen at, in the order given; at least one.
     pub listeners: Vec<ListenAddress>,
+    /// Whether other machines may connect without TLS. This one always may.
+    pub plain_text: bool,
+    /// The files of TLS, if there is any.
+    pub tls: Option<TlsSettings>,
+    /// The web pages whose scripts may connect.
+    pub allowed_origins: AllowedOrigins,
     /// Queues that exist because the configuration says so.
     pub queues: Vec<QueueDeclaration>,
     /// Topics that exist because the configuration says so.
@@ -51,6 +57,33 @@ pub struct StorageSettings {
     pub free_space_reserve: u64,
     /// Start although the log of the store is damaged, giving up what stands behind the damage.
     pub accept_data_loss: bool,
+}
+
+/// The files of TLS, all in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// The certificate of the broker, and those between it and an authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The authorities that vouch for clients; without them no client is asked for a certificate.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Web pages by their origin, `SCHEME://HOST` with a port if it is not the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllowedOrigins(Vec<String>);
+
+impl AllowedOrigins {
+    /// These, in any case; `*` stands for all.
+    pub fn new(origins: impl IntoIterator<Item = String>) -> Self {
+        Self(origins.into_iter().map(|origin| origin.to_lowercase()).collect())
+    }
+
+    /// Whether scripts of a page may connect.
+    pub fn allow(&self, origin: &str) -> bool {
+        self.0.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(origin))
+    }
 }
 
 /// `HOST:PORT` to listen at; the host is a name or an address, brackets of IPv6 taken off.

@@ -1,3 +1,4 @@
+mod doors;
 mod topics;
 
 use std::fs;
@@ -64,7 +65,8 @@ fn the_example_file_is_valid_and_says_the_defaults() {
     let text = include_str!("../../../../deploy/peeklock.example.toml");
     let settings = from_file(text).unwrap();
     assert_eq!(settings.data_dir, PathBuf::from("/var/lib/peeklock"));
-    assert_eq!(addresses(&settings), ["0.0.0.0:5672"]);
+    assert_eq!(addresses(&settings), ["0.0.0.0:5671", "0.0.0.0:5672"]);
+    assert!(settings.tls.is_some() && !settings.plain_text);
     let names: Vec<_> = settings.queues.iter().map(|queue| queue.path.to_string()).collect();
     assert_eq!(names, ["orders", "eu/invoices"]);
     assert_eq!(settings.queues[1].settings.lock_duration, Span::from_secs(30));
@@ -98,6 +100,8 @@ fn the_example_file_is_valid_and_says_the_defaults() {
 fn nothing_configured_is_safe() {
     let settings = load(&Overrides::default(), []).unwrap();
     assert!(settings.listeners.iter().all(ListenAddress::is_loopback));
+    assert_eq!(addresses(&settings), ["127.0.0.1:5672", "127.0.0.1:5300"]);
+    assert!(!settings.plain_text && settings.tls.is_none());
     assert!(!settings.dev && !settings.ephemeral && !settings.virtual_time);
     assert!(settings.queues.is_empty());
     assert_eq!(settings.warnings.len(), 1, "{:?}", settings.warnings);

@@ -5,16 +5,19 @@
 
 pub(crate) mod body;
 mod health;
+mod websocket;
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
+use axum::http::header::CONNECTION;
 use axum::response::{IntoResponse, Response};
 use hyper::server::conn::http1;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use peeklock_storage::Store;
@@ -24,6 +27,7 @@ use tower_service::Service;
 use tracing::{debug, info};
 
 use crate::amqp::EndpointSettings;
+use crate::config::AllowedOrigins;
 use crate::driver::ShardHandle;
 
 /// The head of a request: its first line and all its headers. Tokens of identity providers have some
@@ -44,25 +48,41 @@ pub(crate) struct HttpContext {
     /// The clock, the authority, and how AMQP is spoken.
     pub(crate) settings: Arc<EndpointSettings>,
     pub(crate) store: Arc<dyn Store>,
+    /// Of which web pages the scripts may connect.
+    pub(crate) origins: Arc<AllowedOrigins>,
 }
 
 /// Who is at the other end of a connection. Each request has it as an extension.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct HttpPeer {
-    /// There are too many connections, so this one is only told that.
-    pub(crate) over_limit: bool,
+    /// Where a handler leaves what the connection is to become when its answer is out.
+    upgrade: Arc<Mutex<Option<OnUpgrade>>>,
+}
+
+impl HttpPeer {
+    fn become_of(&self, upgrade: OnUpgrade) {
+        *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgrade);
+    }
+
+    fn upgrade(&self) -> Option<OnUpgrade> {
+        self.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// All routes. What none of them takes is the path of an entity, or of nothing.
 pub(crate) fn router(context: HttpContext) -> Router {
-    Router::new().merge(health::router()).fallback(nothing_here).with_state(context)
+    Router::new()
+        .merge(health::router())
+        .merge(websocket::router())
+        .fallback(nothing_here)
+        .with_state(context)
 }
 
 async fn nothing_here() -> Response {
     StatusCode::NOT_FOUND.into_response()
 }
 
-/// Serves the requests of one connection to its end. The head of each must come within a time, which
+/// Serves the requests of one connection to its end, or until it becomes something else. The head of each must come within a time, which
 /// counts from the end of the one before it.
 pub(crate) async fn serve<S>(
     stream: S,
@@ -70,7 +90,8 @@ pub(crate) async fn serve<S>(
     peer: HttpPeer,
     head_within: Duration,
     mut stop: watch::Receiver<bool>,
-) where
+) -> Option<Upgraded>
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     debug!("connected by HTTP");
@@ -79,10 +100,8 @@ pub(crate) async fn serve<S>(
         .timer(TokioTimer::new())
         .header_read_timeout(head_within)
         .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(HEADERS_MAX)
-        .keep_alive(!peer.over_limit);
-    let routes = if peer.over_limit { refusing() } else { routes };
-    let service = WithPeer { routes, peer };
+        .max_headers(HEADERS_MAX);
+    let service = WithPeer { routes, peer: peer.clone() };
     let connection =
         builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut connection = pin!(connection.with_upgrades());
@@ -101,14 +120,31 @@ pub(crate) async fn serve<S>(
         Ok(Err(error)) => debug!(%error, "the connection was lost"),
         Err(_) => info!("a request took too long for a broker that stops, it is cut off"),
     }
+    match peer.upgrade()?.await {
+        Ok(upgraded) => Some(upgraded),
+        Err(error) => {
+            debug!(%error, "the connection was lost before it became a WebSocket");
+            None
+        }
+    }
 }
 
-/// What a connection over the limit gets.
-fn refusing() -> Router {
-    Router::new().fallback(async || {
-        let text = "The maximum number of connections to this broker is reached.";
-        (StatusCode::SERVICE_UNAVAILABLE, text)
-    })
+/// Why a whole connection is refused.
+pub(crate) type Refused = (StatusCode, &'static str);
+
+/// There is room for no more.
+pub(crate) const TOO_MANY_CONNECTIONS: Refused = (
+    StatusCode::SERVICE_UNAVAILABLE,
+    "The maximum number of connections to this broker is reached.\n",
+);
+
+/// Keys and messages would be readable on the way.
+pub(crate) const NO_PLAIN_TEXT: Refused =
+    (StatusCode::FORBIDDEN, "This broker is to be reached by https from other machines.\n");
+
+/// What a refused connection gets, once.
+pub(crate) fn refusing((status, text): Refused) -> Router {
+    Router::new().fallback(async move || (status, [(CONNECTION, "close")], text))
 }
 
 /// The routes for one peer.

@@ -1,4 +1,4 @@
-//! One task a connection: bytes between the socket and the endpoint, commands to the driver,
+//! One task a connection: bytes between the transport and the endpoint, commands to the driver,
 //! letters from it. It knows nothing of what the bytes mean.
 //!
 //! A turn: wait for the socket, the mailbox or a deadline; read until the socket is dry; let the
@@ -9,12 +9,11 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 use tracing::{debug, info};
 
+use super::transport::{Ready, Transport};
 use crate::amqp::Endpoint;
 use crate::driver::{Input, ShardHandle, Stopped};
 use crate::mailbox::{Letter, Mailbox};
@@ -35,9 +34,10 @@ const WRITE_SLICES_MAX: usize = 64;
 /// nothing (pyamqp, proton), so this is no fault of theirs.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Serves a connection to its end.
-pub(crate) async fn run(
-    stream: TcpStream,
+/// Serves a connection to its end. What was read of it already comes with it.
+pub(super) async fn run(
+    transport: impl Transport,
+    begun: BytesMut,
     endpoint: Endpoint,
     shard: ShardHandle,
     stop: watch::Receiver<bool>,
@@ -50,12 +50,12 @@ pub(crate) async fn run(
     }
     debug!("connected");
     let mut task = Task {
-        stream,
+        transport,
         endpoint,
         shard: shard.clone(),
         mailbox,
         stop,
-        buffer: BytesMut::new(),
+        buffer: begun,
         buffer_size: READ_BUFFER_MIN,
         letters: Vec::new(),
     };
@@ -68,6 +68,7 @@ pub(crate) async fn run(
     // Both fail only when the driver is gone, and with it everything there is to tell it.
     let _ = shard.send(Input::Commands(commands)).await;
     let _ = shard.send(Input::Left { connection }).await;
+    task.transport.close().await;
 }
 
 enum End {
@@ -87,8 +88,8 @@ impl From<Stopped> for End {
     }
 }
 
-struct Task {
-    stream: TcpStream,
+struct Task<T> {
+    transport: T,
     endpoint: Endpoint,
     shard: ShardHandle,
     mailbox: Mailbox,
@@ -98,13 +99,17 @@ struct Task {
     letters: Vec<Letter>,
 }
 
-impl Task {
+impl<T: Transport> Task<T> {
     async fn serve(&mut self) -> Result<(), End> {
         let mut clock_changes = self.endpoint.clock_changes();
         let alarm = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(alarm);
         let mut armed: Option<Instant> = None;
         let mut cut_at: Option<Instant> = None;
+        if !self.buffer.is_empty() {
+            self.endpoint.handle_input(&mut self.buffer, Instant::now());
+            self.forward().await?;
+        }
         loop {
             let blocked = !self.write(Instant::now())?;
             if self.endpoint.is_finished() {
@@ -121,12 +126,13 @@ impl Task {
             arm(alarm.as_mut(), &mut armed, deadline);
             let mut taken = None;
             self.make_room();
-            let (mut reader, writer) = self.stream.split();
+            let wants_input = self.endpoint.wants_input();
             tokio::select! {
-                count = reader.read_buf(&mut self.buffer), if self.endpoint.wants_input() => {
-                    taken = Some(count?);
+                ready = self.transport.ready(&mut self.buffer, wants_input, blocked) => {
+                    if let Ready::Read(count) = ready? {
+                        taken = Some(count);
+                    }
                 }
-                ready = writer.writable(), if blocked => ready?,
                 () = self.mailbox.arrived() => {}
                 () = &mut alarm, if armed.is_some() => armed = None,
                 () = clock_changes.changed() => self.endpoint.clock_changed(Instant::now()),
@@ -175,7 +181,7 @@ impl Task {
             }
             self.buffer_size = (self.buffer_size * 2).min(READ_BUFFER_MAX);
             self.make_room();
-            match self.stream.try_read_buf(&mut self.buffer) {
+            match self.transport.try_read(&mut self.buffer) {
                 Ok(more) => count = more,
                 // What is wrong with the socket shows again when it is awaited.
                 Err(_) => break,
@@ -196,7 +202,7 @@ impl Task {
             let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
             let count = output.slices(&mut slices);
             let written =
-                slices.get(..count).map_or(Ok(0), |ready| self.stream.try_write_vectored(ready));
+                slices.get(..count).map_or(Ok(0), |ready| self.transport.try_write(ready));
             match written {
                 Ok(0) => return Err(io::Error::from(ErrorKind::WriteZero).into()),
                 Ok(count) => output.advance(count),
@@ -204,7 +210,11 @@ impl Task {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(true)
+        match self.transport.try_flush() {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn forward(&mut self) -> Result<(), End> {

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span, warn};
 
+use super::tls::Tls;
 use super::visit::{Counted, Visit};
 use crate::http::HttpContext;
 
@@ -27,6 +28,9 @@ pub(crate) struct Door {
     pub(crate) http: HttpContext,
     /// What is served by HTTP.
     pub(crate) routes: Router,
+    pub(crate) tls: Option<Arc<Tls>>,
+    /// Whether peers on other machines may go without TLS.
+    pub(crate) plain_text: bool,
     pub(crate) connections_max: usize,
     pub(crate) connections: Arc<AtomicUsize>,
     pub(crate) next_id: Arc<AtomicU64>,
@@ -71,6 +75,9 @@ impl Door {
             id,
             http: self.http.clone(),
             routes: self.routes.clone(),
+            tls: self.tls.clone(),
+            // By where the peer is: the address of a listener tells nothing of that.
+            plain_text: self.plain_text || peer.ip().to_canonical().is_loopback(),
             over_limit,
             handshake_within: self.handshake_within,
             stop: self.stop.clone(),

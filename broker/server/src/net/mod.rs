@@ -1,6 +1,9 @@
 //! Sockets: who may connect, what they speak, and the one task a connection.
 
-pub(crate) mod connection;
+mod connection;
 pub(crate) mod listener;
 mod sniff;
+pub(crate) mod tls;
+mod transport;
 mod visit;
+mod websocket;

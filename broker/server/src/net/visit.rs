@@ -1,24 +1,38 @@
 //! One connection from its first byte on: finds out what it speaks, and hands it to whoever speaks it.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use bytes::BytesMut;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::connection;
 use super::sniff::{self, Protocol};
+use super::tls::Tls;
+use super::transport::{Begun, Polled, Transport};
+use super::websocket::WebSocket;
 use crate::amqp::Endpoint;
+use crate::auth::Certificate;
 use crate::http::{self, HttpContext, HttpPeer};
+
+/// Room for the first bytes inside TLS; the head of an ordinary request fits.
+const FIRST_BYTES: usize = 2 * 1024;
 
 /// A connection that was let in.
 pub(super) struct Visit {
     pub(super) id: u64,
     pub(super) http: HttpContext,
     pub(super) routes: Router,
+    pub(super) tls: Option<Arc<Tls>>,
+    /// Whether it may go without TLS.
+    pub(super) plain_text: bool,
     /// There are too many connections, so this one is only told that.
     pub(super) over_limit: bool,
     /// For its first byte, and for each handshake after it.
@@ -31,30 +45,100 @@ pub(super) struct Visit {
 impl Visit {
     /// Serves the connection to its end.
     pub(super) async fn serve(mut self, stream: TcpStream) {
-        let first = tokio::select! {
-            first = tokio::time::timeout(self.handshake_within, sniff::peek(&stream)) => first,
-            _ = self.stop.wait_for(|stop| *stop) => return,
+        let Some(protocol) = self.in_time("a first byte", sniff::peek(&stream)).await else {
+            return;
         };
-        match first {
-            Ok(Ok(Some(Protocol::Amqp))) => self.amqp(stream).await,
-            Ok(Ok(Some(Protocol::Http))) => self.http(stream).await,
-            Ok(Ok(Some(Protocol::Tls))) => debug!("the peer speaks TLS, there is no certificate"),
-            Ok(Ok(None)) => debug!("the peer said nothing and left"),
-            Ok(Err(error)) => debug!(%error, "the connection was lost"),
-            Err(_) => debug!("the peer said nothing in time"),
+        match (protocol, self.tls.clone()) {
+            (None, _) => debug!("the peer said nothing and left"),
+            (Some(Protocol::Tls), Some(tls)) => self.secure(stream, &tls).await,
+            (Some(Protocol::Tls), None) => info!("the peer wants TLS, and there is no certificate"),
+            (Some(Protocol::Amqp), _) if self.plain_text => {
+                self.amqp(stream, BytesMut::new(), None).await;
+            }
+            (Some(Protocol::Amqp), _) => info!("the peer does not speak TLS, it is cut off"),
+            (Some(Protocol::Http), _) => {
+                if !self.plain_text {
+                    self.routes = http::refusing(http::NO_PLAIN_TEXT);
+                }
+                self.http(stream).await;
+            }
         }
     }
 
-    async fn amqp(self, stream: TcpStream) {
-        let settings = Arc::clone(&self.http.settings);
-        let endpoint = Endpoint::new(self.id, settings, self.over_limit);
-        connection::run(stream, endpoint, self.http.shard.clone(), self.stop.clone()).await;
+    async fn secure(mut self, stream: TcpStream, tls: &Tls) {
+        let Some(mut stream) = self.in_time("a TLS handshake", tls.accept(stream)).await else {
+            return;
+        };
+        let (_, session) = stream.get_ref();
+        // The first one is the client's own. It was verified in the handshake.
+        let certificate = session.peer_certificates().and_then(<[_]>::first);
+        let certificate = match certificate.map(|der| Certificate::read(der)).transpose() {
+            Ok(certificate) => certificate,
+            Err(error) => {
+                info!(%error, "the certificate of the peer cannot be read, it is cut off");
+                return;
+            }
+        };
+        let mut begun = BytesMut::with_capacity(FIRST_BYTES);
+        if self.in_time("a first byte", stream.read_buf(&mut begun)).await.is_none() {
+            return;
+        }
+        match begun.first().map(|first| Protocol::of(*first)) {
+            Some(Protocol::Amqp) => self.amqp(Polled(stream), begun, certificate).await,
+            Some(Protocol::Http) => self.http(Begun::new(begun, stream)).await,
+            Some(Protocol::Tls) => info!("the peer speaks TLS inside TLS, it is cut off"),
+            None => debug!("the peer said nothing and left"),
+        }
     }
 
-    async fn http(self, stream: TcpStream) {
-        let peer = HttpPeer { over_limit: self.over_limit };
-        let (routes, stop) = (self.routes.clone(), self.stop.clone());
-        http::serve(stream, routes, peer, self.handshake_within, stop).await;
+    async fn amqp(
+        &self,
+        transport: impl Transport,
+        begun: BytesMut,
+        certificate: Option<Certificate>,
+    ) {
+        let settings = Arc::clone(&self.http.settings);
+        let endpoint = Endpoint::new(self.id, settings, self.over_limit, certificate);
+        let (shard, stop) = (self.http.shard.clone(), self.stop.clone());
+        connection::run(transport, begun, endpoint, shard, stop).await;
+    }
+
+    async fn http<S>(&self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let routes = if self.over_limit {
+            http::refusing(http::TOO_MANY_CONNECTIONS)
+        } else {
+            self.routes.clone()
+        };
+        let peer = HttpPeer::default();
+        let within = self.handshake_within;
+        let upgraded = http::serve(stream, routes, peer, within, self.stop.clone()).await;
+        if let Some(upgraded) = upgraded {
+            let frame_size_max = self.http.settings.engine.max_frame_size;
+            let socket = WebSocket::new(TokioIo::new(upgraded), frame_size_max).await;
+            self.amqp(socket, BytesMut::new(), None).await;
+        }
+    }
+
+    /// Waits for a step of the peer, not for ever, and not when the broker stops.
+    async fn in_time<T>(
+        &mut self,
+        step: &'static str,
+        work: impl Future<Output = io::Result<T>>,
+    ) -> Option<T> {
+        let done = tokio::select! {
+            done = tokio::time::timeout(self.handshake_within, work) => done,
+            _ = self.stop.wait_for(|stop| *stop) => return None,
+        };
+        match done {
+            Ok(Ok(done)) => return Some(done),
+            // What a client has against our certificate stands here.
+            Ok(Err(error)) => info!(%error, waiting_for = step, "the connection was lost"),
+            Err(_) => debug!(waiting_for = step, "the peer took too long, it is cut off"),
+        }
+        None
     }
 }
 

@@ -50,12 +50,13 @@ impl World {
         let engine = Arc::new(engine);
         let clock = Clock::steerable();
         let settings = EndpointSettings {
+            engine_with_certificate: Arc::clone(&engine),
             engine,
             clock: clock.clone(),
             authority,
             authorize_within: AUTHORIZE_WITHIN,
         };
-        let endpoint = Endpoint::new(1, Arc::new(settings), false);
+        let endpoint = Endpoint::new(1, Arc::new(settings), false, None);
         let now = Instant::now();
         let mut core = Broker::new(BrokerSettings::default(), Box::new(SeededIds::new(1)));
         let path = EntityPath::for_new_entity("orders").unwrap();

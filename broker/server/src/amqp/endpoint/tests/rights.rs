@@ -163,7 +163,7 @@ fn an_attach_that_waits_is_refused_when_its_right_is_gone() {
 fn one_connection_too_many_is_told_so() {
     let mut world = anonymous();
     let settings = Arc::clone(&world.endpoint.settings);
-    world.endpoint = Endpoint::new(2, settings, true);
+    world.endpoint = Endpoint::new(2, settings, true, None);
     world.client = Connection::client(Arc::default(), world.now, ClientOpen::default());
     world.run();
     assert_eq!(world.closed().as_deref(), Some("amqp:resource-limit-exceeded"));
