@@ -43,13 +43,13 @@ fn the_answer_to_a_sender_has_both_termini_sizes_and_credit() {
 #[test]
 fn termini_are_echoed_byte_for_byte() {
     let broker = TestBroker::start();
-    // A symbolic descriptor, the longest forms of everything, and things no broker knows.
+    // A symbolic descriptor, the longest forms of everything, and names no broker knows.
     let mut source = BytesMut::new();
     source.put_slice(b"\x00\xa3\x10amqp:source:list");
     let address = b"\xb1\x00\x00\x00\x01q";
     let filter = Value::Map(Map::new().with(
         Symbol::from_static("example:filter"),
-        raw::described(0x1234_5678_9abc, Value::from("opaque")),
+        raw::described(0x0000_468c_0000_0004, Value::from("color = 'red'")),
     ))
     .to_bytes();
     let fields: [&[u8]; 11] = [

@@ -19,6 +19,7 @@ mod message_sessions;
 mod receiving;
 mod rules;
 mod scheduling;
+mod selectors;
 mod sending;
 mod session;
 mod settlement;

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use crate::entity::path::EntityPath;
 use crate::entity::settings::QueueSettings;
+use crate::filter::SqlFilter;
 use crate::id::{
     EntityId, LockToken, MessageSessionId, Origin, ReadId, ReceiverId, SequenceNumber,
     TransactionId,
@@ -101,6 +102,19 @@ pub enum Command {
         /// Which message session it wants to hold. Not answered before it holds one or the time it
         /// waits is over; [`Command::CloseReceiver`] withdraws it.
         session: Option<SessionRequest>,
+    },
+    /// The same for a receiver that wants only some of the messages; the others stay for others.
+    OpenSelectingReceiver {
+        /// Who asked.
+        origin: Origin,
+        /// The new receiver.
+        receiver: ReceiverId,
+        /// Where from. An entity with message sessions serves no such receiver.
+        path: EntityPath,
+        /// What becomes of a message that is delivered.
+        mode: ReceiveMode,
+        /// Which messages it wants.
+        selector: Box<SqlFilter>,
     },
     /// Asks for an entity to browse and to settle at, without receiving.
     OpenManagement {

@@ -141,6 +141,15 @@ pub(crate) fn page_scans(
     tables.map(scan).into_iter().chain(runs).collect()
 }
 
+/// The rows of one message that is to be delivered: its own, its mark, its section.
+pub(crate) fn active_gets(entity: EntityId, sequence: SequenceNumber) -> [(Table, Key); 3] {
+    [
+        (Table::Message, shelf_key(entity, Shelf::Active, sequence)),
+        (Table::State, mark_key(entity, sequence)),
+        (Table::State, properties_key(entity, sequence)),
+    ]
+}
+
 /// The scans that find everything about the messages of a range, those set aside included: marks,
 /// sections, active, scheduled and deferred messages; then, where messages of a topic are, the runs.
 /// No active message is below `head`.

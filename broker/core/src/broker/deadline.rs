@@ -67,6 +67,7 @@ fn first_deadline(queue: &Queue) -> Option<Timestamp> {
         idle_deadline(queue),
         queue.forward_at,
         queue.sweep_at,
+        queue.selecting.again_at,
         queue.expiries.first_at(),
         queue.activations.first_at(),
         queue.sessions.as_ref().and_then(|sessions| sessions.first_deadline()),
@@ -87,6 +88,7 @@ impl Broker {
             queue.wake_at = None;
             queue.window.retry_at.take_if(|at| *at <= self.now);
             queue.forward_at.take_if(|at| *at <= self.now);
+            queue.selecting.again_at.take_if(|at| *at <= self.now);
             queue.expiries.retry(self.now);
             queue.activations.retry(self.now);
             while expiries_left > 0

@@ -26,8 +26,11 @@ impl Broker {
         if let Some(sequence) = gone {
             return self.reply_at_once(origin, Err(Error::MessageNotFound(sequence.0)));
         }
-        let deliveries =
-            found.into_iter().map(|row| self.give_one(entity, row, mode, session)).collect();
+        let give = |row: PageRow| {
+            let traces = Traces { deferred: true, ..row.traces };
+            self.give_one(entity, row, traces, mode, session)
+        };
+        let deliveries = found.into_iter().map(give).collect();
         self.plan_deadline(entity);
         let result = Ok(Reply::DeferredReceived { deliveries });
         match mode {
@@ -97,16 +100,18 @@ impl Broker {
         gone
     }
 
-    fn give_one(
+    /// Locks a message that was read by its number, or takes it out for good.
+    pub(super) fn give_one(
         &mut self,
         entity: EntityId,
         row: PageRow,
+        traces: Traces,
         mode: ReceiveMode,
         session: Option<&MessageSessionId>,
     ) -> Delivery {
         let (sequence, attempts) = (row.sequence, row.attempts);
         let body = row.body.clone().expect("what cannot be read is not found");
-        let traces = Traces { deferred: true, ..row.traces };
+        let state = if traces.deferred { MessageState::Deferred } else { MessageState::Active };
         self.set_apart(entity, row, traces, session);
         let lock = match mode {
             ReceiveMode::PeekLock => {
@@ -133,7 +138,7 @@ impl Broker {
             attempts,
             lock,
             application_properties: body.application_properties,
-            state: MessageState::Deferred,
+            state,
             dead_letter_source,
         }
     }

@@ -5,7 +5,6 @@
 use bytes::Bytes;
 use peeklock_storage::{Key, StoreError, Table};
 
-use super::expire::message_gets;
 use super::read::Purpose;
 use super::{Broker, queue_mut};
 use crate::change::Change;
@@ -176,7 +175,7 @@ impl Broker {
         for (sequence, topic) in &deleting.candidates {
             queue.watch.begin(*sequence, watch);
             let traces = Traces { shared: *topic, ..Traces::default() };
-            let [_, mark, section] = message_gets(entity, *sequence);
+            let [_, mark, section] = rows::active_gets(entity, *sequence);
             let own = (Table::Message, rows::own_key(entity, traces, *sequence));
             request.gets.extend([own, mark, section]);
         }

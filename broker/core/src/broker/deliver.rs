@@ -30,7 +30,7 @@ impl Broker {
             // What is over is taken out on the way; not too much of it, as more is due at once.
             let enough = self.counters.expired + self.settings.expiries_max as u64;
             while self.counters.expired <= enough
-                && let Some(found) = queue_mut(&mut self.queues, entity).and_then(next_match)
+                && let Some(found) = self.next_match(entity)
             {
                 let Match { sequence, slot, receiver, mode } = found;
                 self.deliver(entity, sequence, receiver, mode, Seat::Round(slot));
@@ -102,11 +102,17 @@ impl Broker {
         }
     }
 
+    fn next_match(&mut self, entity: EntityId) -> Option<Match> {
+        let queue = queue_mut(&mut self.queues, entity)?;
+        if queue.receivers.any_selecting() {
+            return self.with_queue(entity, next_match_of_any).flatten();
+        }
+        next_match(queue)
+    }
+
     fn answer_drained(&mut self, entity: EntityId) {
         let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
-        // Whatever could be given has been. More may come only from a read under way.
-        let nothing_left = !queue.is_reading();
-        for (receiver, after) in queue.receivers.take_drained(nothing_left) {
+        for (receiver, after) in queue.take_drained() {
             self.emit(after.max(CommitPosition(0)), EffectKind::Drained { receiver });
         }
     }
@@ -117,5 +123,12 @@ fn next_match(queue: &mut Queue) -> Option<Match> {
     let (slot, receiver) = queue.receivers.next()?;
     let (receiver, mode) = (receiver.id, receiver.mode);
     let Offer::Message(sequence) = queue.offer() else { return None };
+    Some(Match { sequence, slot, receiver, mode })
+}
+
+/// The same where some want only certain messages.
+fn next_match_of_any(queue: &mut Queue) -> Option<Match> {
+    let (sequence, slot) = queue.next_for_anybody()?;
+    let (receiver, mode) = (queue.receivers.id(slot), queue.receivers.mode(slot));
     Some(Match { sequence, slot, receiver, mode })
 }

@@ -1,7 +1,5 @@
 //! Taking messages out that are of no use any more.
 
-use peeklock_storage::Table;
-
 use super::read::Purpose;
 use super::schedule::DueMessages;
 use super::{Broker, queue_mut};
@@ -10,7 +8,7 @@ use crate::command::ReadRequest;
 use crate::id::{EntityId, ReadId, SequenceNumber};
 use crate::queue::paging::PageRow;
 use crate::queue::timers::{Timer, TimerKind};
-use crate::queue::{Decision, Shelf, Traces, Whereabouts};
+use crate::queue::{Decision, Traces, Whereabouts};
 use crate::rows;
 
 impl Broker {
@@ -50,7 +48,7 @@ impl Broker {
         let mut request = ReadRequest::default();
         for (Timer { sequence, .. }, _) in &due {
             queue.watch.begin(*sequence, read);
-            request.gets.extend(message_gets(entity, *sequence));
+            request.gets.extend(rows::active_gets(entity, *sequence));
         }
         self.start_read(request, Purpose::Expiry(entity, due));
     }
@@ -117,16 +115,4 @@ impl Broker {
             }
         }
     }
-}
-
-/// The rows of one message that is to be delivered: its own, its mark, its section.
-pub(super) fn message_gets(
-    entity: EntityId,
-    sequence: SequenceNumber,
-) -> [(Table, peeklock_storage::Key); 3] {
-    [
-        (Table::Message, rows::shelf_key(entity, Shelf::Active, sequence)),
-        (Table::State, rows::mark_key(entity, sequence)),
-        (Table::State, rows::properties_key(entity, sequence)),
-    ]
 }

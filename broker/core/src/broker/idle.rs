@@ -44,6 +44,7 @@ impl Broker {
             | Command::ListQueues { .. }
             | Command::OpenSender { .. }
             | Command::OpenReceiver { .. }
+            | Command::OpenSelectingReceiver { .. }
             | Command::OpenManagement { .. }
             | Command::Demand { .. }
             | Command::Drain { .. }

@@ -22,6 +22,7 @@ mod load;
 mod open;
 mod read;
 mod schedule;
+mod select;
 mod send;
 mod sessions;
 mod settle;
@@ -165,9 +166,13 @@ impl Broker {
                 if let Some(request) = session {
                     self.open_session_receiver(origin, receiver, &path, mode, request);
                 } else {
-                    let result = self.open_receiver(receiver, &path, mode);
+                    let result = self.open_receiver(receiver, &path, mode, None);
                     self.reply_at_once(origin, result);
                 }
+            }
+            Command::OpenSelectingReceiver { origin, receiver, path, mode, selector } => {
+                let result = self.open_receiver(receiver, &path, mode, Some(selector));
+                self.reply_at_once(origin, result);
             }
             Command::OpenManagement { origin, path } => {
                 let result = self.open_management(&path);

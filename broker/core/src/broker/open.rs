@@ -5,6 +5,7 @@ use crate::command::ReceiveMode;
 use crate::effect::Reply;
 use crate::entity::path::EntityPath;
 use crate::error::Error;
+use crate::filter::SqlFilter;
 use crate::id::ReceiverId;
 
 /// What the service says. Clients show it to people.
@@ -23,6 +24,7 @@ impl Broker {
         receiver: ReceiverId,
         path: &EntityPath,
         mode: ReceiveMode,
+        selector: Option<Box<SqlFilter>>,
     ) -> Result<Reply, Error> {
         let entity = self.resolve(path)?;
         self.open_to_receivers(entity)?;
@@ -38,7 +40,8 @@ impl Broker {
         if queue.has_sessions() {
             return Err(Error::NotAllowed(PLAIN_RECEIVER_ON_SESSION_ENTITY));
         }
-        let slot = queue.receivers.open(receiver, mode);
+        let group = selector.map(|selector| queue.selecting.join(selector));
+        let slot = queue.receivers.open(receiver, mode, group);
         let lock_duration = queue.settings().lock_duration;
         self.receivers.insert(receiver, (entity, Seat::Round(slot)));
         Ok(Reply::ReceiverOpened { entity, lock_duration, session: None })
@@ -55,7 +58,11 @@ impl Broker {
             && let Some(queue) = queue_mut(&mut self.queues, entity)
         {
             match seat {
-                Seat::Round(slot) => queue.receivers.close(slot),
+                Seat::Round(slot) => {
+                    if let Some(group) = queue.receivers.close(slot) {
+                        queue.selecting.leave(group);
+                    }
+                }
                 Seat::Session(slot) => self.release_session(entity, slot),
                 Seat::Waiting(wait) => {
                     if let Some(sessions) = &mut queue.sessions {

@@ -20,6 +20,7 @@ use crate::effect::{Browsed, EffectKind, MessageState, Reply};
 use crate::error::Error;
 use crate::id::{EntityId, LockToken, MessageSessionId, Origin, ReadId, SequenceNumber};
 use crate::queue::paging::{BodyPlan, Page, Unreadable, assemble, fill_bodies};
+use crate::queue::selecting::SelectionPlan;
 use crate::queue::sessions::SessionSlot;
 use crate::queue::timers::TimerKind;
 use crate::queue::{Entry, Queue};
@@ -42,6 +43,8 @@ pub(super) enum Purpose {
     PageBodies(EntityId, Box<Page>),
     /// Bodies of messages that are next, or doomed.
     Bodies(EntityId, BodyPlan),
+    /// What receivers with selectors have to look at.
+    Selection(EntityId, SelectionPlan),
     /// Bodies that a settlement needs.
     Settle(Parked, BodyPlan),
     /// Messages to look at.
@@ -89,6 +92,7 @@ impl Purpose {
             Purpose::Page(entity)
             | Purpose::PageBodies(entity, _)
             | Purpose::Bodies(entity, _)
+            | Purpose::Selection(entity, _)
             | Purpose::SessionPage(entity, _)
             | Purpose::Sweep(entity)
             | Purpose::Timers(entity, _)
@@ -186,6 +190,7 @@ impl Broker {
     pub(super) fn plan_reads(&mut self, entity: EntityId) {
         let sees = self.open_position();
         let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
+        let any_selecting = queue.receivers.any_selecting();
         let plan = queue.plan_bodies(ReadId(self.next_read), sees, &self.settings);
         if let Some((plan, request)) = plan {
             self.start_read(request, Purpose::Bodies(entity, plan));
@@ -194,6 +199,9 @@ impl Broker {
         if let Some(request) = queue.plan_page(ReadId(self.next_read), &self.settings) {
             self.counters.pages_read += 1;
             self.start_read(request, Purpose::Page(entity));
+        }
+        if any_selecting {
+            self.plan_selection(entity);
         }
         self.plan_activations(entity);
     }
@@ -213,6 +221,9 @@ impl Broker {
                 }
                 self.restore_bodies(entity, plan, rows);
                 self.wake(entity);
+            }
+            (Purpose::Selection(entity, plan), result) => {
+                self.selection_read(entity, read, plan, result);
             }
             (Purpose::Settle(wish, plan), Ok(rows)) => {
                 self.restore_bodies(wish.entity, plan, rows);

@@ -50,6 +50,8 @@ pub struct MessageProperties<'m> {
     message: &'m [u8],
     sections: &'m Sections,
     arrival: Arrival,
+    /// The application-properties section in place of the message's own.
+    replaced: Option<&'m [u8]>,
     system: OnceCell<SystemValues>,
     /// In the order of their names' hashes, then of their folded names; those that share one, in the
     /// order of the message.
@@ -71,7 +73,7 @@ impl<'m> MessageProperties<'m> {
     /// Of a message and the places of its sections.
     pub fn new(message: &'m [u8], sections: &'m Sections, arrival: Arrival) -> Self {
         let (system, user) = (OnceCell::new(), OnceCell::new());
-        MessageProperties { message, sections, arrival, system, user }
+        MessageProperties { message, sections, arrival, replaced: None, system, user }
     }
 
     /// Of a message on its way in.
@@ -82,6 +84,12 @@ impl<'m> MessageProperties<'m> {
     /// Of a message that an entity holds.
     pub fn of_stored(message: &'m StoredMessage, arrival: Arrival) -> Self {
         Self::new(message.bytes(), message.sections(), arrival)
+    }
+
+    /// The same with other application-properties, if there are such.
+    #[must_use]
+    pub fn replacing(self, application_properties: Option<&'m [u8]>) -> Self {
+        MessageProperties { replaced: application_properties, ..self }
     }
 
     fn section(&self, place: Option<std::ops::Range<usize>>) -> Option<&'m [u8]> {
@@ -143,7 +151,8 @@ impl<'m> MessageProperties<'m> {
     }
 
     fn read_user(&self) -> Vec<UserProperty<'m>> {
-        let section = self.section(self.sections.application_properties());
+        let own = self.section(self.sections.application_properties());
+        let section = self.replaced.or(own);
         let Some(Ok(section)) = section.map(MapSection::parse) else { return Vec::new() };
         let property = |entry: Entry<'m>| {
             let key = entry.key().ok()??;

@@ -12,6 +12,7 @@ impl Queue {
         let mut ready_bytes = 0;
         self.check_sessions().map_err(|problem| format!("{path}: {problem}"))?;
         self.check_runs().map_err(|problem| format!("{path}: {problem}"))?;
+        self.check_selecting().map_err(|problem| format!("{path}: {problem}"))?;
         for (sequence, entry) in &self.entries {
             found.0 += entry.memory();
             match entry.standing {
@@ -54,7 +55,7 @@ impl Queue {
         if bytes_and_tail != (ready_bytes, tail_count) {
             return Err(format!("{path}: ready octets and tail {bytes_and_tail:?} are wrong"));
         }
-        let resident = self.entries.len() as u64;
+        let resident = self.resident_active();
         let all_resident = self.window.on_disk().is_none() && self.sessions.is_none();
         if self.count < resident || (all_resident && self.count != resident) {
             return Err(format!("{path}: {} messages, {resident} in memory", self.count));

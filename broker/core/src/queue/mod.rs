@@ -18,6 +18,7 @@ mod ready;
 pub(crate) mod receiver;
 pub(crate) mod runs;
 mod seat;
+pub(crate) mod selecting;
 pub(crate) mod sessions;
 mod shelf;
 mod standing;
@@ -43,6 +44,7 @@ use self::lock::{Held, LockTable};
 use self::ready::ReadyOrder;
 use self::receiver::Receivers;
 use self::runs::Runs;
+use self::selecting::Selecting;
 pub(crate) use self::sessions::IndexChange;
 use self::sessions::{SessionSlot, Sessions};
 pub(crate) use self::shelf::Shelf;
@@ -85,6 +87,8 @@ pub(crate) struct Queue {
     doomed: BTreeSet<SequenceNumber>,
     pub(crate) locks: LockTable,
     pub(crate) receivers: Receivers,
+    /// What receivers with selectors have looked at.
+    pub(crate) selecting: Selecting,
     pub(crate) window: Window,
     /// When messages expire.
     pub(crate) expiries: Timers,
@@ -163,6 +167,7 @@ impl Queue {
             doomed: BTreeSet::new(),
             locks: LockTable::default(),
             receivers: Receivers::default(),
+            selecting: Selecting::default(),
             window: Window::new(on_disk),
             expiries: Timers::load(numbers.expiring_count),
             activations: Timers::load(numbers.scheduled_count),
@@ -228,7 +233,7 @@ impl Queue {
         self.forwards_to().is_some() && self.settings().status.gives_messages()
     }
 
-    /// Whether there is somewhere for its messages to go: somebody waits, or they are passed on.
+    /// Whether there is somewhere for all its messages to go: somebody waits, or they are passed on.
     pub(crate) fn is_wanted(&mut self) -> bool {
         self.receivers.any_waiting() || self.passes_on()
     }
@@ -303,7 +308,12 @@ impl Queue {
 
     /// Messages that only the store holds.
     pub(crate) fn on_disk_count(&self) -> u64 {
-        self.count - self.entries.len() as u64
+        self.count - self.resident_active()
+    }
+
+    /// Messages in memory that are to be delivered, or locked.
+    fn resident_active(&self) -> u64 {
+        (self.entries.len() + self.selecting.taken.len()) as u64
     }
 
     pub(crate) fn numbers(&self) -> Numbers {
@@ -326,6 +336,10 @@ impl Queue {
             return sessions.head();
         }
         let lowest = self.entries.first_key_value().map(|(sequence, _)| *sequence);
+        let lowest = match (lowest, self.selecting.taken.first().copied()) {
+            (Some(lowest), Some(taken)) => Some(lowest.min(taken)),
+            (lowest, taken) => lowest.or(taken),
+        };
         let on_disk = self.window.on_disk().map(|range| range.start);
         match (lowest, on_disk) {
             (Some(lowest), Some(on_disk)) => lowest.min(on_disk),
@@ -565,6 +579,10 @@ impl Queue {
         let failed_too_often = self.failed_too_often(attempts);
         let standing = if failed_too_often { Standing::Doomed } else { Standing::Ready };
         self.place(sequence, standing);
+        if !failed_too_often {
+            let entry = &self.entries[&sequence];
+            self.note_ready(sequence, entry.size, entry.traces.shared);
+        }
         self.recall_expiry(sequence);
         if self.sessions.is_some() && !failed_too_often && self.entries[&sequence].body.is_none() {
             // What is ready in a session has its body; without it, it is read again as a whole.

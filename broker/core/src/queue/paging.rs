@@ -364,6 +364,7 @@ impl Queue {
         let sessions = self.sessions.as_ref();
         usize::from(self.window.page.is_some())
             + usize::from(self.window.bodies.is_some())
+            + usize::from(self.selecting.read.is_some())
             + self.activations.reads_under_way()
             + self.expiries.reads_under_way()
             + sessions.map_or(0, |known| known.pages_under_way + known.sweeps_under_way())
@@ -379,7 +380,8 @@ impl Queue {
         let attempts_max = self.definition.dead_letter.map(|_| self.settings().attempts_max);
         let mut entries: BTreeMap<SequenceNumber, Entry> =
             found.into_iter().map(|row| (row.sequence, row.into_entry(attempts_max))).collect();
-        entries.retain(|sequence, _| !page.gone.contains(sequence));
+        let taken = &self.selecting.taken;
+        entries.retain(|sequence, _| !page.gone.contains(sequence) && !taken.contains(sequence));
         for (first, run) in runs {
             self.load_run(first, run);
         }

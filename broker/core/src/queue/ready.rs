@@ -21,6 +21,16 @@ impl ReadyOrder {
         }
     }
 
+    /// The first message that is not below `from`.
+    pub(crate) fn next_from(&self, from: SequenceNumber) -> Option<SequenceNumber> {
+        let fresh = self.fresh.get(self.fresh.partition_point(|sequence| *sequence < from));
+        let returned = self.returned.range(from..).next();
+        match (fresh, returned) {
+            (Some(fresh), Some(returned)) => Some(*fresh.min(returned)),
+            (fresh, returned) => fresh.or(returned).copied(),
+        }
+    }
+
     /// The message that is last.
     pub(crate) fn last(&self) -> Option<SequenceNumber> {
         self.fresh.back().max(self.returned.last()).copied()
@@ -83,6 +93,11 @@ mod tests {
         let mut order = order(&[5, 6, 9, 2, 7, 10]);
         assert_eq!(numbers(&order), [2, 5, 6, 7, 9, 10]);
         assert_eq!(order.len(), 6);
+        let next = |from| order.next_from(SequenceNumber(from)).map(|sequence| sequence.0);
+        assert_eq!(
+            [1, 2, 3, 8, 10, 11].map(next),
+            [Some(2), Some(2), Some(5), Some(9), Some(10), None]
+        );
         for expected in [2, 5, 6, 7, 9, 10] {
             let first = order.first().unwrap();
             assert_eq!(first.0, expected);

@@ -1,9 +1,10 @@
 //! The receivers of a queue, and whose turn it is.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use peeklock_storage::CommitPosition;
 
+use super::selecting::GroupId;
 use crate::command::ReceiveMode;
 use crate::id::ReceiverId;
 
@@ -66,6 +67,8 @@ impl Demand {
 pub(crate) struct Receiver {
     pub(crate) id: ReceiverId,
     pub(crate) mode: ReceiveMode,
+    /// With whom it shares a selector, if it has one.
+    pub(crate) group: Option<GroupId>,
     demand: Demand,
     /// Whether it is in the round.
     waiting: bool,
@@ -79,6 +82,8 @@ pub(crate) struct Receivers {
     /// Those with demand. Who has lost it leaves when the round comes to it.
     round: VecDeque<u32>,
     draining: Vec<u32>,
+    /// How many have a selector.
+    selecting: usize,
 }
 
 impl Receivers {
@@ -91,8 +96,14 @@ impl Receivers {
         self.slots.iter().flatten().map(|receiver| receiver.id).collect()
     }
 
-    pub(crate) fn open(&mut self, id: ReceiverId, mode: ReceiveMode) -> Slot {
-        let receiver = Receiver { id, mode, demand: Demand::default(), waiting: false };
+    pub(crate) fn open(
+        &mut self,
+        id: ReceiverId,
+        mode: ReceiveMode,
+        group: Option<GroupId>,
+    ) -> Slot {
+        let receiver = Receiver { id, mode, group, demand: Demand::default(), waiting: false };
+        self.selecting += usize::from(group.is_some());
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).expect("receivers are limited")
@@ -101,11 +112,15 @@ impl Receivers {
         Slot(index)
     }
 
-    pub(crate) fn close(&mut self, slot: Slot) {
-        self.slots[slot.0 as usize] = None;
+    /// Forgets a receiver, and says which group it leaves.
+    pub(crate) fn close(&mut self, slot: Slot) -> Option<GroupId> {
+        let receiver = self.slots[slot.0 as usize].take();
         self.free.push(slot.0);
         self.round.retain(|index| *index != slot.0);
         self.draining.retain(|index| *index != slot.0);
+        let group = receiver.and_then(|receiver| receiver.group);
+        self.selecting -= usize::from(group.is_some());
+        group
     }
 
     /// Sets the demand of a receiver, and whether it wants to hear when it is met.
@@ -124,9 +139,75 @@ impl Receivers {
         }
     }
 
-    /// Whether anybody may be given a message.
+    /// Whether anybody may be given any message. Who wants only certain ones is not asked.
     pub(crate) fn any_waiting(&mut self) -> bool {
-        self.next().is_some()
+        if self.selecting == 0 {
+            return self.next().is_some();
+        }
+        self.waiting().any(|receiver| receiver.group.is_none())
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = &Receiver> {
+        let receivers = self.round.iter().filter_map(|index| self.slots[*index as usize].as_ref());
+        receivers.filter(|receiver| receiver.demand.is_open())
+    }
+
+    /// Whether some want only certain messages.
+    pub(crate) const fn any_selecting(&self) -> bool {
+        self.selecting != 0
+    }
+
+    /// Those who wait for certain messages, and how many they want.
+    pub(super) fn groups_waiting(&self) -> BTreeMap<GroupId, u64> {
+        let mut groups = BTreeMap::<GroupId, u64>::new();
+        for receiver in self.waiting() {
+            if let Some(group) = receiver.group {
+                let left = groups.entry(group).or_default();
+                *left = left.saturating_add(receiver.demand.left());
+            }
+        }
+        groups
+    }
+
+    /// How many have the same selector.
+    pub(super) fn count_in(&self, group: GroupId) -> usize {
+        self.slots.iter().flatten().filter(|receiver| receiver.group == Some(group)).count()
+    }
+
+    pub(super) fn round_len(&self) -> usize {
+        self.round.len()
+    }
+
+    /// There is nothing for the one whose turn it is.
+    pub(super) fn pass_turn(&mut self) {
+        if let Some(index) = self.round.pop_front() {
+            self.round.push_back(index);
+        }
+    }
+
+    /// Gives the turn to one of a group that waits.
+    pub(super) fn turn_of(&mut self, group: GroupId) -> Option<(Slot, ReceiverId)> {
+        let slots = &self.slots;
+        let is_meant = |index: &u32| {
+            let receiver = slots[*index as usize].as_ref();
+            receiver.is_some_and(|one| one.group == Some(group) && one.demand.is_open())
+        };
+        let at = self.round.iter().position(is_meant)?;
+        let index = self.round.remove(at)?;
+        self.round.push_front(index);
+        Some((Slot(index), self.slots[index as usize].as_ref()?.id))
+    }
+
+    pub(crate) fn id(&self, slot: Slot) -> ReceiverId {
+        self.slots[slot.0 as usize].as_ref().expect("the receiver is open").id
+    }
+
+    pub(crate) fn mode(&self, slot: Slot) -> ReceiveMode {
+        self.slots[slot.0 as usize].as_ref().expect("the receiver is open").mode
+    }
+
+    pub(super) fn any_draining(&self) -> bool {
+        !self.draining.is_empty()
     }
 
     /// Whose turn it is. Those whose demand has shrunk away leave the round.
@@ -153,16 +234,17 @@ impl Receivers {
         }
     }
 
-    /// Ends the demand of those who drain and have been given all they asked for, or all there is.
-    pub(crate) fn take_drained(&mut self, nothing_left: bool) -> Vec<(ReceiverId, CommitPosition)> {
+    /// Ends the demand of those who drain and have been given all they asked for, or all there is for
+    /// their group.
+    pub(super) fn take_drained(
+        &mut self,
+        nothing_left: impl Fn(Option<GroupId>) -> bool,
+    ) -> Vec<(ReceiverId, CommitPosition)> {
         let mut drained = Vec::new();
-        if self.draining.is_empty() {
-            return drained;
-        }
         let slots = &mut self.slots;
         self.draining.retain(|index| {
             let receiver = slots[*index as usize].as_mut().expect("only open ones drain");
-            let after = receiver.demand.take_drained(nothing_left);
+            let after = receiver.demand.take_drained(nothing_left(receiver.group));
             drained.extend(after.map(|after| (receiver.id, after)));
             after.is_none()
         });

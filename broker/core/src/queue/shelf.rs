@@ -2,8 +2,8 @@
 //! ones wait for their time, deferred ones to be asked for by number.
 //!
 //! A deferred message that was asked for and is locked stands `apart`: in memory without its body, and
-//! outside of the order of delivery. So does, for a moment, whatever else is taken out of the store
-//! without passing through that order.
+//! outside of the order of delivery. So does what a receiver with a selector took out of the store, and
+//! for a moment whatever else leaves it without passing through that order.
 
 use peeklock_storage::CommitPosition;
 
@@ -91,6 +91,9 @@ impl Queue {
         if let Some((slot, sessions)) = in_session(entry.session, &mut self.sessions) {
             sessions.change(slot).resident += 1;
         }
+        if !entry.traces.deferred {
+            self.selecting.taken.insert(sequence);
+        }
         let before = self.apart.insert(sequence, entry);
         assert!(before.is_none(), "it is there once");
     }
@@ -109,7 +112,7 @@ impl Queue {
         self.memory -= entry.body.take().map_or(Memory::default(), |body| body.memory());
     }
 
-    /// A message that stood apart is set aside again, or has to leave because it was tried too often.
+    /// A message that stood apart is back where it was, or has to leave because it was tried too often.
     pub(super) fn set_aside_again(
         &mut self,
         sequence: SequenceNumber,
@@ -128,6 +131,15 @@ impl Queue {
             entry.body = None;
             self.insert_apart(sequence, entry);
             self.doomed.insert(sequence);
+        } else if !traces.deferred {
+            if let Some(attempts) = attempts {
+                entry.attempts = attempts;
+                entry.traces.marked = true;
+            }
+            entry.traces.overlaid |= is_overlaid;
+            entry.visible_after = position;
+            entry.body = None;
+            self.put_back(sequence, entry);
         }
         traces
     }
@@ -135,6 +147,7 @@ impl Queue {
     /// Takes a message that stands apart out of memory, and ends its lock.
     pub(super) fn take_apart(&mut self, sequence: SequenceNumber) -> Option<Entry> {
         let entry = self.apart.remove(&sequence)?;
+        self.selecting.taken.remove(&sequence);
         self.memory -= entry.memory();
         let session = in_session(entry.session, &mut self.sessions);
         let record = session.map(|(slot, sessions)| sessions.change(slot));

@@ -1,6 +1,7 @@
 //! What a queue does, seen through commands and effects.
 
 mod paging;
+mod selecting;
 
 use crate::broker::Broker;
 use crate::command::{Command, ReceiveMode, Settlement};

@@ -8,7 +8,8 @@
 //! There is at most one stretch of numbers whose messages only the store holds. What lies before it
 //! is in memory, all of it; so is what lies behind it, the tail, which is kept only while a page is
 //! being read that should reach it. Everything on disk below the stretch can be removed; nothing
-//! within or behind it is, so a scan that starts with the stretch steps over nothing dead.
+//! within or behind it is, but for what receivers with selectors took from there, so a scan that
+//! starts with the stretch steps over little that is dead.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -110,6 +111,13 @@ impl Window {
         }
     }
 
+    /// A message in the stretch changed. The page that is being read may show it as it was.
+    pub(super) fn note_returned(&mut self, sequence: SequenceNumber) {
+        if let Some(page) = &mut self.page {
+            page.void |= page.range.contains(&sequence);
+        }
+    }
+
     fn joins_tail(&self) -> bool {
         self.page.as_ref().is_some_and(|page| page.joins_tail && !page.void)
     }
@@ -120,6 +128,7 @@ impl Queue {
     /// room, else only counted.
     pub(super) fn arrive(&mut self, sequence: SequenceNumber, entry: Entry, room: Room) {
         let zone = self.window.zone(sequence, self.next_sequence);
+        self.note_ready(sequence, entry.size, entry.traces.shared);
         self.count += 1;
         self.bytes += entry.size;
         self.next_sequence = self.next_sequence.max(sequence.next());
@@ -173,6 +182,16 @@ impl Queue {
         self.memory -= entry.memory();
         self.window.tail_count -= 1;
         Some(entry)
+    }
+
+    /// Lets the stretch on disk reach to the end.
+    pub(super) fn give_up_tail(&mut self) {
+        let Some(on_disk) = &mut self.window.on_disk else { return };
+        let start = std::mem::replace(&mut on_disk.end, self.next_sequence);
+        if let Some(page) = &mut self.window.page {
+            page.joins_tail = false;
+        }
+        self.drop_tail(start);
     }
 
     fn drop_tail(&mut self, start: SequenceNumber) {

@@ -17,6 +17,7 @@ use tracing::{debug, info};
 
 use super::condition::Refusal;
 use super::endpoint::Endpoint;
+use super::filters::{self, Filters};
 use super::link::{IncomingLink, Link, Node, OutgoingLink, RequestLink, ResponseLink, Via};
 use super::management::SessionHolder;
 use super::session;
@@ -113,26 +114,40 @@ impl Endpoint {
             }
             Named::Entity(path) => {
                 self.authorize(Action::Listen, &path)?;
+                if source.view().distribution_mode.as_ref().is_some_and(|mode| *mode == *"copy") {
+                    let text = "Links that look at messages and leave them are not supported.";
+                    return Err(ErrorInfo::new(condition::NOT_IMPLEMENTED, text));
+                }
                 let (session, filter) = session::requested(attach, source.view())?
                     .map_or((None, None), |(one, two)| (Some(one), Some(two)));
+                let Filters { selector, in_place } = filters::requested(source.view())?;
+                if selector.is_some() && session.is_some() {
+                    let text = "A selector for the messages of a session is not supported.";
+                    return Err(ErrorInfo::new(condition::NOT_IMPLEMENTED, text));
+                }
                 let mode = match attach.snd_settle_mode {
                     Some(SenderSettleMode::Settled) => ReceiveMode::ReceiveAndDelete,
                     _ => ReceiveMode::PeekLock,
                 };
                 let receiver = self.receiver(id);
                 let origin = self.origin(id, ATTACH);
-                self.commands.push(Command::OpenReceiver {
-                    origin,
-                    receiver,
-                    path: path.clone(),
-                    mode,
-                    session,
+                let at = path.clone();
+                self.commands.push(match selector {
+                    None => Command::OpenReceiver { origin, receiver, path: at, mode, session },
+                    Some(selector) => Command::OpenSelectingReceiver {
+                        origin,
+                        receiver,
+                        path: at,
+                        mode,
+                        selector,
+                    },
                 });
                 let link = OutgoingLink {
                     path,
                     entity: None,
                     receiver,
                     session_filter: filter.map(Box::new),
+                    in_place,
                     holds: None,
                     limit: 0,
                     returned: 0,
@@ -212,7 +227,10 @@ impl Endpoint {
                 link.holds = Some(SessionHolder { link: filter.link.clone(), session });
                 session::granted(*filter, lock)
             }
-            _ => AttachReply::default(),
+            _ => {
+                let source = link.in_place.take().map(|source| (*source).into());
+                AttachReply { source, ..AttachReply::default() }
+            }
         };
         let _ = self.engine.accept_attach(id, reply);
         self.update_demand(id);

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use peeklock_core::{EntityId, EntityPath, ReceiverId, TransactionId};
 use peeklock_protocol::connection::SessionId;
 use peeklock_protocol::delivery::DeliveryId;
+use peeklock_protocol::terminus::Source;
 use peeklock_protocol::value::Value;
 
 use super::management::SessionHolder;
@@ -98,6 +99,8 @@ pub(super) struct OutgoingLink {
     pub(super) receiver: ReceiverId,
     /// What to answer with the session, until that is done.
     pub(super) session_filter: Option<Box<SessionFilter>>,
+    /// The source to answer with, until that is done, if not all its filters are in place.
+    pub(super) in_place: Option<Box<Source>>,
     /// The session it holds.
     pub(super) holds: Option<SessionHolder>,
     /// The demand last announced to the core, as a total of deliveries.

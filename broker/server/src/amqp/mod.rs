@@ -19,6 +19,7 @@ pub mod condition;
 mod coordinator;
 mod encode;
 mod endpoint;
+mod filters;
 mod incoming;
 mod link;
 pub mod management;

@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::body_of;
 
 /// Room for next to nothing.
-fn small() -> BrokerSettings {
+pub(super) fn small() -> BrokerSettings {
     BrokerSettings {
         cache_bytes_max: 64 * 1024,
         window_bytes_max: 16 * 1024,
@@ -21,7 +21,7 @@ fn forgetful() -> BrokerSettings {
 }
 
 /// What [`small`] may take at most: the cache, and a page over it.
-const SMALL_MEMORY_MAX: usize = 64 * 1024 + 16 * 1024;
+pub(super) const SMALL_MEMORY_MAX: usize = 64 * 1024 + 16 * 1024;
 
 fn small_world() -> (World, EntityId) {
     World::with_queue(small(), QueueSettings::default())
