@@ -221,16 +221,13 @@ impl Endpoint {
         let Some(Link::Outgoing(link)) = self.links.get_mut(&id) else { return };
         link.entity = Some(entity);
         debug!(link = id.to_u64(), entity = %link.path, "receiver attached");
-        let reply = match (link.session_filter.take(), session) {
-            (Some(filter), Some(lock)) => {
-                let session = lock.session.clone();
-                link.holds = Some(SessionHolder { link: filter.link.clone(), session });
-                session::granted(*filter, lock)
-            }
-            _ => {
-                let source = link.in_place.take().map(|source| (*source).into());
-                AttachReply { source, ..AttachReply::default() }
-            }
+        let reply = if let (Some(filter), Some(lock)) = (link.session_filter.take(), session) {
+            let session = lock.session.clone();
+            link.holds = Some(SessionHolder { link: filter.link.clone(), session });
+            session::granted(*filter, lock)
+        } else {
+            let source = link.in_place.take().map(|source| (*source).into());
+            AttachReply { source, ..AttachReply::default() }
         };
         let _ = self.engine.accept_attach(id, reply);
         self.update_demand(id);

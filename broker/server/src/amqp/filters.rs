@@ -24,11 +24,11 @@ pub(super) fn requested(source: &Source) -> Result<Filters, ErrorInfo> {
     let Some(filters) = &source.filter else { return Ok(found) };
     let mut kept = Map::new();
     for (key, value) in filters {
-        let Some(text) = selector_text(key, value) else { continue };
+        let Some(text) = selector_of(key, value) else { continue };
         if !kept.is_empty() {
             return Err(invalid("A link has one selector at most."));
         }
-        let text = text.ok_or_else(|| invalid("A selector is a string."))?;
+        let Value::String(text) = text else { return Err(invalid("A selector is a string.")) };
         // JMS: one without text means the same as none.
         if !text.trim().is_empty() {
             let selector = SqlFilter::selector(text)
@@ -44,18 +44,17 @@ pub(super) fn requested(source: &Source) -> Result<Filters, ErrorInfo> {
     Ok(found)
 }
 
-/// The text of a selector; none within if it has none, none at all if it is another filter. Clients give
-/// selectors names of their own, and describe them by number or by symbol; a few do not describe them.
-fn selector_text<'a>(key: &Value, value: &'a Value) -> Option<Option<&'a str>> {
-    let text = match value.as_described() {
+/// What a selector is made of; none if it is another filter. Clients give selectors names of their own,
+/// and describe them by number or by symbol; a few do not describe them.
+fn selector_of<'a>(key: &Value, value: &'a Value) -> Option<&'a Value> {
+    let (is_selector, text) = match value.as_described() {
         Some((descriptor, text)) => {
-            let is_selector =
-                descriptor.as_u64() == Some(SELECTOR_CODE) || descriptor.is_text(SELECTOR);
-            is_selector.then_some(text)?
+            let by_code = descriptor.as_u64() == Some(SELECTOR_CODE);
+            (by_code || descriptor.is_text(SELECTOR), text)
         }
-        None => key.is_text(SELECTOR).then_some(value)?,
+        None => (key.is_text(SELECTOR), value),
     };
-    Some(if let Value::String(text) = text { Some(text) } else { None })
+    is_selector.then_some(text)
 }
 
 fn invalid(text: &str) -> ErrorInfo {
@@ -80,10 +79,10 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(filters: &[(&'static str, Value)], text: Option<&str>, in_place: Option<Source>) {
+    fn check(filters: &[(&'static str, Value)], text: Option<&str>, in_place: Option<&Source>) {
         let found = requested(&source(filters)).unwrap();
         assert_eq!(found.selector.as_ref().map(|selector| selector.text()), text);
-        assert_eq!(found.in_place.map(|source| *source), in_place);
+        assert_eq!(found.in_place.as_deref(), in_place);
     }
 
     #[test]
@@ -98,8 +97,8 @@ mod tests {
         // What is not done is not said to be.
         let no_local = described(Value::Ulong(0x0000_468C_0000_0003), Value::List(Vec::new()));
         let both = [("jms-selector", by_code.clone()), ("no-local", no_local.clone())];
-        check(&both, Some("a = 1"), Some(source(&[("jms-selector", by_code)])));
-        check(&[("no-local", no_local)], None, Some(Source::new("q")));
+        check(&both, Some("a = 1"), Some(&source(&[("jms-selector", by_code)])));
+        check(&[("no-local", no_local)], None, Some(&Source::new("q")));
     }
 
     #[test]
