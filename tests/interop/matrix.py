@@ -60,6 +60,7 @@ SCENARIOS = {
     },
     "forward": {"forward_to": "{client}.forward.target"},
     "transaction": {"lock_duration": "5s"},
+    "selectors": {},
     "publish": None,
     "publish-scheduled": None,
     "filters": None,

@@ -73,7 +73,8 @@ fn the_answer_says_which_filters_are_in_place() {
 
 #[test]
 fn a_selector_that_is_none_is_refused_with_its_place() {
-    let broker = TestBroker::with().queue("sessions", "requires_session = true").start();
+    let broker =
+        TestBroker::with().queue("q", "").queue("sessions", "requires_session = true").start();
     let mut peer = broker.peer();
     let error = peer.expect_refusal(selecting("q", "color = 'red' AND"), condition::INVALID_FIELD);
     let text = error.description.expect("a text");

@@ -27,6 +27,7 @@ import {
   sendBodies,
 } from "./rhea_client.mjs";
 import { features } from "./rhea_features.mjs";
+import { selectors } from "./rhea_selectors.mjs";
 import { topics } from "./rhea_topics.mjs";
 
 const scenarios = {
@@ -294,6 +295,7 @@ const scenarios = {
     }),
 
   ...features,
+  ...selectors,
   ...topics,
 
   idle: (broker) =>

@@ -7,6 +7,7 @@ from proton.utils import LinkDetached, SendException
 
 import harness
 import proton_features
+import proton_selectors
 import proton_topics
 from harness import expect, pattern
 from proton_links import (
@@ -350,6 +351,7 @@ if __name__ == "__main__":
             "missing-entity": missing_entity,
             "oversize": oversize,
             **proton_features.SCENARIOS,
+            **proton_selectors.SCENARIOS,
             **proton_topics.SCENARIOS,
             "idle": idle,
             "reconnect": reconnect,
