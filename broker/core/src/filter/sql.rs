@@ -99,5 +99,7 @@ impl SqlFilter {
 }
 
 pub(crate) fn named(parameters: &[(Str, Value)]) -> Vec<(Name, Value)> {
-    parameters.iter().map(|(name, value)| (Name::new(name), value.clone())).collect()
+    // Clients write them as the text does, and without the sign.
+    let bare = |name: &Str| Name::new(name.strip_prefix('@').unwrap_or(name));
+    parameters.iter().map(|(name, value)| (bare(name), value.clone())).collect()
 }

@@ -79,6 +79,9 @@ fn parameters_are_values_of_any_type() {
         let filter = SqlFilter::with_parameters(text, &parameters).unwrap();
         assert_eq!(filter.evaluate(&properties, &mut new_ids()), Ok(expected), "{text}");
     }
+    let with_sign = SqlFilter::with_parameters("a = @X", &[("@x".into(), Value::from(1))]);
+    let bare = SqlFilter::with_parameters("a = @X", &[("x".into(), Value::from(1))]);
+    assert_eq!(with_sign.unwrap().canonical(), bare.unwrap().canonical());
     let of = |value| SqlFilter::with_parameters("a = @x", &[("x".into(), value)]).unwrap();
     assert_ne!(of(Value::Int(1)).canonical(), of(Value::Int(2)).canonical());
     assert_eq!(of(Value::Int(1)).canonical(), of(Value::Int(1)).canonical());
