@@ -25,6 +25,7 @@ use crate::amqp::EndpointSettings;
 use crate::clock::Clock;
 use crate::config::{ListenAddress, Settings, SubscriptionDeclaration, TopicDeclaration};
 use crate::driver::{self, OpenShard, ShardHandle};
+use crate::http::gateway::Gateway;
 use crate::http::{self, HttpContext};
 use crate::net::listener::{self, Door};
 use crate::net::tls::{self, Tls};
@@ -82,6 +83,8 @@ impl Running {
         let tasks = TaskTracker::new();
         let http = HttpContext {
             shard: shard.clone(),
+            gateway: Gateway::start(shard.clone()).await?,
+            started_at: clock.now(),
             settings: Arc::new(endpoint_settings(&settings, clock)),
             store: Arc::clone(&store),
             origins: Arc::new(settings.allowed_origins),

@@ -48,9 +48,11 @@ pub(super) struct Audience {
 
 impl Audience {
     /// Reads a URI as clients write it: any scheme or none, a host with or without a port, a path that
-    /// may be percent-encoded. None if there is no host, or the path is no UTF-8.
+    /// may be percent-encoded, a query that does not matter. None if there is no host, or the path is no UTF-8.
     pub(super) fn parse(uri: &str) -> Option<Self> {
-        let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+        // Some SDKs sign the whole address of a request.
+        let address = uri.split_once('?').map_or(uri, |(address, _)| address);
+        let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let host = without_port(authority);
         if host.is_empty() {
@@ -96,6 +98,8 @@ mod tests {
         check("http://host/my%20queue", Some(("host", "my queue")));
         check("https://host", Some(("host", "")));
         check("host/orders", Some(("host", "orders")));
+        check("https://h:5300/q/2?api-version=2021-05&x=/a", Some(("h", "q/2")));
+        check("h?x=sb://y/z", Some(("h", "")));
         check("host", Some(("host", "")));
         check("sb://[::1]:5672/orders", Some(("[::1]", "orders")));
         check("sb://[::1]/orders", Some(("[::1]", "orders")));

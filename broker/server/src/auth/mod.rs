@@ -86,6 +86,8 @@ pub enum Resource<'a> {
     Management(&'a EntityPath),
     /// The management node of the namespace itself.
     Namespace,
+    /// A path of the management API: an entity, a list of them, a rule.
+    Path(&'a str),
 }
 
 impl<'a> From<&'a EntityPath> for Resource<'a> {
@@ -100,6 +102,7 @@ impl fmt::Display for Resource<'_> {
             Resource::Entity(path) => write!(f, "{path}"),
             Resource::Management(path) => write!(f, "{path}/$management"),
             Resource::Namespace => f.write_str("$management"),
+            Resource::Path(path) => f.write_str(path),
         }
     }
 }

@@ -1,5 +1,4 @@
 //! Reading a body within bounds.
-#![cfg_attr(not(test), expect(dead_code, reason = "the handlers with bodies come next"))]
 
 use std::time::Duration;
 

@@ -3,7 +3,10 @@
 //! Each kind of page has a file or folder of its own. Handlers ask the core through
 //! [`HttpContext::shard`] and allow nothing by themselves: see [`crate::auth::authorize`].
 
+mod atom;
+mod authorize;
 pub(crate) mod body;
+pub(crate) mod gateway;
 mod health;
 mod websocket;
 
@@ -15,17 +18,19 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::http::header::CONNECTION;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use peeklock_core::time::Timestamp;
 use peeklock_storage::Store;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tower_service::Service;
 use tracing::{debug, info};
 
+use self::gateway::Gateway;
 use crate::amqp::EndpointSettings;
 use crate::config::AllowedOrigins;
 use crate::driver::ShardHandle;
@@ -50,6 +55,10 @@ pub(crate) struct HttpContext {
     pub(crate) store: Arc<dyn Store>,
     /// Of which web pages the scripts may connect.
     pub(crate) origins: Arc<AllowedOrigins>,
+    /// Commands to the core, with their answers.
+    pub(crate) gateway: Gateway,
+    /// When the broker began to serve.
+    pub(crate) started_at: Timestamp,
 }
 
 /// Who is at the other end of a connection. Each request has it as an extension.
@@ -74,12 +83,8 @@ pub(crate) fn router(context: HttpContext) -> Router {
     Router::new()
         .merge(health::router())
         .merge(websocket::router())
-        .fallback(nothing_here)
+        .fallback(atom::answer)
         .with_state(context)
-}
-
-async fn nothing_here() -> Response {
-    StatusCode::NOT_FOUND.into_response()
 }
 
 /// Serves the requests of one connection to its end, or until it becomes something else. The head of each must come within a time, which

@@ -1,0 +1,122 @@
+//! What the tokens of a request grant. What that allows is [`auth::authorize`]'s to say.
+
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use peeklock_core::entity::path::EntityPath;
+use peeklock_core::time::Timestamp;
+
+use crate::auth::{self, Action, Authority, Claims, Denied, Grant, Resource, TokenError};
+
+/// Where programs put the token that cannot set `Authorization` themselves.
+const SERVICE_BUS_AUTHORIZATION: &str = "servicebusauthorization";
+/// Tokens for where an entity forwards to.
+const SUPPLEMENTARY: &str = "servicebussupplementaryauthorization";
+const DLQ_SUPPLEMENTARY: &str = "servicebusdlqsupplementaryauthorization";
+
+/// Why a request may not do what it wants. The texts are for the peer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum Unauthorized {
+    #[error("40102: Missing authorization token.")]
+    Missing,
+    #[error("40105: MalformedToken: There is more than one authorization token.")]
+    Several,
+    #[error("40105: MalformedToken: The token is not text.")]
+    NotText,
+    #[error("40105: MalformedToken: The token is not a SharedAccessSignature.")]
+    Scheme,
+    #[error("{code}: {error}")]
+    Token { code: u16, error: TokenError },
+    #[error("40100: Unauthorized access. '{action}' claim(s) are required for this operation.")]
+    Denied { action: Action },
+}
+
+impl From<TokenError> for Unauthorized {
+    fn from(error: TokenError) -> Self {
+        let code = match error {
+            TokenError::Signature => 40103,
+            TokenError::Audience => 40104,
+            TokenError::Malformed(_) => 40105,
+            TokenError::Expired => 40106,
+        };
+        Self::Token { code, error }
+    }
+}
+
+impl From<Denied> for Unauthorized {
+    fn from(denied: Denied) -> Self {
+        Self::Denied { action: denied.action }
+    }
+}
+
+/// Who asks: the tokens of one request, and who is to judge them.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller<'a> {
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) authority: &'a Authority,
+    /// The host that the request is for, with its port.
+    pub(crate) host: &'a str,
+    pub(crate) now: Timestamp,
+}
+
+impl Caller<'_> {
+    /// Allows one of some actions on a path below the host, decoded and without slashes at its ends.
+    pub(crate) fn may_any(self, actions: &[Action], path: &str) -> Result<(), Unauthorized> {
+        let claims = self.claims(self.token()?, path)?;
+        let mut denied = None;
+        for action in actions {
+            match auth::authorize(&claims, *action, Resource::Path(path), self.now) {
+                Ok(()) => return Ok(()),
+                Err(error) => denied = Some(error),
+            }
+        }
+        // Without any action there is nothing to allow.
+        Err(denied.map_or(Unauthorized::Missing, Unauthorized::from))
+    }
+
+    /// Allows to let an entity forward to another one. Whoever may change the one need not be allowed
+    /// to send to the other: SDKs then add a token for that.
+    pub(crate) fn may_forward_to(self, target: &EntityPath) -> Result<(), Unauthorized> {
+        let path = target.to_string();
+        let supplementary = [SUPPLEMENTARY, DLQ_SUPPLEMENTARY];
+        let added =
+            supplementary.into_iter().filter_map(|name| self.headers.get(name)?.to_str().ok());
+        let mut refused = None;
+        for token in added.chain([self.token()?]) {
+            let allowed = self
+                .claims(token, &path)
+                .and_then(|claims| Ok(auth::authorize(&claims, Action::Send, target, self.now)?));
+            match allowed {
+                Ok(()) => return Ok(()),
+                Err(error) => refused = Some(error),
+            }
+        }
+        Err(refused.unwrap_or(Unauthorized::Missing))
+    }
+
+    /// The one token of the request itself.
+    fn token(&self) -> Result<&str, Unauthorized> {
+        let standard = self.headers.get_all(AUTHORIZATION).iter();
+        let mut all = standard.chain(self.headers.get_all(SERVICE_BUS_AUTHORIZATION));
+        let token = all.next().ok_or(Unauthorized::Missing)?;
+        if all.next().is_some() {
+            return Err(Unauthorized::Several);
+        }
+        token.to_str().map_err(|_| Unauthorized::NotText)
+    }
+
+    fn claims(&self, token: &str, path: &str) -> Result<Claims, Unauthorized> {
+        let is_signature = |scheme: &str| scheme.eq_ignore_ascii_case("SharedAccessSignature");
+        if !token.split_once(' ').is_some_and(|(scheme, _)| is_signature(scheme)) {
+            return Err(Unauthorized::Scheme);
+        }
+        let grant = self.grant(token, path)?;
+        let mut claims = Claims::default();
+        claims.grant(grant, self.now).map_err(|_| Unauthorized::Several)?;
+        Ok(claims)
+    }
+
+    fn grant(&self, token: &str, path: &str) -> Result<Grant, TokenError> {
+        let path = percent_encoding::utf8_percent_encode(path, percent_encoding::NON_ALPHANUMERIC);
+        self.authority.verify(token, &format!("https://{}/{path}", self.host), self.now)
+    }
+}
