@@ -5,6 +5,7 @@ import { delay } from "@azure/service-bus";
 import { expect, IDLE_MS, LARGE, OVERSIZE, pattern, run, sleep, waitForRestart } from "./harness.mjs";
 import { connected, expectEmpty, fails, receive, send, withId } from "./servicebus_client.mjs";
 import { features } from "./servicebus_features.mjs";
+import { management } from "./servicebus_management.mjs";
 import { topics } from "./servicebus_topics.mjs";
 
 const scenarios = {
@@ -316,6 +317,7 @@ const scenarios = {
     }, { retries: 0 }),
 
   ...features,
+  ...management,
   ...topics,
 
   idle: (broker) =>

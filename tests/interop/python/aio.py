@@ -19,6 +19,7 @@ from azure.servicebus.exceptions import (
 
 import aio_features
 import harness
+import management
 import topics
 from harness import expect, pattern
 from aio_client import body, connect, expect_empty, raises, receive, send
@@ -394,6 +395,7 @@ if __name__ == "__main__":
             "oversize": oversize,
             **aio_features.SCENARIOS,
             **topics.scenarios(connect),
+            **management.scenarios(management.asynchronous),
             "idle": idle,
             "reconnect": reconnect,
         },

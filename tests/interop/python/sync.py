@@ -21,6 +21,7 @@ from azure.servicebus.exceptions import (
 )
 
 import harness
+import management
 import sync_features
 import topics
 from harness import expect, pattern
@@ -410,6 +411,7 @@ if __name__ == "__main__":
             "oversize": oversize,
             **sync_features.SCENARIOS,
             **topics.scenarios(connect),
+            **management.scenarios(management.blocking),
             "readme": readme,
             "idle": idle,
             "reconnect": reconnect,
