@@ -25,6 +25,7 @@ use super::*;
 use crate::amqp::EndpointSettings;
 use crate::auth::{AccessRule, Authority, Rights, Secret};
 use crate::clock::{Clock, Step};
+use crate::config::AllowedOrigins;
 use crate::driver;
 use crate::http::gateway::Gateway;
 
@@ -93,6 +94,7 @@ impl World {
         ];
         let settings = EndpointSettings {
             engine: Arc::new(Config::default()),
+            engine_with_certificate: Arc::new(Config::default()),
             clock: clock.clone(),
             authority: Arc::new(Authority::new(rules, None, true)),
             authorize_within: Duration::from_secs(20),
@@ -100,7 +102,8 @@ impl World {
         let gateway = Gateway::start(shard.clone()).await.unwrap();
         let started_at = clock.now();
         let settings = Arc::new(settings);
-        let context = HttpContext { shard, settings, store, gateway, started_at };
+        let origins = Arc::new(AllowedOrigins::new([]));
+        let context = HttpContext { shard, settings, store, origins, gateway, started_at };
         World { context, clock }
     }
 
