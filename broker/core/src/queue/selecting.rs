@@ -297,8 +297,10 @@ impl Queue {
             return (!request.gets.is_empty()).then_some((SelectionPlan::Bodies(plan), request));
         }
         let count_max = usize::try_from(count_max).unwrap_or(usize::MAX).min(rows_max);
+        // So that no run is missed: there is at most one for each number.
+        let end = SequenceNumber(first.0.saturating_add(rows_max as u64));
         let wanted = group.candidates.iter().take(count_max).take_while(|(sequence, candidate)| {
-            let is_taken = self.apart.contains_key(sequence);
+            let is_taken = self.apart.contains_key(sequence) || end <= **sequence;
             !is_taken && !self.entries.contains_key(sequence) && fits(candidate.size)
         });
         let wanted: Vec<_> = wanted.map(|(sequence, one)| (*sequence, one.shared)).collect();
