@@ -13,6 +13,7 @@ One scenario of one client, by hand, against a broker that is running with that 
 
 import argparse
 import concurrent.futures
+import functools
 import json
 import os
 import queue
@@ -75,11 +76,15 @@ SCENARIOS = {
     "manage-topics": None,
     "manage-rules": None,
     "manage-namespace": None,
+    "tls": {},
+    "websocket": {},
     "readme": None,
     "idle": {},
     "reconnect": {},
 }
 CLIENTS = ("sync", "aio", "js", "azservicebus", "proton", "rhea", "fe2o3")
+# These need certificates, and so a broker that this program starts.
+DOORS = ("tls", "websocket")
 # Queues that a scenario needs besides its own.
 OTHER_QUEUES = {
     "forward.target": {"forward_dead_lettered_messages_to": "{client}.forward.dead"},
@@ -171,8 +176,19 @@ class Broker:
         self.port = free_port()
         self.process = None
         self.log_path = os.path.join(folder, "broker.log")
+        self.certificates = os.path.join(folder, "certificates")
+        make = [binary, "cert", "--dir", self.certificates, "--client", "interop"]
+        subprocess.run(make, check=True, stdout=subprocess.DEVNULL, timeout=60)
         with open(os.path.join(folder, "interop.toml"), "w", encoding="utf-8") as file:
             file.write(config())
+            file.write(self.tls())
+
+    def tls(self):
+        path = functools.partial(os.path.join, self.certificates)
+        files = {"certificate": "server.pem", "key": "server.key", "client_ca": "ca.pem"}
+        lines = [f"{key} = {json.dumps(path(name))}" for key, name in files.items()]
+        client = {"common_name": "interop", "rights": ["send", "listen"]}
+        return "\n".join(["[tls]", *lines, section("tls.client", client)])
 
     def start(self):
         command = [self.binary, "serve", "--dev"]
@@ -235,13 +251,14 @@ def programs(arguments):
 class Client:
     """One run of a client program over some scenarios."""
 
-    def __init__(self, name, command, scenarios, port):
+    def __init__(self, name, command, scenarios, port, trust):
         self.name, self.scenarios = name, scenarios
         self.results = {}
         self.noise = []
         self.waits = threading.Event()
         self.process = subprocess.Popen(
             [*command, "--port", str(port), "--only", ",".join(scenarios)],
+            env={**os.environ, **trust},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -299,13 +316,13 @@ def offered(command):
     ).stdout.split()
 
 
-def run_all(clients, wanted, port, restart):
+def run_all(clients, wanted, port, restart, trust):
     """Answers {client: {scenario: (PASS or FAIL, text)}} and prints each as it comes."""
     results = {name: {} for name in clients}
     can = {name: [s for s in wanted if s in offered(c)] for name, c in clients.items()}
 
     def start(name, scenarios):
-        return Client(name, clients[name], scenarios, port)
+        return Client(name, clients[name], scenarios, port, trust)
 
     def gather(client):
         results[client.name].update(client.results)
@@ -384,7 +401,8 @@ def main():
             socket.create_connection(("127.0.0.1", arguments.port), timeout=5).close()
         except OSError as error:
             raise SystemExit(f"no broker on port {arguments.port}: {error}") from error
-        results = run_all(clients, wanted, arguments.port, None)
+        wanted = [name for name in wanted if name not in DOORS]
+        results = run_all(clients, wanted, arguments.port, None, {})
         unclean = None
     else:
         if not arguments.broker:
@@ -399,7 +417,9 @@ def main():
 
         broker.start()
         try:
-            results = run_all(clients, wanted, broker.port, restart)
+            authority = os.path.join(broker.certificates, "ca.pem")
+            trust = {"INTEROP_CERTIFICATES": broker.certificates, "NODE_EXTRA_CA_CERTS": authority}
+            results = run_all(clients, wanted, broker.port, restart, trust)
         finally:
             exits.append(broker.stop())
         unclean = None if set(exits) == {0} else f"the broker ended with {exits}"

@@ -26,6 +26,7 @@ import {
   send,
   sendBodies,
 } from "./rhea_client.mjs";
+import { doors } from "./rhea_doors.mjs";
 import { features } from "./rhea_features.mjs";
 import { selectors } from "./rhea_selectors.mjs";
 import { topics } from "./rhea_topics.mjs";
@@ -297,6 +298,7 @@ const scenarios = {
   ...features,
   ...selectors,
   ...topics,
+  ...doors,
 
   idle: (broker) =>
     connected(broker, async (connection) => {

@@ -4,6 +4,7 @@ import { delay } from "@azure/service-bus";
 
 import { expect, IDLE_MS, LARGE, OVERSIZE, pattern, run, sleep, waitForRestart } from "./harness.mjs";
 import { connected, expectEmpty, fails, receive, send, withId } from "./servicebus_client.mjs";
+import { doors } from "./servicebus_doors.mjs";
 import { features } from "./servicebus_features.mjs";
 import { management } from "./servicebus_management.mjs";
 import { topics } from "./servicebus_topics.mjs";
@@ -319,6 +320,7 @@ const scenarios = {
   ...features,
   ...management,
   ...topics,
+  ...doors,
 
   idle: (broker) =>
     connected(broker, async (client) => {

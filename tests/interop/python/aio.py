@@ -10,6 +10,7 @@ from azure.servicebus import (
     ServiceBusReceiveMode,
     ServiceBusSubQueue,
 )
+from azure.servicebus.aio import ServiceBusClient
 from azure.servicebus.exceptions import (
     MessageLockLostError,
     MessageSizeExceededError,
@@ -18,6 +19,7 @@ from azure.servicebus.exceptions import (
 )
 
 import aio_features
+import doors
 import harness
 import management
 import topics
@@ -396,6 +398,7 @@ if __name__ == "__main__":
             **aio_features.SCENARIOS,
             **topics.scenarios(connect),
             **management.scenarios(management.asynchronous),
+            **doors.scenarios(ServiceBusClient),
             "idle": idle,
             "reconnect": reconnect,
         },

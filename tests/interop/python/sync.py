@@ -8,6 +8,7 @@ import time
 import uuid
 
 from azure.servicebus import (
+    ServiceBusClient,
     ServiceBusMessage,
     ServiceBusMessageState,
     ServiceBusReceiveMode,
@@ -20,6 +21,7 @@ from azure.servicebus.exceptions import (
     ServiceBusAuthenticationError,
 )
 
+import doors
 import harness
 import management
 import sync_features
@@ -412,6 +414,7 @@ if __name__ == "__main__":
             **sync_features.SCENARIOS,
             **topics.scenarios(connect),
             **management.scenarios(management.blocking),
+            **doors.scenarios(ServiceBusClient),
             "readme": readme,
             "idle": idle,
             "reconnect": reconnect,

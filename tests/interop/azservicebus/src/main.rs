@@ -1,5 +1,5 @@
 //! azservicebus, a Service Bus client in Rust that is not Microsoft's: SAS token on `$cbs`, over plain
-//! TCP. The words of the command line and of the output are those of `python/harness.py`.
+//! TCP and WebSockets; it trusts no authority but those it was built with, so not over TLS. The words of the command line and of the output are those of `python/harness.py`.
 
 mod features;
 mod scenarios;
@@ -17,7 +17,7 @@ use azservicebus::core::BasicRetryPolicy;
 use azservicebus::{
     ServiceBusClient, ServiceBusClientOptions, ServiceBusMessage, ServiceBusReceivedMessage,
     ServiceBusReceiver, ServiceBusReceiverOptions, ServiceBusRetryOptions, ServiceBusSender,
-    ServiceBusSenderOptions, SubQueue,
+    ServiceBusSenderOptions, ServiceBusTransportType, SubQueue,
 };
 use tokio::time::timeout;
 
@@ -47,12 +47,22 @@ fn queue_of(scenario: &str) -> String {
 
 impl Broker {
     async fn open(&self, key: &str, max_retries: u32) -> Result<Client> {
+        self.open_over(ServiceBusTransportType::AmqpTcp, key, max_retries).await
+    }
+
+    async fn open_over(
+        &self,
+        transport_type: ServiceBusTransportType,
+        key: &str,
+        max_retries: u32,
+    ) -> Result<Client> {
         let options = ServiceBusClientOptions {
             retry_options: ServiceBusRetryOptions {
                 max_retries,
                 try_timeout: ANSWER,
                 ..ServiceBusRetryOptions::default()
             },
+            transport_type,
             ..ServiceBusClientOptions::default()
         };
         // From a connection string the client takes the host and drops the port.
@@ -64,6 +74,10 @@ impl Broker {
             )
             .await?;
         Ok(Client { inner })
+    }
+
+    async fn connect_by_websocket(&self) -> Result<Client> {
+        self.open_over(ServiceBusTransportType::AmqpWebSocket, KEY, 0).await
     }
 
     async fn connect(&self) -> Result<Client> {

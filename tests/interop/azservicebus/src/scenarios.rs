@@ -58,6 +58,7 @@ pub(crate) const ALL: &[Scenario] = &[
     ("subscription-dead-letter", |broker| Box::pin(topics::subscription_dead_letter(broker))),
     ("subscription-sessions", |broker| Box::pin(topics::subscription_sessions(broker))),
     ("subscription-forward", |broker| Box::pin(topics::subscription_forward(broker))),
+    ("websocket", |broker| Box::pin(websocket(broker))),
     ("idle", |broker| Box::pin(idle(broker))),
     ("reconnect", |broker| Box::pin(reconnect(broker))),
 ];
@@ -94,6 +95,20 @@ async fn send_one(broker: Broker) -> Result {
     expect(ahead.is_positive(), true, "the lock lasts")?;
     receiver.complete_message(&message).await?;
     client.expect_empty(&queue).await?;
+    client.close().await
+}
+
+/// The client ends the path with a slash, says `amqp`, and fails unless it hears that.
+async fn websocket(broker: Broker) -> Result {
+    let queue = queue_of("websocket");
+    let mut client = broker.connect_by_websocket().await?;
+    client.send_bodies(&queue, &["short", &"long ".repeat(LARGE / 5)]).await?;
+    let mut receiver = client.receiver(&queue).await?;
+    for wanted in ["short".to_owned(), "long ".repeat(LARGE / 5)] {
+        let message = one(&mut receiver).await?;
+        expect(text(&message)? == wanted, true, "the body is what was sent")?;
+        receiver.complete_message(&message).await?;
+    }
     client.close().await
 }
 
