@@ -1,7 +1,11 @@
 //! A lie is noticed: the model is told what did not happen, and must complain.
 
+use peeklock_core::{
+    Command, EntityPath, QueueSettings, RuleDescription, RuleFilter, SqlText, TopicCommand,
+};
+
 use crate::model::{End, Ends, Part, Sent, Shelf, State};
-use crate::workload::Workload;
+use crate::workload::{Action, Workload};
 use crate::world::{Faults, World};
 use crate::{STEPS, finish};
 
@@ -168,4 +172,69 @@ fn a_message_forwarded_to_another_queue_is_noticed() {
 fn is_waiting(state: &State) -> bool {
     let is_active = state.shelf == Shelf::Active && state.at.1 == Part::Main;
     is_active && state.lock.is_none() && state.attempts == (0, 0)
+}
+
+/// Gives a subscription these rules, of which the model knows nothing, while messages are published.
+fn after_a_secret(name: &str, settings: QueueSettings, filters: &[RuleFilter]) {
+    let mut workload = Workload::topics();
+    // They would notice sooner, and say less.
+    let counts = |action| matches!(action, Action::Describe | Action::Drain | Action::Browse);
+    workload.weights.retain(|(action, _)| !counts(*action));
+    let mut world = World::new(1, Faults::NONE, &workload);
+    let path = EntityPath::parse(name).expect("a well-formed address").path;
+    let rules = filters.iter().map(|filter| RuleDescription {
+        name: "secret".into(),
+        filter: filter.clone(),
+        action: None,
+    });
+    let rules = Some(rules.collect());
+    let command = TopicCommand::EnsureSubscription { origin: None, path, settings, rules };
+    world.handle(Command::OfTopic(Box::new(command)));
+    for _ in 0..STEPS {
+        world.step(&workload);
+    }
+    finish(&mut world);
+}
+
+#[test]
+#[should_panic(expected = "was accepted and is lost")]
+fn a_copy_that_is_lost_is_noticed() {
+    after_a_secret("topic-1/Subscriptions/sub-6", QueueSettings::default(), &[]);
+}
+
+#[test]
+#[should_panic(expected = "nobody gave (11, Main) such a copy")]
+fn a_copy_that_no_rule_asks_for_is_noticed() {
+    let all = &[RuleFilter::True];
+    after_a_secret("topic-1/Subscriptions/sub-11", QueueSettings::default(), all);
+}
+
+#[test]
+#[should_panic(expected = "is there twice")]
+fn a_copy_that_is_doubled_is_noticed() {
+    // Where one subscription forwards to already.
+    let queue = EntityPath::parse("queue-5").expect("a well-formed address").path;
+    let settings = QueueSettings { forward_to: Some(queue), ..QueueSettings::default() };
+    let filter = RuleFilter::Sql(SqlText::plain("color <> 'color-0'"));
+    after_a_secret("topic-2/Subscriptions/secret", settings, &[filter]);
+}
+
+#[test]
+#[should_panic(expected = "came back after it was Completed")]
+fn a_copy_that_comes_back_is_noticed() {
+    after_a_lie(&Workload::topics(), |state| {
+        let is_waiting = is_waiting(state) && state.at.0 == 7 && state.time_to_live.is_none();
+        state.shelf = Shelf::Gone(End::Completed);
+        is_waiting
+    });
+}
+
+#[test]
+#[should_panic(expected = "and it was not published")]
+fn a_copy_of_what_stayed_where_it_was_is_noticed() {
+    after_a_lie(&Workload::topics(), |state| {
+        let is_scheduled = state.shelf == Shelf::Scheduled && state.at.0 == 1;
+        state.shelf = Shelf::Gone(End::Cancelled);
+        is_scheduled
+    });
 }

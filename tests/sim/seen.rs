@@ -88,6 +88,15 @@ counts! {
     transaction_unknown,
     sent_with_transactions,
     settled_with_transactions,
+    // Topics.
+    published,
+    published_later,
+    wanted_by_nobody,
+    copies_delivered,
+    changed_copies,
+    failed_filters,
+    came_or_went,
+    left_with_entity,
     // What goes wrong.
     stale_refused,
     reads,

@@ -2,7 +2,7 @@
 
 use peeklock_core::BrokerSettings;
 
-use crate::model::Rules;
+use crate::model::{Filter, Kind, Paint, Rule, Rules};
 use crate::world::LOCK;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +33,8 @@ pub(crate) enum Action {
     SettleWithTransaction,
     Discharge,
     DischargeStale,
+    ChangeRule,
+    ChangeSubscription,
     Sync,
     Wait,
     WaitLong,
@@ -47,6 +49,8 @@ pub(crate) struct Words {
     pub(crate) ids: u64,
     pub(crate) time_to_live_once_in: u64,
     pub(crate) due_once_in: u64,
+    /// So many colors, which filters ask for.
+    pub(crate) colors: u64,
 }
 
 pub(crate) struct Workload {
@@ -64,16 +68,31 @@ pub(crate) struct Workload {
 
 impl Rules {
     pub(crate) const PLAIN: Rules = Rules {
+        kind: Kind::Queue,
         lock_duration: LOCK.0,
         attempts_max: 3,
         requires_session: false,
         time_to_live: None,
         dead_letter_on_expiry: false,
+        dead_letter_on_filter_error: false,
         duplicate_window: None,
         forward_to: None,
         forward_dead_letters_to: None,
     };
     pub(crate) const SESSIONS: Rules = Rules { requires_session: true, ..Rules::PLAIN };
+    pub(crate) const TOPIC: Rules = Rules { kind: Kind::Topic, ..Rules::PLAIN };
+
+    /// A subscription.
+    const fn of(topic: usize, rules: &'static [Rule]) -> Rules {
+        let kind = Kind::Subscription { topic, rules, is_fleeting: false };
+        Rules { kind, dead_letter_on_filter_error: true, ..Rules::PLAIN }
+    }
+
+    /// The same, made and deleted while messages come.
+    const fn fleeting(self) -> Rules {
+        let Kind::Subscription { topic, rules, .. } = self.kind else { return self };
+        Rules { kind: Kind::Subscription { topic, rules, is_fleeting: true }, ..self }
+    }
 }
 
 impl Workload {
@@ -93,7 +112,9 @@ impl Workload {
     /// Not where messages are forwarded, scheduled or expire before they are seen.
     pub(crate) fn numbers_are_complete(&self) -> bool {
         let words = self.words;
-        let is_plain = |rules: &Rules| rules.forward_to.is_none() && rules.time_to_live.is_none();
+        let is_plain = |rules: &Rules| {
+            rules.kind == Kind::Queue && rules.forward_to.is_none() && rules.time_to_live.is_none()
+        };
         self.queues.iter().all(is_plain)
             && (words.due_once_in, words.time_to_live_once_in) == (0, 0)
             && self
@@ -184,25 +205,24 @@ impl Workload {
         Self { receivers: 8, ..Self::new(MIXED, &queues) }
     }
 
+    /// A topic with filters of every kind, rules and subscriptions that come and go; one that detects
+    /// duplicates and whose subscriptions forward; one that is forwarded to; and one nobody listens to.
+    pub(crate) fn topics() -> Self {
+        let workload =
+            Self::new(&[MIXED, SCHEDULING, DEFERRAL, SESSIONS, TOPICS].concat(), TOPIC_WORLD);
+        let words =
+            Words { sessions: 4, ids: 40, time_to_live_once_in: 10, due_once_in: 8, colors: 4 };
+        Self { words, receivers: 16, defers: true, ..workload }
+    }
+
     /// Each feature with each other.
     pub(crate) fn everything() -> Self {
-        let remembers = Some(20_000);
-        let queues = [
-            Rules { forward_to: Some(2), ..Rules::PLAIN },
-            Rules { forward_to: Some(3), duplicate_window: remembers, ..Rules::PLAIN },
-            Rules {
-                time_to_live: Some(6_000),
-                dead_letter_on_expiry: true,
-                forward_dead_letters_to: Some(4),
-                ..Rules::SESSIONS
-            },
-            Rules { duplicate_window: remembers, dead_letter_on_expiry: true, ..Rules::PLAIN },
-            Rules::PLAIN,
-            Rules { duplicate_window: remembers, ..Rules::SESSIONS },
-        ];
-        let weights = [MIXED, SCHEDULING, DEFERRAL, SESSIONS, TRANSACTIONS].concat();
-        let words = Words { sessions: 5, ids: 40, time_to_live_once_in: 5, due_once_in: 8 };
-        Self { words, receivers: 9, defers: true, ..Self::new(&weights, &queues) }
+        let weights =
+            [MIXED, SCHEDULING, DEFERRAL, SESSIONS, TRANSACTIONS, TOPICS, &[(Action::Browse, 6)]]
+                .concat();
+        let words =
+            Words { sessions: 5, ids: 40, time_to_live_once_in: 5, due_once_in: 8, colors: 3 };
+        Self { words, receivers: 14, defers: true, ..Self::new(&weights, EVERYTHING) }
     }
 }
 
@@ -244,4 +264,107 @@ const TRANSACTIONS: &[(Action, u64)] = &[
     (Action::SettleWithTransaction, 8),
     (Action::Discharge, 4),
     (Action::DischargeStale, 1),
+];
+
+const TOPICS: &[(Action, u64)] =
+    &[(Action::Send, 10), (Action::ChangeRule, 2), (Action::ChangeSubscription, 1)];
+
+/// What messages are sent to first, as others are forwarded there; subscriptions last.
+const TOPIC_WORLD: &[Rules] = &[
+    Rules { forward_to: Some(4), ..Rules::PLAIN },
+    Rules::TOPIC,
+    Rules { duplicate_window: Some(20_000), ..Rules::TOPIC },
+    Rules::TOPIC,
+    Rules::TOPIC,
+    Rules::PLAIN,
+    Rules::of(1, &[Rule::new(0, Filter::All)]),
+    Rules::of(
+        1,
+        &[
+            Rule::new(1, Filter::Color(0)),
+            Rule::new(2, Filter::Lighter(3)),
+            Rule::painting(3, Filter::ColorOrHeavy(1, 4), Paint::Color(2)),
+            Rule::painting(4, Filter::Colorless, Paint::Nothing),
+            Rule::painting(5, Filter::Color(3), Paint::NoColor),
+        ],
+    ),
+    Rules {
+        requires_session: true,
+        ..Rules::of(1, &[Rule::new(6, Filter::OtherColor(1)), Rule::new(7, Filter::Session(2))])
+    },
+    Rules::of(1, &[Rule::new(8, Filter::Quarter), Rule::new(9, Filter::Color(2))]),
+    Rules {
+        dead_letter_on_filter_error: false,
+        ..Rules::of(1, &[Rule::new(10, Filter::Quarter), Rule::new(11, Filter::Lighter(2))])
+    },
+    Rules::of(
+        1,
+        &[
+            Rule::new(12, Filter::Nothing),
+            Rule::new(13, Filter::Colorless).fleeting(),
+            Rule::new(14, Filter::Lighter(4)).fleeting(),
+            Rule::painting(15, Filter::Color(1), Paint::Color(0)).fleeting(),
+        ],
+    ),
+    Rules {
+        time_to_live: Some(4_000),
+        dead_letter_on_expiry: true,
+        ..Rules::of(
+            1,
+            &[Rule::new(16, Filter::ColorAndWeight(0, 5)), Rule::new(17, Filter::Color(1))],
+        )
+    },
+    Rules::of(1, &[Rule::new(18, Filter::All)]).fleeting(),
+    Rules::of(1, &[Rule::new(19, Filter::Session(1))]).fleeting(),
+    Rules { forward_to: Some(5), ..Rules::of(2, &[Rule::new(20, Filter::OtherColor(0))]) },
+    Rules {
+        forward_to: Some(4),
+        ..Rules::of(
+            2,
+            &[
+                Rule::new(21, Filter::Lighter(5)),
+                Rule::painting(22, Filter::Color(0), Paint::Color(3)),
+            ],
+        )
+    },
+    Rules { time_to_live: Some(6_000), ..Rules::of(2, &[Rule::new(23, Filter::All)]) },
+    Rules::of(4, &[Rule::new(24, Filter::All)]),
+    Rules {
+        forward_dead_letters_to: Some(5),
+        ..Rules::of(4, &[Rule::painting(25, Filter::Color(3), Paint::Nothing)])
+    },
+    Rules { time_to_live: Some(5_000), ..Rules::TOPIC },
+    Rules { dead_letter_on_expiry: true, ..Rules::of(20, &[Rule::new(26, Filter::All)]) },
+    Rules { time_to_live: Some(8_000), ..Rules::of(20, &[Rule::new(27, Filter::OtherColor(3))]) },
+];
+
+/// Queues, topics, and subscriptions of them.
+const EVERYTHING: &[Rules] = &[
+    Rules { forward_to: Some(2), ..Rules::PLAIN },
+    Rules { forward_to: Some(3), duplicate_window: Some(20_000), ..Rules::PLAIN },
+    Rules {
+        time_to_live: Some(6_000),
+        dead_letter_on_expiry: true,
+        forward_dead_letters_to: Some(4),
+        ..Rules::SESSIONS
+    },
+    Rules { duplicate_window: Some(20_000), dead_letter_on_expiry: true, ..Rules::PLAIN },
+    Rules::PLAIN,
+    Rules { duplicate_window: Some(20_000), ..Rules::SESSIONS },
+    Rules { duplicate_window: Some(20_000), ..Rules::TOPIC },
+    Rules::TOPIC,
+    Rules { forward_to: Some(3), ..Rules::of(6, &[Rule::new(0, Filter::Lighter(4))]) },
+    Rules { forward_to: Some(7), ..Rules::of(6, &[Rule::new(1, Filter::OtherColor(0))]) },
+    Rules {
+        requires_session: true,
+        time_to_live: Some(6_000),
+        dead_letter_on_expiry: true,
+        ..Rules::of(6, &[Rule::new(2, Filter::Color(1)), Rule::new(3, Filter::Quarter)])
+    },
+    Rules {
+        forward_dead_letters_to: Some(4),
+        ..Rules::of(7, &[Rule::painting(4, Filter::All, Paint::Color(0))])
+    },
+    Rules::of(6, &[Rule::new(5, Filter::Session(1)).fleeting()]),
+    Rules::of(6, &[Rule::new(6, Filter::All)]).fleeting(),
 ];

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use peeklock_core::{
-    Broker, BrokerSettings, Command, EntityId, QueueSettings, ReadId, ReadRequest, ReadRows,
-    ReceiveMode, Scan, SeededIds, Span, Timestamp,
+    Broker, BrokerSettings, Command, EntityId, ReadId, ReadRequest, ReadRows, ReceiveMode, Scan,
+    SeededIds, Span, Timestamp,
 };
 use peeklock_storage::{CommitPosition, Key, MemStore, ShardId, Store, StoreError, Table};
 
-use crate::clients::{Asked, Decided, Held, Receiver, Standing, Wanted, path};
-use crate::model::{At, Body, Model, Part, Rules, Turn, Wish};
+use crate::clients::{Asked, Decided, Held, Receiver, Standing, Wanted};
+use crate::model::{At, Body, Fleeting, Kind, Model, Part, Turn, Wish};
 use crate::random::Stream;
 use crate::workload::Workload;
 
@@ -18,6 +18,8 @@ const SHARD: ShardId = ShardId(0);
 pub(crate) const LOCK: Span = Span::from_secs(5);
 /// Commands of one turn at most.
 const COMMANDS_MAX: u64 = 3;
+/// Long after a read that failed.
+const RETRIED_AFTER: u64 = 2_000;
 /// Nothing is scheduled for later.
 const HORIZON: u64 = 20_000;
 
@@ -64,6 +66,7 @@ pub(crate) struct World {
     pub(crate) next_receiver: u64,
     pub(crate) starts: u64,
     pub(crate) queues: usize,
+    failed_read_at: Option<u64>,
     windows_are_wide: bool,
     /// Whether every message is seen under each number it has.
     pub(crate) numbers_are_complete: bool,
@@ -106,6 +109,7 @@ impl World {
             starts: 0,
             queues: workload.queues.len(),
             numbers_are_complete: workload.numbers_are_complete(),
+            failed_read_at: None,
             windows_are_wide: workload.settings == BrokerSettings::default(),
             entities: BTreeMap::new(),
             receivers: Vec::new(),
@@ -185,11 +189,16 @@ impl World {
             self.receive_everything();
             self.fetch_everything();
         }
+        // What several subscriptions shared is cleared away some time after the last let go of it.
+        for _ in 0..3 {
+            self.pass(HORIZON);
+            self.heal();
+        }
         self.check_nothing_is_left();
     }
 
     fn receive_everything(&mut self) {
-        for queue in 0..self.queues {
+        for queue in (0..self.queues).filter(|queue| self.is_held(*queue)).collect::<Vec<_>>() {
             for part in Part::ALL {
                 let rules = *self.model.rules(queue);
                 if part != Part::Main || (!rules.requires_session && rules.forward_to.is_none()) {
@@ -277,21 +286,23 @@ impl World {
     fn declare(&mut self) {
         let faults = std::mem::replace(&mut self.faults, Faults::NONE);
         // Queues are forwarded to later ones, which must be there before.
-        for queue in (0..self.queues).rev() {
-            let settings = settings(self.model.rules(queue));
-            let path = path((queue, Part::Main));
-            self.handle(Command::EnsureQueue { origin: None, path, settings });
+        let is_subscription =
+            |world: &Self, queue| matches!(world.model.kind(queue), Kind::Subscription { .. });
+        for subscriptions in [false, true] {
+            for queue in (0..self.queues).rev() {
+                let is_next = is_subscription(self, queue) == subscriptions;
+                if is_next && !self.is_fleeting(queue) {
+                    self.ensure(queue);
+                }
+            }
         }
         self.heal();
         self.entities.clear();
         for queue in 0..self.queues {
-            for part in Part::ALL {
-                let at = (queue, part);
-                let origin = self.ask(Asked::Entity(at));
-                self.handle(Command::OpenManagement { origin, path: path(at) });
-                self.turn();
-                assert!(self.entities.contains_key(&at), "no such entity: {at:?}");
-            }
+            let is_there = self.model.is_there(Fleeting::Subscription(queue));
+            self.learn(queue);
+            self.turn();
+            assert_eq!(self.is_known(queue), is_there, "entity {queue} is there, or is not");
         }
         self.faults = faults;
     }
@@ -326,6 +337,7 @@ impl World {
     /// Submits what the turn came to and lets out what is durable.
     pub(crate) fn turn(&mut self) {
         self.model.turn += 1;
+        self.model.note_due();
         let turn = self.core.take_turn();
         let decided: Vec<_> = turn
             .effects
@@ -354,6 +366,19 @@ impl World {
         }
     }
 
+    /// Whether the broker has nothing left to do before time passes: what failed it has tried again.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.failed_read_at.is_none_or(|at| at + RETRIED_AFTER < self.now)
+            && self.reads.is_empty()
+            && self.core.next_deadline().is_none_or(|at| Timestamp(self.now) < at)
+            && self.waiting.values().flatten().all(|decided| !decided.is_read())
+    }
+
+    /// Whether an entity is there and holds messages.
+    fn is_held(&self, queue: usize) -> bool {
+        !self.model.is_topic(queue) && self.model.is_there(Fleeting::Subscription(queue))
+    }
+
     /// The oldest batch becomes durable, and what can be read is read.
     pub(crate) fn sync(&mut self) {
         if self.store.sync_one()
@@ -378,6 +403,7 @@ impl World {
             }
             let result = if self.fault_draws.once_in(self.faults.read) {
                 self.model.seen.failed_reads += 1;
+                self.failed_read_at = Some(self.now);
                 let (doing, what) = ("reading".into(), "injected".into());
                 Err(StoreError::Io { doing, kind: io::ErrorKind::Other, what })
             } else {
@@ -430,25 +456,11 @@ impl World {
         self.declare();
         for receiver in receivers {
             let wants_session = matches!(receiver.wanted, Wanted::Session(_));
-            if receiver.standing == Standing::Open || wants_session {
+            let is_there = self.is_known(receiver.at.0);
+            if is_there && (receiver.standing == Standing::Open || wants_session) {
                 self.open_receiver_at(receiver.at, receiver.mode, receiver.wanted);
             }
         }
         self.turn();
-    }
-}
-
-fn settings(rules: &Rules) -> QueueSettings {
-    let to = |queue: Option<usize>| queue.map(|queue| path((queue, Part::Main)));
-    QueueSettings {
-        lock_duration: Span(rules.lock_duration),
-        attempts_max: rules.attempts_max,
-        requires_session: rules.requires_session,
-        default_time_to_live: rules.time_to_live.map(Span),
-        dead_letter_on_expiry: rules.dead_letter_on_expiry,
-        duplicate_window: rules.duplicate_window.map(Span),
-        forward_to: to(rules.forward_to),
-        forward_dead_letters_to: to(rules.forward_dead_letters_to),
-        ..QueueSettings::default()
     }
 }

@@ -9,7 +9,7 @@ use crate::model::{At, Body, Delivered, Enlisted, Part, Receipt, Shelf, Shown, W
 use crate::world::World;
 
 impl Decided {
-    const fn new(then: Then) -> Self {
+    pub(super) const fn new(then: Then) -> Self {
         Self { receipts: Vec::new(), then }
     }
 }
@@ -31,12 +31,20 @@ impl World {
                 self.model.drained(at, session, is_hungry);
                 Decided::new(Then::Nothing)
             }
+            EffectKind::ReceiverClosed { receiver, error: Error::EntityNotFound(path) } => {
+                let at = self.receiver(receiver).at;
+                assert!(self.is_fleeting(at.0), "{path} was closed");
+                Decided::new(Then::Closed(receiver))
+            }
             EffectKind::ReceiverClosed { receiver, error } => {
                 assert_eq!(error, Error::SessionLockLost, "a link was closed");
                 self.model.session_lost(receiver.link);
                 Decided::new(Then::Closed(receiver))
             }
-            EffectKind::EntityClosed { error, .. } => panic!("links were closed: {error}"),
+            EffectKind::EntityClosed { entity, .. } => {
+                self.check_closed(entity);
+                Decided::new(Then::Nothing)
+            }
             EffectKind::Read { read, request } => {
                 self.model.seen.reads += 1;
                 Decided::new(Then::Read(read, request))
@@ -44,16 +52,17 @@ impl World {
         }
     }
 
-    fn receiver(&mut self, id: ReceiverId) -> &mut Receiver {
+    pub(super) fn receiver(&mut self, id: ReceiverId) -> &mut Receiver {
         let receiver = self.receivers.iter_mut().find(|one| one.id == id);
         receiver.unwrap_or_else(|| panic!("nobody opened {id:?}"))
     }
 
     fn receipts(&self, bodies: &[Body]) -> Vec<Receipt> {
-        bodies.iter().map(|body| self.model.receipt(*body)).collect()
+        self.model.with_copies(bodies).iter().map(|body| self.model.receipt(*body)).collect()
     }
 
     fn shown(
+        &self,
         at: At,
         message: &StoredMessage,
         (number, attempts): (u64, u32),
@@ -61,8 +70,12 @@ impl World {
         source: Option<&str>,
         properties: Option<&[u8]>,
     ) -> Shown {
+        let properties = properties
+            .or(message.application_properties())
+            .map(|octets| String::from_utf8_lossy(octets).into_owned())
+            .unwrap_or_default();
         Shown {
-            body: message::body_of(message),
+            body: self.model.seen_as(message::body_of(message), at, &properties),
             at,
             shelf: match state {
                 MessageState::Active => Shelf::Active,
@@ -72,19 +85,17 @@ impl World {
             number,
             attempts,
             enqueued: message.enqueued_at().0,
+            taken_in_as: message.enqueue_sequence().0,
             source: source.map(|path| {
-                let number = path.strip_prefix("queue-").and_then(|number| number.parse().ok());
+                let number = path.rsplit('-').next().and_then(|number| number.parse().ok());
                 number.unwrap_or_else(|| panic!("no queue has the path {path}"))
             }),
-            properties: properties
-                .or(message.application_properties())
-                .map(|octets| String::from_utf8_lossy(octets).into_owned())
-                .unwrap_or_default(),
+            properties,
         }
     }
 
-    fn delivery_shown(at: At, delivery: &Delivery) -> Shown {
-        Self::shown(
+    fn delivery_shown(&self, at: At, delivery: &Delivery) -> Shown {
+        self.shown(
             at,
             &delivery.message,
             (delivery.sequence.0, delivery.attempts),
@@ -94,8 +105,8 @@ impl World {
         )
     }
 
-    fn browsed_shown(at: At, browsed: &Browsed) -> Shown {
-        Self::shown(
+    fn browsed_shown(&self, at: At, browsed: &Browsed) -> Shown {
+        self.shown(
             at,
             &browsed.message,
             (browsed.sequence.0, browsed.attempts),
@@ -113,7 +124,7 @@ impl World {
         let is_locked = receiver.mode == peeklock_core::ReceiveMode::PeekLock;
         assert_eq!(delivery.lock.is_some(), is_locked, "a lock is for who wants one");
         let (at, session) = (receiver.at, receiver.session);
-        let shown = Self::delivery_shown(at, delivery);
+        let shown = self.delivery_shown(at, delivery);
         let body = shown.body;
         let lock = delivery.lock.map(|lock| (lock.token, lock.until.0));
         self.model.delivered(&Delivered { shown, lock, session });
@@ -206,7 +217,7 @@ impl World {
             }
             (Asked::Browse(browse), Reply::Browsed { messages }) => {
                 let shown: Vec<Shown> =
-                    messages.iter().map(|one| Self::browsed_shown(browse.at, one)).collect();
+                    messages.iter().map(|one| self.browsed_shown(browse.at, one)).collect();
                 self.model.browsed(&browse, &shown);
                 let unmoved = shown
                     .iter()
@@ -249,6 +260,7 @@ impl World {
                 self.model.listed(&listing, &sessions);
                 Decided::new(Then::Nothing)
             }
+            (asked, Reply::OfTopic(reply)) => self.answered_of_topic(asked, reply),
             (Asked::Declare, Reply::Declared { transaction }) => {
                 self.model.declared(transaction.0);
                 Decided::new(Then::Transaction(transaction.0))
@@ -277,7 +289,7 @@ impl World {
         let mut held = Vec::new();
         let mut receipts = Vec::new();
         for delivery in deliveries {
-            let shown = Self::delivery_shown(at, delivery);
+            let shown = self.delivery_shown(at, delivery);
             let body = shown.body;
             let lock = delivery.lock.map(|lock| (lock.token, lock.until.0));
             self.model.fetched(&Delivered { shown, lock, session });
@@ -332,6 +344,7 @@ impl World {
                 self.model.lock_lost(held.body, held.token);
                 Decided::new(Then::Nothing)
             }
+            (asked, Error::EntityNotFound(path)) => self.not_there(&asked, &path),
             (Asked::Stale, _) if is_lost || is_unknown => {
                 self.model.seen.stale_refused += 1;
                 Decided::new(Then::Nothing)
@@ -422,8 +435,11 @@ impl World {
         match decided.then {
             Then::Nothing => {}
             Then::Know(at, entity) => {
-                self.entities.insert(at, entity);
+                if !self.is_gone(at.0) {
+                    self.entities.insert(at, entity);
+                }
             }
+            Then::Made(queue) => self.learn(queue),
             Then::Hold(held) => self.held.extend(held),
             Then::Opened(id) => {
                 let receiver = self.receiver(id);

@@ -4,6 +4,7 @@ use peeklock_core::{IncomingMessage, StoredMessage};
 use peeklock_protocol::message::{Header, Message, Properties};
 use peeklock_protocol::value::{Map, Symbol, Timestamp, Value};
 
+use crate::model::filters::color_name;
 use crate::model::{Body, Sent};
 
 pub(crate) fn session_name(session: u64) -> String {
@@ -34,6 +35,19 @@ pub(crate) fn write(body: Body, sent: &Sent, size: usize) -> IncomingMessage {
             group_id: sent.session.map(|session| session_name(session).as_str().into()),
             ..Properties::default()
         });
+    }
+    let mut words = Map::new();
+    if let Some(color) = sent.color {
+        words = words.with("color", Value::from(color_name(color).as_str()));
+    }
+    if let Some(weight) = sent.weight {
+        // Of whatever width.
+        let small = i32::try_from(weight).expect("nothing is so heavy");
+        let weight = if body.is_multiple_of(2) { Value::from(weight) } else { Value::from(small) };
+        words = words.with("weight", weight);
+    }
+    if !words.is_empty() {
+        message = message.with_application_properties(words);
     }
     IncomingMessage::from_wire(&message.to_bytes()).expect("a well-formed message")
 }

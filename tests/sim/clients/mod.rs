@@ -10,14 +10,13 @@ mod scheduling;
 mod sending;
 mod sessions;
 mod settling;
+mod topics;
 mod transactions;
 
 use bytes::Bytes;
-use peeklock_core::{
-    EntityId, EntityPath, LockToken, Origin, ReadId, ReadRequest, ReceiveMode, ReceiverId,
-};
+use peeklock_core::{EntityId, LockToken, Origin, ReadId, ReadRequest, ReceiveMode, ReceiverId};
 
-use crate::model::{At, Body, Browse, Listing, Part, Receipt, Turn, Wish};
+use crate::model::{At, Body, Browse, Fleeting, Listing, Receipt, Turn, Wish};
 use crate::workload::{Action, Workload};
 use crate::world::{LOCK, World};
 
@@ -97,6 +96,8 @@ pub(crate) enum Asked {
     /// With the turn, and whether the session was held then.
     GetState(usize, u64, (Turn, bool)),
     List(Listing),
+    /// That it comes or goes, in a subscription.
+    Change(Fleeting, usize),
     Declare,
     Discharge {
         transaction: u64,
@@ -109,6 +110,8 @@ pub(crate) enum Asked {
 pub(crate) enum Then {
     Nothing,
     Know(At, EntityId),
+    /// A subscription is there.
+    Made(usize),
     Hold(Vec<Held>),
     Opened(ReceiverId),
     Closed(ReceiverId),
@@ -133,6 +136,13 @@ pub(crate) enum Then {
 pub(crate) struct Decided {
     pub(crate) receipts: Vec<Receipt>,
     pub(crate) then: Then,
+}
+
+impl Decided {
+    /// Whether the broker asks for rows.
+    pub(crate) const fn is_read(&self) -> bool {
+        matches!(self.then, Then::Read(..))
+    }
 }
 
 impl World {
@@ -180,6 +190,8 @@ impl World {
             Action::SettleWithTransaction => self.settle_with_transaction(workload),
             Action::Discharge => self.discharge(),
             Action::DischargeStale => self.discharge_stale(),
+            Action::ChangeRule => self.change_rule(),
+            Action::ChangeSubscription => self.change_subscription(),
             Action::Sync => self.sync(),
             Action::Wait => self.wait(200),
             Action::WaitLong => self.wait(LOCK.0 + 1),
@@ -191,17 +203,4 @@ impl World {
         self.asked.insert(self.next_ask, asked);
         Origin { connection: self.starts, link: 0, delivery: self.next_ask }
     }
-
-    fn draw_queue(&mut self) -> usize {
-        self.draws.index(self.queues as u64)
-    }
-}
-
-pub(crate) fn path((queue, part): At) -> EntityPath {
-    let address = match part {
-        Part::Main => format!("queue-{queue}"),
-        Part::DeadLetter => format!("queue-{queue}/$DeadLetterQueue"),
-        Part::Transfer => format!("queue-{queue}/$Transfer/$DeadLetterQueue"),
-    };
-    EntityPath::parse(&address).expect("a well-formed address").path
 }

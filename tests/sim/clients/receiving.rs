@@ -5,7 +5,7 @@ use peeklock_core::{
     Timestamp,
 };
 
-use super::{Asked, Receiver, Standing, Wanted, message, path};
+use super::{Asked, Receiver, Standing, Wanted, message};
 use crate::model::{At, Browse, Part};
 use crate::workload::Workload;
 use crate::world::World;
@@ -39,7 +39,7 @@ impl World {
 
     pub(crate) fn open_receiver(&mut self, workload: &Workload) {
         let part = if self.draws.once_in(4) { Part::DeadLetter } else { Part::Main };
-        let queue = self.draw_queue();
+        let queue = self.draw_holder();
         let rules = *self.model.rules(queue);
         if part == Part::Main && rules.forward_to.is_some() {
             return;
@@ -84,7 +84,8 @@ impl World {
             drain_limit: None,
             limit_max: 0,
         });
-        self.handle(Command::OpenReceiver { origin, receiver: id, path: path(at), mode, session });
+        let path = self.path(at);
+        self.handle(Command::OpenReceiver { origin, receiver: id, path, mode, session });
     }
 
     pub(super) fn close_receiver(&mut self) {
@@ -112,7 +113,7 @@ impl World {
     }
 
     pub(super) fn delete_batch(&mut self) {
-        let at = (self.draw_queue(), Part::Main);
+        let at = (self.draw_holder(), Part::Main);
         let count_max = 1 + u32::try_from(self.draws.below(20)).expect("a few");
         let before = self.now.saturating_sub(self.draws.below(2_000));
         self.model.asked_to_delete(at, count_max, before);
@@ -121,17 +122,11 @@ impl World {
         self.handle(Command::DeleteBatch { origin, entity, count_max, before, session: None });
     }
 
-    pub(super) fn describe(&mut self) {
-        let queue = self.draw_queue();
-        let origin = self.ask(Asked::Describe(queue));
-        self.handle(Command::DescribeQueue { origin, path: path((queue, Part::Main)) });
-        // The answer tells how it stands now.
-        self.turn();
-    }
-
     pub(super) fn browse(&mut self, workload: &Workload) {
-        let part = if self.draws.once_in(3) { Part::DeadLetter } else { Part::Main };
-        let at = (self.draw_queue(), part);
+        let queue = self.draw_known();
+        let is_dead = self.draws.once_in(3) && !self.model.is_topic(queue);
+        let part = if is_dead { Part::DeadLetter } else { Part::Main };
+        let at = (queue, part);
         let from = self.draws.below(self.next_body.max(1));
         let has_sessions = part == Part::Main && self.model.rules(at.0).requires_session;
         let session = (has_sessions && self.draws.once_in(2))

@@ -9,7 +9,7 @@ use crate::world::World;
 
 impl World {
     pub(super) fn schedule(&mut self, workload: &Workload, transaction: Option<u64>) {
-        let queue = self.draw_queue();
+        let queue = self.draw_target();
         let mut bodies = Vec::new();
         let mut messages = Vec::new();
         for _ in 0..=self.draws.below(3) {

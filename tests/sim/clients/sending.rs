@@ -14,7 +14,7 @@ const OWN_ID: u64 = 1 << 32;
 
 impl World {
     pub(super) fn send(&mut self, count: u64, workload: &Workload, transaction: Option<u64>) {
-        let queue = self.draw_queue();
+        let queue = self.draw_target();
         let mut bodies = Vec::new();
         let mut messages = SmallVec::new();
         for _ in 0..count {
@@ -47,6 +47,11 @@ impl World {
         }
         if self.draws.once_in(words.time_to_live_once_in) {
             sent.time_to_live = Some(200 + self.draws.below(8_000));
+        }
+        if words.colors != 0 {
+            let color = self.draws.below(words.colors);
+            sent.color = (!self.draws.once_in(5)).then_some(color);
+            sent.weight = (!self.draws.once_in(8)).then(|| self.draws.below(7));
         }
         if self.draws.once_in(words.due_once_in) {
             sent.due = Some(self.draw_due());

@@ -60,7 +60,7 @@ impl World {
     }
 
     pub(super) fn list_sessions(&mut self) {
-        let queue = self.draw_queue();
+        let queue = self.draw_holder();
         if !self.model.rules(queue).requires_session {
             return;
         }

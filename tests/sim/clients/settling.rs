@@ -119,8 +119,8 @@ impl World {
         let sequences = wanted.iter().map(|(_, number)| SequenceNumber(*number)).collect();
         let turn = self.model.turn + 1;
         let was = self.model.can_be_fetched(&wanted, at).then_some(turn);
+        let Some(entity) = self.entities.get(&at).copied() else { return };
         let origin = self.ask(Asked::Fetch { at, wanted, session, was });
-        let entity = self.entities[&at];
         let session = session.filter(|_| at.1 == Part::Main).map(session_id);
         self.handle(Command::ReceiveDeferred { origin, entity, sequences, mode, session });
     }

@@ -24,6 +24,9 @@ impl World {
             return;
         }
         let index = self.draws.index(self.held.len() as u64);
+        if self.is_fleeting(self.held[index].at.0) {
+            return;
+        }
         let held = self.held.swap_remove(index);
         let wish = match self.draws.below(6) + u64::from(workload.defers) {
             0..=3 => Wish::Complete,

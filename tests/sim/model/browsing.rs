@@ -35,7 +35,7 @@ impl Model {
             match message.shelf {
                 Shelf::Deferred => self.seen.browsed_deferred += 1,
                 Shelf::Scheduled => self.seen.browsed_scheduled += 1,
-                Shelf::Nowhere | Shelf::Active | Shelf::Gone(_) => {}
+                Shelf::Nowhere | Shelf::Underway | Shelf::Active | Shelf::Gone(_) => {}
             }
             self.looked_at(browse, message);
         }

@@ -1,13 +1,14 @@
 //! What a crash leaves.
 
 use super::state::{Durable, State, Told};
-use super::{Body, End, Model, Shelf, Turn};
+use super::{Body, End, Fleeting, Model, Shelf, Turn};
 
 /// What a client is told once an effect is let out.
 #[derive(Clone, Debug)]
 pub(crate) enum Receipt {
     Message(Body, Box<Told>),
     SessionState((usize, u64), Turn),
+    Presence(Fleeting, Turn),
 }
 
 impl Model {
@@ -54,6 +55,7 @@ impl Model {
                     known.told = Some(*told);
                 }
             }
+            Receipt::Presence(what, changed) => self.told_of_presence(what, changed),
             Receipt::SessionState(key, changed) => {
                 if let Some(state) = self.session_states.get_mut(&key) {
                     state.told = state.told.max(changed);
@@ -97,6 +99,8 @@ impl Model {
                 self.owners.insert(*number, *body);
             }
         }
+        let is_there = |body: &Body| !self.messages[body].state.get().is_gone();
+        self.live = bodies.into_iter().filter(is_there).collect();
         for (key, state) in &mut self.session_states {
             assert!(state.told <= kept, "the state of session {key:?} was set, and is lost");
             state.value.roll_back(kept);
@@ -112,6 +116,7 @@ impl Model {
         self.freed_at.clear();
         self.transactions.clear();
         self.durable = kept;
+        self.topics_crashed(kept);
     }
 
     /// Locks are gone. The end of one that ran out may have been counted before the crash, or not.

@@ -1,6 +1,6 @@
 //! Where a message goes that becomes active, and where one goes that is dead.
 
-use super::{Model, Part, Sent, Shelf, State};
+use super::{End, Model, Part, Sent, Shelf, State};
 
 /// Over so many queues a message is forwarded.
 const HOPS_MAX: u32 = 4;
@@ -55,6 +55,10 @@ impl Model {
         }
         let enqueued = (state.enqueued.0, now);
         let state = State { hops: hops + 1, source, ..state.clone() };
+        if self.is_topic(next) {
+            let shelf = Shelf::Gone(End::Published);
+            return Some(State { shelf, enqueued, lock: None, ..state });
+        }
         Some(self.placed(state, sent, next, enqueued))
     }
 }

@@ -12,6 +12,8 @@ mod counting;
 mod crash;
 mod deleting;
 mod duplicates;
+pub(crate) mod filters;
+mod fleeting;
 mod forwarding;
 mod outcomes;
 mod receiving;
@@ -20,12 +22,15 @@ mod sending;
 mod sessions;
 mod settling;
 pub(crate) mod state;
+mod topics;
 mod transactions;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use self::browsing::{Browse, Shown};
 pub(crate) use self::crash::Receipt;
+pub(crate) use self::filters::{Filter, Paint, Rule};
+pub(crate) use self::fleeting::Fleeting;
 pub(crate) use self::receiving::Delivered;
 pub(crate) use self::sessions::Listing;
 pub(crate) use self::settling::Wish;
@@ -36,17 +41,33 @@ use self::deleting::Deletions;
 use self::duplicates::Remembered;
 use self::sessions::{Hold, SessionState};
 use self::state::{Durable, Told};
+use self::topics::{Copy, Topics};
 use self::transactions::Open;
 use crate::seen::Seen;
 
-/// What a queue is told to be like.
+/// What an entity is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Queue,
+    Topic,
+    Subscription {
+        topic: usize,
+        rules: &'static [Rule],
+        /// Whether it is made and deleted while messages come, once.
+        is_fleeting: bool,
+    },
+}
+
+/// What a queue, a topic or a subscription is told to be like.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
+    pub(crate) kind: Kind,
     pub(crate) lock_duration: u64,
     pub(crate) attempts_max: u32,
     pub(crate) requires_session: bool,
     pub(crate) time_to_live: Option<u64>,
     pub(crate) dead_letter_on_expiry: bool,
+    pub(crate) dead_letter_on_filter_error: bool,
     pub(crate) duplicate_window: Option<u64>,
     pub(crate) forward_to: Option<usize>,
     pub(crate) forward_dead_letters_to: Option<usize>,
@@ -59,6 +80,8 @@ struct Known {
     batch: Body,
     state: Durable<State>,
     told: Option<Told>,
+    /// For what a subscription gets.
+    copy: Option<Copy>,
 }
 
 /// See the module.
@@ -69,6 +92,8 @@ pub(crate) struct Model {
     pub(crate) turn: Turn,
     pub(crate) durable: Turn,
     messages: BTreeMap<Body, Known>,
+    /// Those that are not gone, and perhaps others.
+    live: BTreeSet<Body>,
     /// Messages by the session their sender named.
     by_session: BTreeMap<u64, Vec<Body>>,
     /// Whose each number is.
@@ -85,17 +110,23 @@ pub(crate) struct Model {
     remembered: BTreeMap<(usize, u64), Durable<Remembered>>,
     transactions: BTreeMap<u64, Open>,
     deletions: BTreeMap<At, Deletions>,
+    topics: Topics,
+    /// Rules that change copies.
+    actions: Vec<u64>,
     pub(crate) seen: Seen,
 }
 
 impl Model {
     pub(crate) fn new(rules: Vec<Rules>) -> Self {
-        Self {
+        let model = Self {
+            actions: topics::actions(&rules),
+            topics: Topics::default(),
             rules,
             now: 0,
             turn: 0,
             durable: 0,
             messages: BTreeMap::new(),
+            live: BTreeSet::new(),
             by_session: BTreeMap::new(),
             owners: BTreeMap::new(),
             passed_on: BTreeSet::new(),
@@ -109,7 +140,9 @@ impl Model {
             transactions: BTreeMap::new(),
             deletions: BTreeMap::new(),
             seen: Seen::default(),
-        }
+        };
+        model.check_rules();
+        model
     }
 
     pub(crate) fn rules(&self, queue: usize) -> &Rules {

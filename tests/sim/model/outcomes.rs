@@ -22,6 +22,9 @@ impl Model {
                 state.lock = None;
                 state.fail_once();
             }
+            if state.shelf == Shelf::Underway {
+                open.extend(self.arrivals(body, now));
+            }
             self.by_itself(&state, &known.sent, now, &mut open);
             found.push(state);
         }
@@ -33,6 +36,11 @@ impl Model {
         match state.shelf {
             Shelf::Scheduled if state.enqueued.0 <= now => {
                 let since = (state.enqueued.0, now);
+                if self.is_topic(queue) {
+                    let shelf = Shelf::Gone(End::Published);
+                    open.push(State { shelf, enqueued: since, ..state.clone() });
+                    return;
+                }
                 open.push(self.placed(state.clone(), sent, queue, since));
             }
             Shelf::Active => {
@@ -56,7 +64,11 @@ impl Model {
                     open.push(self.expired(state.clone()));
                 }
             }
-            Shelf::Nowhere | Shelf::Scheduled | Shelf::Deferred | Shelf::Gone(_) => {}
+            Shelf::Nowhere
+            | Shelf::Underway
+            | Shelf::Scheduled
+            | Shelf::Deferred
+            | Shelf::Gone(_) => {}
         }
     }
 
@@ -88,7 +100,7 @@ impl Model {
     /// Whether a message can be given to a receiver there, for certain.
     pub(super) fn is_available(&self, body: Body, at: super::At) -> Option<State> {
         let state = self.state(body);
-        if state.is_gone() || state.shelf == Shelf::Nowhere {
+        if state.is_gone() || matches!(state.shelf, Shelf::Nowhere | Shelf::Underway) {
             return None;
         }
         self.certain(body)

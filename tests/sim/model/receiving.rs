@@ -14,6 +14,8 @@ pub(crate) struct Sighting {
     pub(crate) number: u64,
     pub(crate) attempts: u32,
     pub(crate) enqueued: u64,
+    /// The number it got where it was taken in first.
+    pub(crate) taken_in_as: u64,
     /// The queue whose dead letter it was.
     pub(crate) source: Option<usize>,
     /// Its application properties, as far as they are text.
@@ -59,6 +61,7 @@ impl Model {
         self.seen.expired_to_dead_letter += u64::from(state.reason == Some("TTLExpiredException"));
         self.seen.dead_letters_forwarded += u64::from(state.source.is_some());
         self.seen.forwarded += u64::from(state.hops != 0);
+        self.count_copy(body);
         self.seen.not_forwarded += u64::from(state.at.1 == Part::Transfer);
         self.seen.too_many_hops += u64::from(state.reason == Some("MaxTransferHopCountExceeded"));
     }
@@ -140,6 +143,10 @@ impl Model {
             state.moved = self.turn;
         }
         self.count_outcome(&before, &state);
+        if before.shelf == Shelf::Underway {
+            self.has_come(shown.body);
+        }
+        self.taken_in_as(shown.body, shown.taken_in_as);
         *self.change(shown.body) = state.clone();
         self.numbered(shown.body, shown.at.0, shown.number);
         state
@@ -161,6 +168,10 @@ impl Model {
         let Sighting { body, at, number, .. } = shown;
         let now = self.now;
         for state in outcomes {
+            let is_here = state.at.0 == at.0 && (state.shelf == shown.shelf || state.is_gone());
+            if let Some(known) = state.number.filter(|known| is_here && known != number) {
+                panic!("message {body} is there twice, as number {known} too: {shown:?}");
+            }
             if let Some(lock) = state.lock {
                 panic!("message {body} was delivered at {now}, while {lock:?} holds it: {shown:?}");
             }
@@ -174,7 +185,14 @@ impl Model {
                 Shelf::Scheduled if now < state.enqueued.0 && shown.shelf == Shelf::Active => {
                     panic!("message {body} is there at {now}, before its time: {state:?}")
                 }
-                Shelf::Active | Shelf::Deferred | Shelf::Scheduled | Shelf::Gone(_) => {}
+                Shelf::Underway if outcomes.len() == 1 => {
+                    panic!("copy {body} is there, and it was not published: {shown:?}")
+                }
+                Shelf::Underway
+                | Shelf::Active
+                | Shelf::Deferred
+                | Shelf::Scheduled
+                | Shelf::Gone(_) => {}
             }
         }
         panic!(

@@ -9,8 +9,9 @@ impl Model {
     pub(crate) fn sent(&mut self, bodies: &[(Body, Sent)]) {
         for (body, sent) in bodies {
             let state = Durable::new(State::new(sent.queue));
-            let known = Known { sent: *sent, batch: bodies[0].0, state, told: None };
+            let known = Known { sent: *sent, batch: bodies[0].0, state, told: None, copy: None };
             assert!(self.messages.insert(*body, known).is_none(), "a body number was used twice");
+            self.live.insert(*body);
             if let Some(session) = sent.session {
                 self.by_session.entry(session).or_default().push(*body);
             }
@@ -42,20 +43,29 @@ impl Model {
             state.enqueued = (due, due);
             state.since = due;
             self.seen.scheduled += 1;
+            if self.is_topic(sent.queue) {
+                self.await_due(body, due);
+            }
         } else {
-            let (since, rank, changed) = (state.since, state.rank, state.changed);
-            *state = State { since, rank, changed, ..placed };
+            let State { since, rank, changed, is_sure, .. } = *state;
+            *state = State { since, rank, is_sure, changed, ..placed };
+            if self.is_topic(sent.queue) {
+                self.change(body).shelf = Shelf::Gone(End::Published);
+                self.publish(body, sent.queue);
+            }
         }
+        self.send_ahead(body, sent.queue);
         self.pass_over(body, sent.queue);
     }
 
     /// The queues it is forwarded to drop duplicates too. When it comes there is known only about,
     /// so whether they drop it is not for certain.
-    fn pass_over(&mut self, body: Body, queue: usize) {
+    pub(super) fn pass_over(&mut self, body: Body, queue: usize) {
         let mut queue = queue;
         while let Some(next) = self.rules[queue].forward_to {
             if let Verdict::Maybe(other) | Verdict::Yes(other) =
                 self.is_duplicate(next, self.known(body).sent.message_id)
+                && other != body
             {
                 // Either may come first.
                 self.change(body).is_sure = false;

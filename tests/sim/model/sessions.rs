@@ -246,9 +246,7 @@ impl Model {
     /// Whether sessions with deferred or scheduled messages alone are listed is left open.
     fn may_be_in(&self, body: Body, at: At) -> bool {
         let outcomes = self.outcomes(body, self.now);
-        outcomes
-            .iter()
-            .any(|state| state.at == at && !state.is_gone() && state.shelf != Shelf::Nowhere)
+        outcomes.iter().any(|state| state.at == at && state.is_taken_in())
     }
 
     /// Within a session nothing overtakes: of what can be delivered the lowest number comes first.
@@ -295,6 +293,7 @@ mod tests {
             number: 2,
             attempts: 0,
             enqueued: 20,
+            taken_in_as: 2,
             source: None,
             properties: String::new(),
         };

@@ -29,6 +29,8 @@ pub(crate) type At = (usize, Part);
 pub(crate) enum Shelf {
     /// Not taken in.
     Nowhere,
+    /// A copy of what will be published, or was, for all that is known.
+    Underway,
     Scheduled,
     Active,
     Deferred,
@@ -45,6 +47,10 @@ pub(crate) enum End {
     Cancelled,
     /// Removed with others.
     Deleted,
+    /// Given to the subscriptions of a topic.
+    Published,
+    /// With the subscription that held it.
+    WithEntity,
     /// Dropped because of the message with this body.
     DuplicateOf(Body),
 }
@@ -74,6 +80,9 @@ pub(crate) struct Sent {
     pub(crate) message_id: Option<u64>,
     pub(crate) time_to_live: Option<u64>,
     pub(crate) due: Option<u64>,
+    /// What filters ask for.
+    pub(crate) color: Option<u64>,
+    pub(crate) weight: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -166,6 +175,11 @@ impl State {
     /// The turn by which it was where it is.
     pub(crate) fn settled_in(&self) -> Turn {
         self.changed.max(self.moved)
+    }
+
+    /// Whether it is somewhere, for all that is known.
+    pub(crate) const fn is_taken_in(&self) -> bool {
+        matches!(self.shelf, Shelf::Scheduled | Shelf::Active | Shelf::Deferred)
     }
 
     pub(crate) const fn is_gone(&self) -> bool {
