@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
 use peeklock_protocol::delivery_state::DeliveryState;
 use peeklock_protocol::performative::{Disposition, Performative, Role};
 use peeklock_tests::broker::show;
@@ -26,22 +27,20 @@ const IN_FLIGHT_MAX: u64 = 50;
 
 /// What the clients know.
 #[derive(Default)]
-struct Ledger {
-    accepted: BTreeSet<u64>,
+pub(crate) struct Ledger {
+    pub(crate) accepted: BTreeSet<u64>,
     /// Asked to be completed; whether they were is known of those in `completed`.
     completing: BTreeSet<u64>,
-    completed: BTreeSet<u64>,
+    pub(crate) completed: BTreeSet<u64>,
     numbers: BTreeMap<i64, u64>,
-    sequences: BTreeMap<u64, i64>,
-    redelivered: u64,
-    faults: Vec<String>,
+    pub(crate) sequences: BTreeMap<u64, i64>,
+    pub(crate) redelivered: u64,
+    pub(crate) faults: Vec<String>,
 }
 
 impl Ledger {
-    /// A delivery came in; gives the number its sender gave the message.
-    fn received(&mut self, message: &Message) -> u64 {
-        let sequence = message.sequence_number();
-        let number = message.id().as_u64().expect("every message here has a number");
+    /// A delivery of the message with this number came in.
+    fn received(&mut self, number: u64, sequence: i64) {
         if let Some(other) = self.numbers.insert(sequence, number).filter(|other| *other != number)
         {
             self.faults.push(format!("sequence number {sequence} names {other} and {number}"));
@@ -56,15 +55,14 @@ impl Ledger {
         if self.completed.contains(&number) {
             self.faults.push(format!("message {number} was completed and came again"));
         }
-        number
     }
 }
 
 #[derive(Default)]
-struct Shared(Mutex<Ledger>);
+pub(crate) struct Shared(Mutex<Ledger>);
 
 impl Shared {
-    fn with<T>(&self, run: impl FnOnce(&mut Ledger) -> T) -> T {
+    pub(crate) fn with<T>(&self, run: impl FnOnce(&mut Ledger) -> T) -> T {
         run(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -81,17 +79,17 @@ fn nothing_acknowledged_is_lost_and_nothing_completed_returns() {
     let ledger = Shared::default();
     let mut random = seed | 1;
     for cycle in 0..cycles {
-        let senders: Vec<_> = (0..SENDERS).map(|_| sender(&broker)).collect();
+        let senders: Vec<_> = (0..SENDERS).map(|_| sender(&broker, "q")).collect();
         let receivers: Vec<_> = (0..RECEIVERS).map(|_| receiver(&broker)).collect();
         thread::scope(|scope| {
             for (n, (peer, link)) in senders.into_iter().enumerate() {
                 let worker = cycle * SENDERS + u64::try_from(n).unwrap_or_default();
                 let ledger = &ledger;
-                scope.spawn(move || send(peer, &link, worker * 10_000_000, ledger));
+                scope.spawn(move || send(peer, &link, worker * 10_000_000, message, ledger));
             }
             for (peer, link) in receivers {
                 let ledger = &ledger;
-                scope.spawn(move || receive(peer, link, cycle, ledger));
+                scope.spawn(move || receive(peer, link, cycle, number_of, ledger));
             }
             // When the kill comes is the subject of the test.
             thread::sleep(Duration::from_millis(5 + next(&mut random) % 495));
@@ -102,7 +100,9 @@ fn nothing_acknowledged_is_lost_and_nothing_completed_returns() {
         assert!(faults.is_empty(), "cycle {cycle} of seed {seed}: {faults:#?}");
     }
 
-    let remaining = drain(&broker, &ledger);
+    let mut peer = broker.peer();
+    let link = peer.attach_receiver("q");
+    let remaining = drain(peer, link, number_of, &ledger);
     ledger.with(|ledger| {
         assert_eq!(ledger.faults, Vec::<String>::new(), "seed {seed}");
         let lost: Vec<_> = ledger
@@ -139,9 +139,23 @@ pub(crate) fn next(random: &mut u64) -> u64 {
     *random >> 11
 }
 
-fn sender(broker: &TestBroker) -> (Peer, Link) {
+/// The number its sender gave a message.
+pub(crate) fn number_of(message: &Message) -> u64 {
+    message.id().as_u64().expect("every message here has a number")
+}
+
+/// Some fill a block of the log by themselves.
+pub(crate) fn size_of(number: u64) -> usize {
+    if number.is_multiple_of(97) { 40_000 } else { 200 }
+}
+
+fn message(number: u64) -> Bytes {
+    Message::data(vec![0x2e; size_of(number)]).with_id(number).encode()
+}
+
+pub(crate) fn sender(broker: &TestBroker, address: &str) -> (Peer, Link) {
     let mut peer = broker.peer();
-    let link = peer.attach_sender("q");
+    let link = peer.attach_sender(address);
     peer.expect_to_be_cut();
     (peer, link)
 }
@@ -154,17 +168,20 @@ fn receiver(broker: &TestBroker) -> (Peer, Link) {
 }
 
 /// Sends until the socket ends, and notes what was accepted.
-fn send(mut peer: Peer, link: &Link, first: u64, ledger: &Shared) {
+pub(crate) fn send(
+    mut peer: Peer,
+    link: &Link,
+    first: u64,
+    message: fn(u64) -> Bytes,
+    ledger: &Shared,
+) {
     let mut link = link.clone();
     let mut sent = 0;
     let mut settled = 0;
     loop {
         while sent - settled < IN_FLIGHT_MAX {
-            let number = first + sent;
-            // Some fill a block of the log by themselves.
-            let size = if number.is_multiple_of(97) { 40_000 } else { 200 };
-            let message = Message::data(vec![0x2e; size]).with_id(number).encode();
             let transfer = peer.first_transfer(&mut link, 0, false);
+            let message = message(first + sent);
             peer.write_anyway(&raw::amqp_frame(0, &transfer.into(), &message));
             sent += 1;
         }
@@ -184,7 +201,13 @@ fn send(mut peer: Peer, link: &Link, first: u64, ledger: &Shared) {
 }
 
 /// Receives until the socket ends, completes most messages, abandons some and leaves a few.
-fn receive(mut peer: Peer, mut link: Link, cycle: u64, ledger: &Shared) {
+pub(crate) fn receive(
+    mut peer: Peer,
+    mut link: Link,
+    cycle: u64,
+    number_of: fn(&Message) -> u64,
+    ledger: &Shared,
+) {
     const CREDIT: u32 = 200;
     let mut asked: BTreeMap<u32, u64> = BTreeMap::new();
     let mut credit = 0;
@@ -202,7 +225,8 @@ fn receive(mut peer: Peer, mut link: Link, cycle: u64, ledger: &Shared) {
                 link.delivery_count = link.delivery_count.advanced_by(1);
                 let id = transfer.delivery_id.expect("a delivery-id");
                 let message = Message::decode(peer.payload());
-                let number = ledger.with(|ledger| ledger.received(&message));
+                let (number, sequence) = (number_of(&message), message.sequence_number());
+                ledger.with(|ledger| ledger.received(number, sequence));
                 let state = match number % 10 {
                     8 if message.delivery_count() == 0 => abandoned(),
                     // Left unsettled, others each time, or they would fill the head of the queue.
@@ -235,9 +259,12 @@ fn receive(mut peer: Peer, mut link: Link, cycle: u64, ledger: &Shared) {
 }
 
 /// What is left: after a crash every lock is free, so everything comes.
-fn drain(broker: &TestBroker, ledger: &Shared) -> BTreeSet<u64> {
-    let mut peer = broker.peer();
-    let mut link = peer.attach_receiver("q");
+pub(crate) fn drain(
+    mut peer: Peer,
+    mut link: Link,
+    number_of: fn(&Message) -> u64,
+    ledger: &Shared,
+) -> BTreeSet<u64> {
     let mut remaining = BTreeSet::new();
     let mut before = 0;
     loop {
@@ -247,7 +274,8 @@ fn drain(broker: &TestBroker, ledger: &Shared) -> BTreeSet<u64> {
             let message = received.message();
             assert!(before < message.sequence_number(), "out of order");
             before = message.sequence_number();
-            let number = ledger.with(|ledger| ledger.received(&message));
+            let (number, sequence) = (number_of(&message), message.sequence_number());
+            ledger.with(|ledger| ledger.received(number, sequence));
             assert!(remaining.insert(number), "message {number} came twice");
         }
         let settlement = Disposition {

@@ -6,4 +6,5 @@ mod disk;
 mod kill;
 mod start;
 mod stop;
+mod topics;
 mod transactions;
