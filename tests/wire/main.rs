@@ -7,6 +7,7 @@ mod clock;
 mod confused;
 mod deferral;
 mod duplicates;
+mod emulator;
 mod entities;
 mod expiry;
 mod filters;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench;
-use crate::config::Overrides;
+use crate::config::{EMULATOR_CONFIG, EmulatorOptions, Overrides};
 
 /// Exit codes, beside 0. Usage errors of the command line are 2 as well.
 pub mod exit {
@@ -48,6 +48,13 @@ pub struct ServeArguments {
     /// Configuration file, see deploy/peeklock.example.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Take the place of Microsoft's Service Bus emulator, with the entities that its Config.json
+    /// declares [default: where the image of the emulator has it]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = EMULATOR_CONFIG)]
+    emulator_config: Option<PathBuf>,
+    /// Allow no more than the emulator does: entities, filters, connections, sizes, times
+    #[arg(long, requires = "emulator_config")]
+    emulator_limits: bool,
     /// Directory for messages [default: peeklock-data]
     #[arg(long, value_name = "DIR", conflicts_with = "ephemeral")]
     data: Option<PathBuf>,
@@ -125,8 +132,10 @@ impl ServeArguments {
     /// What they say for the configuration.
     pub fn overrides(self) -> Overrides {
         let Self { config, data, listen, queue, dev, ephemeral, .. } = self;
+        let limits = self.emulator_limits;
         Overrides {
             config,
+            emulator: self.emulator_config.map(|file| EmulatorOptions { file, limits }),
             data,
             listen,
             tls_certificate: self.tls_certificate,
@@ -191,6 +200,16 @@ mod tests {
         assert!(!overrides.virtual_time);
         assert!(serve(&["--ephemeral"]).ephemeral);
         assert!(serve(&["--virtual-time"]).virtual_time);
+    }
+
+    #[test]
+    fn the_emulator_has_its_file_where_its_image_has_it() {
+        let emulator = |arguments: &[&str]| serve(arguments).emulator.unwrap();
+        assert_eq!(emulator(&["--emulator-config"]).file, PathBuf::from(EMULATOR_CONFIG));
+        let both = emulator(&["--emulator-config", "c.json", "--emulator-limits"]);
+        assert_eq!((both.file, both.limits), (PathBuf::from("c.json"), true));
+        assert!(serve(&["--dev"]).emulator.is_none());
+        assert!(Cli::try_parse_from(["peeklock", "serve", "--emulator-limits"]).is_err());
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl Running {
         if let Some(tls) = tls {
             tasks.spawn(tls::watch(tls, door.stop.clone()));
         }
-        tasks.spawn(announce(store, addresses, door.stop));
+        tasks.spawn(announce(store, addresses, settings.emulator, door.stop));
         Ok(Self { shard, stop, tasks, stop_within: settings.limits.stop_within })
     }
 
@@ -142,6 +142,7 @@ async fn bind(addresses: &[ListenAddress]) -> anyhow::Result<Vec<TcpListener>> {
 async fn announce(
     store: Arc<dyn Store>,
     addresses: Vec<SocketAddr>,
+    is_emulator: bool,
     mut stop: watch::Receiver<bool>,
 ) {
     if !store.sends_allowed() {
@@ -154,7 +155,7 @@ async fn announce(
         }
     }
     let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-    crate::telemetry::print_ready(&addresses);
+    crate::telemetry::print_ready(&addresses, is_emulator);
 }
 
 fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-use crate::config::{LogFormat, LogSettings};
+use crate::config::{EMULATOR_READY, LogFormat, LogSettings};
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
@@ -38,16 +38,21 @@ pub fn start(settings: &LogSettings) -> Result<(), TelemetryError> {
 
 /// Says on standard output where the broker now takes messages. A closed output is no reason to
 /// stop: nobody waits there.
-pub fn print_ready(addresses: &[String]) {
+///
+/// In the place of the emulator it says so in the words that test tools wait for, too.
+pub fn print_ready(addresses: &[String], is_emulator: bool) {
     let mut out = io::stdout().lock();
-    let written = write_ready(&mut out, addresses);
+    let written = write_ready(&mut out, addresses, is_emulator);
     if let Err(error) = written {
         tracing::warn!(%error, "the ready line could not be written");
     }
 }
 
-fn write_ready(out: &mut impl Write, addresses: &[String]) -> io::Result<()> {
+fn write_ready(out: &mut impl Write, addresses: &[String], is_emulator: bool) -> io::Result<()> {
     writeln!(out, "peeklock is ready on {}", addresses.join(", "))?;
+    if is_emulator {
+        writeln!(out, "{EMULATOR_READY}")?;
+    }
     out.flush()
 }
 
@@ -57,8 +62,14 @@ mod tests {
 
     #[test]
     fn the_ready_line_names_the_addresses() {
-        let mut out = Vec::new();
-        write_ready(&mut out, &["127.0.0.1:5672".to_owned(), "[::1]:5672".to_owned()]).unwrap();
-        assert_eq!(out, b"peeklock is ready on 127.0.0.1:5672, [::1]:5672\n");
+        let addresses = ["127.0.0.1:5672".to_owned(), "[::1]:5672".to_owned()];
+        let written = |is_emulator| {
+            let mut out = Vec::new();
+            write_ready(&mut out, &addresses, is_emulator).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let ready = "peeklock is ready on 127.0.0.1:5672, [::1]:5672\n";
+        assert_eq!(written(false), ready);
+        assert_eq!(written(true), format!("{ready}Emulator Service is Successfully Up!\n"));
     }
 }

@@ -93,6 +93,7 @@ pub(super) fn build(raw: RawSettings, queue_names: &[String]) -> Check<Settings>
     let queues = queues(raw.queue.unwrap_or_default(), queue_names)?;
     Ok(Settings {
         dev,
+        emulator: false,
         ephemeral: raw.ephemeral.is_some_and(Spanned::into_inner),
         virtual_time,
         data_dir: data_dir(raw.data)?,

@@ -35,6 +35,8 @@ pub(super) struct Environment {
     pub config_file: Option<PathBuf>,
     /// `RUST_LOG`, which other programs read as well.
     pub rust_log: Option<String>,
+    /// `EMULATOR_HTTP_PORT`, which counts in the place of the emulator only.
+    pub emulator_http_port: Option<String>,
     /// Variables that look like ours and are not.
     pub warnings: Vec<String>,
     /// Name and text, by name.
@@ -50,6 +52,10 @@ impl Environment {
             let Some(name) = name.to_str() else { continue };
             if name == "RUST_LOG" {
                 found.rust_log = value.into_string().ok().filter(|level| !level.is_empty());
+                continue;
+            }
+            if name == "EMULATOR_HTTP_PORT" {
+                found.emulator_http_port = value.into_string().ok().filter(|port| !port.is_empty());
                 continue;
             }
             let Some(key) = name.strip_prefix(PREFIX) else { continue };

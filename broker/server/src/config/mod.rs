@@ -9,12 +9,15 @@
 //!    lists of plain names are separated by commas (`PEEKLOCK_QUEUE=orders,invoices`);
 //! 3. the command line.
 //!
+//! `--emulator-config` is a source of entities beside these, and brings other defaults: see `emulator`.
+//!
 //! The level of the log is taken from `RUST_LOG` when none of them gives one.
 //!
 //! What is wrong is reported with its source, key and reason. A key's value is never shown.
 
 mod build;
 mod doors;
+mod emulator;
 mod environment;
 mod queues;
 mod raw;
@@ -31,6 +34,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+pub use emulator::{EmulatorOptions, MOUNTED as EMULATOR_CONFIG, READY as EMULATOR_READY};
 pub use settings::{
     AllowedOrigins, Limits, ListenAddress, LogFormat, LogSettings, QueueDeclaration, Settings,
     StorageSettings, SubscriptionDeclaration, TlsSettings, TopicDeclaration,
@@ -44,6 +48,8 @@ use self::raw::RawSettings;
 pub struct Overrides {
     /// The configuration file.
     pub config: Option<PathBuf>,
+    /// To take the place of Microsoft's emulator.
+    pub emulator: Option<EmulatorOptions>,
     /// The data directory.
     pub data: Option<PathBuf>,
     /// `HOST:PORT`s to listen at, in place of those configured; empty: as configured.
@@ -111,13 +117,36 @@ pub fn load(
         origins.insert("log.level".to_owned(), "environment variable RUST_LOG".to_owned());
         raw.log.level = Some(given(level.clone()));
     }
-    let mut settings = build::build(raw, &overrides.queues)
-        .map_err(|problem| locate(&problem, file.as_ref(), &origins))?;
+    let mut warnings = environment.warnings;
+    let emulator = overrides.emulator.as_ref();
+    if let Some(emulator) = emulator {
+        emulator::check_alone(&raw).map_err(|problem| locate(&problem, file.as_ref(), &origins))?;
+        let emulated = emulator.read()?;
+        warnings.extend(emulated.warnings);
+        raw.overlay(emulated.raw);
+        raw.dev.get_or_insert_with(|| given(true));
+        if raw.listen.is_none() {
+            let addresses = emulator::addresses(environment.emulator_http_port.as_deref())?;
+            raw.listen = Some(addresses.map(given).into());
+        }
+    }
+    let mut settings = build::build(raw, &overrides.queues).map_err(|problem| match emulator {
+        Some(emulator) if is_of_entity(&problem.key) => emulator.locate(&problem),
+        Some(_) | None => locate(&problem, file.as_ref(), &origins),
+    })?;
+    if let Some(emulator) = emulator {
+        settings.emulator = true;
+        emulator.limit(&mut settings);
+    }
     if let Some(data) = &overrides.data {
         settings.data_dir.clone_from(data);
     }
-    settings.warnings.extend(environment.warnings);
+    settings.warnings.extend(warnings);
     Ok(settings)
+}
+
+fn is_of_entity(key: &str) -> bool {
+    key.starts_with("queue[") || key.starts_with("topic[")
 }
 
 /// A value that cannot be: its key, and where it stands in its source.

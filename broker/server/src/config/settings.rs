@@ -18,6 +18,8 @@ use crate::auth::Authority;
 pub struct Settings {
     /// Development: the well-known rule and key of the Service Bus emulator are valid.
     pub dev: bool,
+    /// The broker runs in the place of Microsoft's emulator, and says that it is up in its words.
+    pub emulator: bool,
     /// Messages are kept in memory only and are gone with the process: for tests.
     pub ephemeral: bool,
     /// The clock can be steered by whoever has the right Manage: for tests.

@@ -12,10 +12,10 @@ use peeklock_core::time::Span;
 use super::*;
 
 /// A configuration file that goes away with the test.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
-    fn with(text: &str) -> Self {
+    pub(super) fn with(text: &str) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let unique = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("peeklock-config-{}-{unique}.toml", std::process::id());
@@ -32,7 +32,7 @@ impl Drop for Scratch {
     }
 }
 
-fn variables(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+pub(super) fn variables(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
     pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 
@@ -56,7 +56,7 @@ fn check_refused(text: &str, expected: &str) {
     assert_eq!(from_file(text).unwrap_err(), expected);
 }
 
-fn addresses(settings: &Settings) -> Vec<String> {
+pub(super) fn addresses(settings: &Settings) -> Vec<String> {
     settings.listeners.iter().map(ToString::to_string).collect()
 }
 
