@@ -15,11 +15,17 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::{Context, bail, ensure};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
 
+use x509_cert::der::{DecodePem, Encode};
+
+use crate::auth::common_names;
 use crate::cli::CertificateArguments;
 use crate::clock::Clock;
+
+/// The name of the authority.
+const AUTHORITY: &str = "Peeklock development authority";
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -98,15 +104,15 @@ fn authority(dir: &Path) -> anyhow::Result<(Issuer<'static, KeyPair>, String, bo
         (Some(certificate), Some(key)) => {
             let key = KeyPair::from_pem(&key)
                 .with_context(|| format!("no private key in {}", key_path.display()))?;
-            let issuer = Issuer::from_ca_cert_pem(&certificate, key)
-                .with_context(|| format!("no authority in {}", certificate_path.display()))?;
-            Ok((issuer, certificate, false))
+            ensure!(
+                is_ours(&certificate, &key),
+                "{} is not the certificate of an authority made here, with the key beside it",
+                certificate_path.display()
+            );
+            Ok((Issuer::new(authority_parameters(), key), certificate, false))
         }
         (None, None) => {
-            let mut params = parameters("Peeklock development authority", AUTHORITY_DAYS);
-            // It vouches for certificates, and not for other authorities.
-            params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-            params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+            let params = authority_parameters();
             let key = KeyPair::generate().context("no key can be made")?;
             let certificate = params.self_signed(&key).context("the authority cannot be made")?;
             replace(&key_path, key.serialize_pem().as_bytes(), 0o600)?;
@@ -116,6 +122,24 @@ fn authority(dir: &Path) -> anyhow::Result<(Issuer<'static, KeyPair>, String, bo
         (Some(_), None) => bail!("{} is there without its key", certificate_path.display()),
         (None, Some(_)) => bail!("{} is there without its certificate", key_path.display()),
     }
+}
+
+fn authority_parameters() -> CertificateParams {
+    let mut params = parameters(AUTHORITY, AUTHORITY_DAYS);
+    // It vouches for certificates, and not for other authorities.
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+/// Whether a certificate is of the authority made here, and of this key: what is issued bears its name
+/// and is signed with the key.
+fn is_ours(certificate: &str, key: &KeyPair) -> bool {
+    let Ok(parsed) = x509_cert::Certificate::from_pem(certificate) else { return false };
+    let parsed = parsed.tbs_certificate;
+    let known = parsed.subject_public_key_info.to_der();
+    common_names(&parsed.subject).eq([AUTHORITY])
+        && known.is_ok_and(|known| known == key.subject_public_key_info())
 }
 
 fn name(text: &str) -> anyhow::Result<SanType> {

@@ -3,9 +3,13 @@
 
 use peeklock_core::entity::path::EntityPath;
 use peeklock_core::time::Timestamp;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::FromDer;
+use x509_cert::attr::AttributeTypeAndValue;
+use x509_cert::der::Decode;
+use x509_cert::der::asn1::{Ia5StringRef, PrintableStringRef, Utf8StringRef};
+use x509_cert::der::oid::db::rfc4519::COMMON_NAME;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::name::Name;
 
 use super::{Grant, ResourcePath, Rights};
 
@@ -41,30 +45,43 @@ pub struct Certificate {
 impl Certificate {
     /// Reads it from DER.
     pub fn read(der: &[u8]) -> Result<Self, MalformedCertificate> {
-        let (_, parsed) = X509Certificate::from_der(der).map_err(|_| MalformedCertificate)?;
-        let mut names = Vec::new();
-        for name in parsed.subject().iter_common_name() {
-            if let Ok(name) = name.as_str() {
-                names.push(CertificateName::CommonName(name.to_owned()));
-            }
-        }
-        let others = parsed.subject_alternative_name().map_err(|_| MalformedCertificate)?;
-        for name in others.iter().flat_map(|names| &names.value.general_names) {
+        let parsed = x509_cert::Certificate::from_der(der).map_err(|_| MalformedCertificate)?;
+        let parsed = parsed.tbs_certificate;
+        let mut names: Vec<_> =
+            common_names(&parsed.subject).map(CertificateName::CommonName).collect();
+        let others = parsed.get::<SubjectAltName>().map_err(|_| MalformedCertificate)?;
+        for name in others.iter().flat_map(|(_, names)| &names.0) {
             match name {
-                GeneralName::DNSName(name) => {
-                    names.push(CertificateName::Dns(name.to_lowercase()));
+                GeneralName::DnsName(name) => {
+                    names.push(CertificateName::Dns(name.as_str().to_lowercase()));
                 }
-                GeneralName::URI(name) => names.push(CertificateName::Uri((*name).to_owned())),
-                GeneralName::RFC822Name(name) => {
-                    names.push(CertificateName::Email((*name).to_owned()));
+                GeneralName::UniformResourceIdentifier(name) => {
+                    names.push(CertificateName::Uri(name.to_string()));
+                }
+                GeneralName::Rfc822Name(name) => {
+                    names.push(CertificateName::Email(name.to_string()));
                 }
                 _ => {}
             }
         }
         names.truncate(NAMES_MAX);
-        let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+        let seconds = parsed.validity.not_after.to_unix_duration().as_secs();
         Ok(Self { names, valid_until: Timestamp(seconds.saturating_mul(1000)) })
     }
+}
+
+/// The common names of a subject that are written in a way that certificates of today are.
+pub(crate) fn common_names(subject: &Name) -> impl Iterator<Item = String> {
+    let attributes = subject.0.iter().flat_map(|name| name.0.iter());
+    attributes.filter(|attribute| attribute.oid == COMMON_NAME).filter_map(text)
+}
+
+fn text(attribute: &AttributeTypeAndValue) -> Option<String> {
+    let value = &attribute.value;
+    let utf8 = value.decode_as::<Utf8StringRef<'_>>().map(|text| text.as_str().to_owned());
+    let printable = || value.decode_as::<PrintableStringRef<'_>>().map(|text| text.to_string());
+    let ia5 = || value.decode_as::<Ia5StringRef<'_>>().map(|text| text.to_string());
+    utf8.or_else(|_| printable()).or_else(|_| ia5()).ok()
 }
 
 /// A name, and what whoever proves it may do where.

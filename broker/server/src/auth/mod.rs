@@ -21,6 +21,7 @@ use peeklock_core::time::Timestamp;
 
 pub use self::audience::ResourcePath;
 pub use self::authority::{AccessRule, Authority};
+pub(crate) use self::certificate::common_names;
 pub use self::certificate::{Certificate, CertificateName, CertificateRule, MalformedCertificate};
 pub use self::claims::{Claims, Grant, TooManyClaims};
 pub use self::sasl::{Granted, SaslDenied, external, sasl};
