@@ -338,6 +338,7 @@ impl World {
     pub(crate) fn turn(&mut self) {
         self.model.turn += 1;
         self.model.note_due();
+        self.model.forget_gone();
         let turn = self.core.take_turn();
         let decided: Vec<_> = turn
             .effects

@@ -42,7 +42,7 @@ impl Model {
         // Up to the last one shown nothing is left out.
         let until = shown.last().map_or(u64::MAX, |last| last.number);
         let numbers: Vec<u64> = shown.iter().map(|message| message.number).collect();
-        let bodies: Vec<Body> = self.messages.keys().copied().collect();
+        let bodies: Vec<Body> = self.live.iter().copied().collect();
         for body in bodies {
             if let Some(number) = self.must_be_shown(body, browse)
                 && (browse.from..=until).contains(&number)

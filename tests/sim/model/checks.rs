@@ -111,6 +111,10 @@ impl Model {
             let mut state = self.state(body).clone();
             if lie(&mut state) {
                 *self.change(body) = state;
+                self.live.insert(body);
+                if let Some(session) = self.known(body).sent.session {
+                    self.by_session.entry(session).or_default().push(body);
+                }
                 return true;
             }
         }

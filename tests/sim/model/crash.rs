@@ -101,6 +101,12 @@ impl Model {
         }
         let is_there = |body: &Body| !self.messages[body].state.get().is_gone();
         self.live = bodies.into_iter().filter(is_there).collect();
+        self.by_session.values_mut().for_each(Vec::clear);
+        for body in &self.live {
+            if let Some(session) = self.messages[body].sent.session {
+                self.by_session.entry(session).or_default().push(*body);
+            }
+        }
         for (key, state) in &mut self.session_states {
             assert!(state.told <= kept, "the state of session {key:?} was set, and is lost");
             state.value.roll_back(kept);

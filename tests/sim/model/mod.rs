@@ -92,9 +92,9 @@ pub(crate) struct Model {
     pub(crate) turn: Turn,
     pub(crate) durable: Turn,
     messages: BTreeMap<Body, Known>,
-    /// Those that are not gone, and perhaps others.
+    /// Those that are not gone, and some that are: only these are looked through.
     live: BTreeSet<Body>,
-    /// Messages by the session their sender named.
+    /// The same by the session their sender named.
     by_session: BTreeMap<u64, Vec<Body>>,
     /// Whose each number is.
     owners: BTreeMap<(usize, u64), Body>,
@@ -147,6 +147,16 @@ impl Model {
 
     pub(crate) fn rules(&self, queue: usize) -> &Rules {
         &self.rules[queue]
+    }
+
+    /// Leaves out what is gone, which only a crash brings back. That is not worth it each time.
+    pub(crate) fn forget_gone(&mut self) {
+        if self.turn.is_multiple_of(64) {
+            let messages = &self.messages;
+            let is_there = |body: &Body| !messages[body].state.get().is_gone();
+            self.live.retain(is_there);
+            self.by_session.values_mut().for_each(|bodies| bodies.retain(is_there));
+        }
     }
 
     fn known(&self, body: Body) -> &Known {

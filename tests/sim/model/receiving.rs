@@ -208,7 +208,7 @@ impl Model {
         if !is_hungry {
             return;
         }
-        let everything = || self.messages.keys().copied();
+        let everything = || self.live.iter().copied();
         let left = match session {
             None => everything().find(|body| self.is_available(*body, at).is_some()),
             Some(session) => {
