@@ -66,6 +66,7 @@ fn first_deadline(queue: &Queue) -> Option<Timestamp> {
         queue.window.retry_at,
         idle_deadline(queue),
         queue.forward_at,
+        queue.go_on_at,
         queue.sweep_at,
         queue.selecting.again_at,
         queue.expiries.first_at(),
@@ -88,6 +89,7 @@ impl Broker {
             queue.wake_at = None;
             queue.window.retry_at.take_if(|at| *at <= self.now);
             queue.forward_at.take_if(|at| *at <= self.now);
+            queue.go_on_at.take_if(|at| *at <= self.now);
             queue.selecting.again_at.take_if(|at| *at <= self.now);
             queue.expiries.retry(self.now);
             queue.activations.retry(self.now);

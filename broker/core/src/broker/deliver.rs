@@ -24,23 +24,37 @@ impl Broker {
         while let Some(entity) = self.touched.pop() {
             self.bury_doomed(entity);
             self.forward_held(entity);
-            if self.queue(entity).is_ok_and(Queue::has_sessions) {
-                self.give_out_sessions(entity);
-            }
-            // What is over is taken out on the way; not too much of it, as more is due at once.
-            let enough = self.counters.expired + self.settings.expiries_max as u64;
-            while self.counters.expired <= enough
-                && let Some(found) = self.next_match(entity)
-            {
-                let Match { sequence, slot, receiver, mode } = found;
-                self.deliver(entity, sequence, receiver, mode, Seat::Round(slot));
-            }
+            let is_done = self.give_to_receivers(entity);
             self.plan_reads(entity);
-            if self.counters.expired <= enough {
+            if is_done {
+                // Not while something is read for those who drain.
                 self.answer_drained(entity);
             }
             self.plan_deadline(entity);
         }
+    }
+
+    /// What is over is taken out on the way. After too much of it the queue goes on when it is looked
+    /// at next, which is due at once, so that others get their turn. Says whether it was not too much.
+    fn give_to_receivers(&mut self, entity: EntityId) -> bool {
+        let Ok(queue) = self.queue(entity) else { return false };
+        let (has_sessions, is_paused) = (queue.has_sessions(), queue.go_on_at.is_some());
+        let may_expire = if is_paused { 0 } else { self.settings.expiries_max as u64 };
+        let enough = self.counters.expired + may_expire;
+        if has_sessions {
+            self.give_out_sessions(entity, enough);
+        }
+        while self.counters.expired < enough
+            && let Some(found) = self.next_match(entity)
+        {
+            let Match { sequence, slot, receiver, mode } = found;
+            self.deliver(entity, sequence, receiver, mode, Seat::Round(slot));
+        }
+        let is_done = self.counters.expired < enough;
+        if !is_done && let Some(queue) = queue_mut(&mut self.queues, entity) {
+            queue.go_on_at.get_or_insert(self.now);
+        }
+        is_done
     }
 
     pub(super) fn deliver(

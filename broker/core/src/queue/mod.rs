@@ -112,6 +112,8 @@ pub(crate) struct Queue {
     ready_bytes: u64,
     /// Passing messages on goes on then.
     pub(crate) forward_at: Option<Timestamp>,
+    /// Giving out goes on then: so much had expired that others were to get their turn.
+    pub(crate) go_on_at: Option<Timestamp>,
     /// Whether it waits to be told which messages are duplicates.
     pub(crate) forward_waits: bool,
     /// When the broker has planned to look at this queue's deadlines.
@@ -180,6 +182,7 @@ impl Queue {
             sweep_at: None,
             ready_bytes: 0,
             forward_at: None,
+            go_on_at: None,
             forward_waits: false,
             wake_at: None,
             dirty: false,

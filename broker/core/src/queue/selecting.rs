@@ -463,7 +463,8 @@ impl Queue {
                 || self.is_exhausted(*id)
                 || self.is_reading()
                 || self.selecting.read.is_some()
-                || self.selecting.again_at.is_some();
+                || self.selecting.again_at.is_some()
+                || self.go_on_at.is_some();
             if !is_served {
                 return Err(format!("{id:?} waits, and nobody looks"));
             }

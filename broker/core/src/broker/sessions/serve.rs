@@ -10,8 +10,8 @@ use crate::queue::sessions::SessionSlot;
 use crate::queue::sessions::paging::{PageRoom, Paged};
 
 impl Broker {
-    /// Lets a queue with sessions give out what it can.
-    pub(in crate::broker) fn give_out_sessions(&mut self, entity: EntityId) {
+    /// Lets a queue with sessions give out what it can, until so many messages have expired.
+    pub(in crate::broker) fn give_out_sessions(&mut self, entity: EntityId, enough: u64) {
         if let Some(queue) = queue_mut(&mut self.queues, entity)
             && let Some(sessions) = &mut queue.sessions
             && queue.window.retry_at.is_none()
@@ -20,9 +20,10 @@ impl Broker {
         }
         loop {
             while let Some(slot) = self.take_changed_session(entity) {
-                self.serve_session(entity, slot);
+                self.serve_session(entity, slot, enough);
             }
-            if !self.match_waiting(entity) {
+            let goes_on = self.counters.expired < enough && self.resume_session(entity);
+            if !goes_on && !self.match_waiting(entity) {
                 break;
             }
         }
@@ -41,8 +42,16 @@ impl Broker {
         queue_mut(&mut self.queues, entity)?.sessions.as_mut()?.take_changed()
     }
 
-    fn serve_session(&mut self, entity: EntityId, slot: SessionSlot) {
-        while let Ok(queue) = self.queue(entity)
+    /// Goes on with a session that was left off. Says whether there was one.
+    fn resume_session(&mut self, entity: EntityId) -> bool {
+        let sessions =
+            queue_mut(&mut self.queues, entity).and_then(|queue| queue.sessions.as_mut());
+        sessions.is_some_and(|sessions| sessions.resume())
+    }
+
+    fn serve_session(&mut self, entity: EntityId, slot: SessionSlot, enough: u64) {
+        while self.counters.expired < enough
+            && let Ok(queue) = self.queue(entity)
             && let Some(sequence) = queue.next_in_session(slot)
             && let Some(sessions) = &queue.sessions
             && let Some(holder) = &sessions.record(slot).holder
@@ -53,12 +62,17 @@ impl Broker {
         let (read, memory) = (ReadId(self.next_read), self.memory);
         let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
         let room = queue.session_page_room(&self.settings, memory);
+        let is_left_off = queue.next_in_session(slot).is_some();
         let Some(sessions) = &mut queue.sessions else { return };
-        if let Some(request) = sessions.plan_page(entity, slot, read, &self.settings, room) {
-            self.counters.pages_read += 1;
-            self.start_read(request, Purpose::SessionPage(entity, slot));
+        if is_left_off {
+            sessions.pause(slot);
+        } else {
+            if let Some(request) = sessions.plan_page(entity, slot, read, &self.settings, room) {
+                self.counters.pages_read += 1;
+                self.start_read(request, Purpose::SessionPage(entity, slot));
+            }
+            self.answer_drained_session(entity, slot);
         }
-        self.answer_drained_session(entity, slot);
         self.with_queue(entity, |queue| queue.session_looked_at(slot));
     }
 

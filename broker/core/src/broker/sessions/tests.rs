@@ -781,3 +781,32 @@ fn deferred_messages_of_a_session_are_for_those_who_hold_it() {
     world.close(receiver);
     assert_eq!(world.message_rows(), 1);
 }
+
+#[test]
+fn a_turn_expires_no_more_of_its_sessions_than_it_may() {
+    let settings = QueueSettings { default_time_to_live: Some(Span(10_000)), ..settings() };
+    let broker = BrokerSettings { expiries_max: 10, ..BrokerSettings::default() };
+    let (mut world, entity) = World::with_queue(broker, settings);
+    let receivers = ["a", "b", "c"].map(|session| {
+        world.put(entity, &[[session, "1"].join(":").as_str(); 30]);
+        world.accept(1 + u64::from(session.as_bytes()[0]), named(session))
+    });
+    world.now = world.now.plus(Span(10_000));
+    for receiver in receivers {
+        world.handle(Command::Drain { receiver, limit: 1 });
+        assert_eq!(world.broker.counters().expired, 10);
+    }
+    for ticks in 1.. {
+        let expired = world.broker.counters().expired;
+        if expired == 90 {
+            break;
+        }
+        assert_eq!(world.broker.next_deadline(), Some(world.now), "the rest is due at once");
+        world.handle(Command::Tick);
+        // By being given out, and by being due.
+        assert!(ticks < 10 && world.broker.counters().expired - expired <= 20);
+    }
+    world.settle_down();
+    let is_drained = |kind: &&EffectKind| matches!(kind, EffectKind::Drained { .. });
+    assert_eq!(world.released.iter().filter(is_drained).count(), 3);
+}

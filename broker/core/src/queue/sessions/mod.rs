@@ -74,6 +74,8 @@ pub(crate) struct Sessions {
     released: Vec<SessionSlot>,
     /// Sessions that wait for their turn to be read.
     starved: VecDeque<SessionSlot>,
+    /// Sessions whose receivers could have more, were it not for a bound on what a turn expires.
+    paused: VecDeque<SessionSlot>,
     /// When session locks end.
     ends: BTreeSet<(Timestamp, SessionSlot)>,
     pub(crate) waiting: Waiting,
@@ -112,6 +114,7 @@ impl Sessions {
             changed: Vec::new(),
             released: Vec::new(),
             starved: VecDeque::new(),
+            paused: VecDeque::new(),
             ends: BTreeSet::new(),
             waiting: Waiting::default(),
             sweep: Sweep::new(has_messages),
@@ -284,6 +287,29 @@ impl Sessions {
     /// same is not noted.
     pub(crate) fn take_changed(&mut self) -> Option<SessionSlot> {
         self.changed.pop()
+    }
+
+    /// Notes that there is more to give out of a session than this turn may.
+    pub(crate) fn pause(&mut self, slot: SessionSlot) {
+        let record = self.record_mut(slot);
+        if !record.paused {
+            record.paused = true;
+            self.paused.push_back(slot);
+        }
+    }
+
+    /// Has the session looked at again that was left off first. Says whether there was one.
+    pub(crate) fn resume(&mut self) -> bool {
+        while let Some(slot) = self.paused.pop_front() {
+            if let Some(record) = self.try_record_mut(slot)
+                && record.paused
+            {
+                record.paused = false;
+                self.change(slot);
+                return true;
+            }
+        }
+        false
     }
 
     /// Puts the listing right. `nothing_on_disk` says whether all messages are in memory.

@@ -129,13 +129,16 @@ impl Sessions {
 
     /// Lets sessions be read whose turn has come.
     pub(crate) fn wake_starved(&mut self) {
-        for _ in self.pages_under_way..PAGES_MAX {
-            let Some(slot) = self.starved.pop_front() else { return };
+        let mut free = PAGES_MAX.saturating_sub(self.pages_under_way);
+        while 0 < free
+            && let Some(slot) = self.starved.pop_front()
+        {
             if let Some(record) = self.try_record_mut(slot)
                 && record.starved
             {
                 record.starved = false;
                 self.change(slot);
+                free -= 1;
             }
         }
     }

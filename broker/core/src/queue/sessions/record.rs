@@ -55,6 +55,8 @@ pub(crate) struct Record {
     pub(super) warm: bool,
     pub(super) changed: bool,
     pub(super) starved: bool,
+    /// Whether it stands among those that were left off.
+    pub(super) paused: bool,
 }
 
 impl Record {
@@ -80,6 +82,7 @@ impl Record {
             warm: false,
             changed: false,
             starved: false,
+            paused: false,
         }
     }
 
