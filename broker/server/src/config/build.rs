@@ -25,6 +25,8 @@ pub(super) const GIB: u64 = 1 << 30;
 
 /// In the working directory, where whoever started the broker finds it.
 const DATA: &str = "peeklock-data";
+/// Each queue or topic takes a few kilobytes of memory, also when it is empty and idle.
+const ENTITIES: RangeInclusive<usize> = 1..=1_000_000;
 /// Service Bus allows 5000. Above a million, ports and file handles end first.
 const CONNECTIONS: (RangeInclusive<u32>, u32) = (1..=1_000_000, 5000);
 /// JavaScript, .NET and Java open one AMQP session for each link; 8191 is what .NET asks for.
@@ -53,7 +55,7 @@ const FREE_SPACE: (RangeInclusive<u64>, u64) = (0..=1024 * GIB, 2 * GIB);
 
 pub(super) type Check<T> = Result<T, Problem>;
 
-pub(super) fn build(raw: RawSettings, queue_names: &[String]) -> Check<Settings> {
+pub(super) fn build(mut raw: RawSettings, queue_names: &[String]) -> Check<Settings> {
     let dev = raw.dev.is_some_and(Spanned::into_inner);
     let mut warnings = Vec::new();
     let (tls, clients) = tls(raw.tls)?;
@@ -98,7 +100,7 @@ pub(super) fn build(raw: RawSettings, queue_names: &[String]) -> Check<Settings>
         virtual_time,
         data_dir: data_dir(raw.data)?,
         storage,
-        core: core(raw.storage.cache)?,
+        core: core(raw.storage.cache, raw.limits.entities.take())?,
         listeners,
         plain_text,
         tls,
@@ -133,8 +135,10 @@ fn hosts(raw: Option<Vec<Spanned<String>>>) -> Check<Option<Vec<String>>> {
     Ok(Some(raw.into_iter().map(Spanned::into_inner).collect()))
 }
 
-fn core(cache: Given<RawSize>) -> Check<BrokerSettings> {
+fn core(cache: Given<RawSize>, entities: Given<RawCount>) -> Check<BrokerSettings> {
     let mut settings = BrokerSettings::default();
+    let default = settings.queues_max;
+    settings.queues_max = count("limits.entities", entities, &ENTITIES, default)?;
     let default = u64::try_from(settings.cache_bytes_max).unwrap_or(u64::MAX);
     let span = cache.as_ref().map_or(0..0, Spanned::span);
     let bytes = size("storage.cache", cache, &CACHE, default)?;

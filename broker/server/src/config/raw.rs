@@ -154,6 +154,7 @@ pub(super) struct RawHttp {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLimits {
+    pub entities: Given<RawCount>,
     pub connections: Given<RawCount>,
     pub sessions_per_connection: Given<RawCount>,
     pub links_per_connection: Given<RawCount>,
@@ -202,7 +203,7 @@ impl RawSettings {
             rule);
         overlay!(self.tls, over.tls; certificate, key, client_ca, client);
         overlay!(self.http, over.http; allowed_origins);
-        overlay!(self.limits, over.limits; connections, sessions_per_connection, links_per_connection,
+        overlay!(self.limits, over.limits; entities, connections, sessions_per_connection, links_per_connection,
             max_frame_size, idle_timeout, handshake_timeout, authorization_timeout, stop_timeout);
         overlay!(self.storage, over.storage; cache, free_space_reserve, accept_data_loss);
         overlay!(self.log, over.log; level, format);

@@ -136,6 +136,7 @@ fn the_later_source_wins() {
     let environment = [
         ("PEEKLOCK_LISTEN", "127.0.0.1:2, [::1]:2"),
         ("PEEKLOCK_LIMITS__CONNECTIONS", "20"),
+        ("PEEKLOCK_LIMITS__ENTITIES", "30000"),
         ("PEEKLOCK_LIMITS__IDLE_TIMEOUT", "30s"),
         ("PEEKLOCK_DATA", "from-environment"),
         ("PEEKLOCK_LOG__LEVEL", "error"),
@@ -144,7 +145,7 @@ fn the_later_source_wins() {
     ];
     let settings = load_text(file, &environment, Overrides::default()).unwrap();
     assert_eq!(addresses(&settings), ["127.0.0.1:2", "[::1]:2"]);
-    assert_eq!(settings.limits.connections_max, 20);
+    assert_eq!((settings.limits.connections_max, settings.core.queues_max), (20, 30_000));
     assert_eq!(settings.limits.links_per_connection, 7);
     assert_eq!(settings.limits.idle_timeout, Duration::from_secs(30));
     assert_eq!(settings.data_dir, PathBuf::from("from-environment"));
