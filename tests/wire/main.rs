@@ -1,6 +1,7 @@
 //! The wire, sentence by sentence: what the AMQP specification (cited as AMQP §) and the public
 //! Service Bus clients ask of a broker, over a real socket, frame by frame.
 
+mod ask;
 mod attach;
 mod cbs;
 mod clock;
@@ -17,6 +18,7 @@ mod handshake;
 mod hostile;
 mod management;
 mod message_sessions;
+mod namespaces;
 mod receiving;
 mod rules;
 mod scheduling;

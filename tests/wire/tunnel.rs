@@ -23,6 +23,8 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 #[derive(Clone)]
 pub(crate) struct Tls {
     pub(crate) config: ClientConfig,
+    /// The host that it asks for.
+    host: &'static str,
 }
 
 impl Tls {
@@ -63,7 +65,7 @@ impl Tls {
                 builder.with_client_auth_cert(chain, key).expect("a certificate and its key")
             }
         };
-        Self { config }
+        Self { config, host: "localhost" }
     }
 
     /// Offers protocols to speak inside.
@@ -73,12 +75,17 @@ impl Tls {
         self
     }
 
+    /// Asks for another host than localhost.
+    pub(crate) fn at_host(self, host: &'static str) -> Self {
+        Self { host, ..self }
+    }
+
     pub(crate) async fn connect(
         self,
         address: SocketAddr,
     ) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
         let stream = TcpStream::connect(address).await?;
-        let name = ServerName::try_from("localhost").expect("a name");
+        let name = ServerName::try_from(self.host).expect("a name");
         TlsConnector::from(Arc::new(self.config)).connect(name, stream).await
     }
 }
@@ -102,18 +109,26 @@ pub(crate) fn over_tls(address: SocketAddr, tls: Tls) -> Peer {
 /// A peer whose bytes go through a WebSocket, inside TLS if it is given.
 #[track_caller]
 pub(crate) fn over_websocket(address: SocketAddr, tls: Option<Tls>) -> Peer {
+    over_websocket_to("localhost", address, tls)
+}
+
+/// The same, asking for a host.
+#[track_caller]
+pub(crate) fn over_websocket_to(host: &'static str, address: SocketAddr, tls: Option<Tls>) -> Peer {
     through(move |plain| async move {
         match tls {
-            Some(tls) => websocket(plain, tls.connect(address).await.expect("TLS")).await,
-            None => websocket(plain, TcpStream::connect(address).await.expect("TCP")).await,
+            Some(tls) => websocket(host, plain, tls.connect(address).await.expect("TLS")).await,
+            None => websocket(host, plain, TcpStream::connect(address).await.expect("TCP")).await,
         }
     })
 }
 
-async fn websocket<S: AsyncRead + AsyncWrite + Unpin>(plain: TcpStream, mut outer: S) {
-    let request = "GET /$servicebus/websocket HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
-                   Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: amqp\r\n\r\n";
+async fn websocket<S: AsyncRead + AsyncWrite + Unpin>(host: &str, plain: TcpStream, mut outer: S) {
+    let request = format!(
+        "GET /$servicebus/websocket HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: amqp\r\n\r\n"
+    );
     outer.write_all(request.as_bytes()).await.expect("the broker reads");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

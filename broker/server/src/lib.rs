@@ -12,6 +12,7 @@ mod durability;
 pub mod healthcheck;
 mod http;
 mod mailbox;
+pub mod namespaces;
 mod net;
 pub mod serve;
 pub mod telemetry;

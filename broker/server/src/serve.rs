@@ -9,33 +9,28 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use anyhow::Context;
-use peeklock_core::{Broker, Command, EntityPath, IdSource, LockToken, Origin, TopicCommand};
+use peeklock_core::BrokerSettings;
 use peeklock_protocol::connection::Config;
 use peeklock_protocol::value::{Str, Symbol};
-use peeklock_storage::{MemStore, Store, Table};
-use rand::rngs::StdRng;
-use rand::{RngCore, SeedableRng};
+use peeklock_storage::Store;
 use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::amqp::EndpointSettings;
 use crate::clock::Clock;
-use crate::config::{ListenAddress, Settings, SubscriptionDeclaration, TopicDeclaration};
-use crate::driver::{self, OpenShard, ShardHandle};
-use crate::http::gateway::Gateway;
-use crate::http::{self, HttpContext};
+use crate::config::{CACHE_BYTES_MIN, ListenAddress, NamespaceSettings, Settings};
+use crate::namespaces::open::{self, Declared, Rank};
+use crate::namespaces::{Common, Gone, Namespace, Namespaces, Plan};
 use crate::net::listener::{self, Door};
 use crate::net::tls::{self, Tls};
 
 /// How often a broker that is not ready looks again.
 const READY_POLL: Duration = Duration::from_millis(200);
 
-/// Rows of entities read at once while loading.
-const LOAD_ROWS: usize = 4096;
-const LOAD_BYTES: usize = 4 * 1024 * 1024;
+/// Below the data directory: the stores of further namespaces, each in a folder of its name.
+const NAMESPACES_DIR: &str = "namespaces";
 
 /// How serving ended, when it did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +60,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
 }
 
 struct Running {
-    shard: ShardHandle,
+    namespaces: Namespaces,
     stop: watch::Sender<bool>,
     tasks: TaskTracker,
     stop_within: Duration,
@@ -75,23 +70,25 @@ impl Running {
     async fn start(settings: Settings) -> anyhow::Result<Self> {
         let listeners = bind(&settings.listeners).await?;
         let tls = settings.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
-        let store = open_store(&settings)?;
-        let clock = if settings.virtual_time { Clock::steerable() } else { Clock::real() };
-        let open = open_shard(&settings, clock.clone());
-        let shard = driver::start(Arc::clone(&store), clock.clone(), open)?;
+        if settings.ephemeral {
+            warn!("messages are kept in memory only and are gone when the broker stops");
+        }
+        let common = common(&settings);
+        let default = Namespace::start(&common, default_plan(&settings)?).await?;
+        let namespaces = Namespaces::new(default);
+        for declared in &settings.namespaces {
+            let name = declared.name.clone();
+            let started = match further_plan(&settings, declared) {
+                Ok(plan) => Namespace::start(&common, plan).await,
+                Err(error) => Err(error),
+            };
+            let started = started.with_context(|| format!("the namespace {name}"))?;
+            namespaces.add(name, started);
+        }
         let (stop, stopped) = watch::channel(false);
         let tasks = TaskTracker::new();
-        let http = HttpContext {
-            shard: shard.clone(),
-            gateway: Gateway::start(shard.clone()).await?,
-            started_at: clock.now(),
-            settings: Arc::new(endpoint_settings(&settings, clock)),
-            store: Arc::clone(&store),
-            origins: Arc::new(settings.allowed_origins),
-        };
         let door = Door {
-            routes: http::router(http.clone()),
-            http,
+            namespaces: namespaces.clone(),
             tls: tls.clone(),
             plain_text: settings.plain_text,
             connections_max: settings.limits.connections_max,
@@ -109,22 +106,74 @@ impl Running {
         if let Some(tls) = tls {
             tasks.spawn(tls::watch(tls, door.stop.clone()));
         }
+        let store = Arc::clone(namespaces.default().store());
         tasks.spawn(announce(store, addresses, settings.emulator, door.stop));
-        Ok(Self { shard, stop, tasks, stop_within: settings.limits.stop_within })
+        Ok(Self { namespaces, stop, tasks, stop_within: settings.limits.stop_within })
     }
 
-    /// Tells the peers, waits for them within bounds, and closes the store.
+    /// Tells the peers, waits for them within bounds, and closes the stores.
     async fn stop(self) -> anyhow::Result<()> {
         info!("stopping");
         self.stop.send_replace(true);
+        self.namespaces.tell_all(Gone::Stopping);
         self.tasks.close();
         if tokio::time::timeout(self.stop_within, self.tasks.wait()).await.is_err() {
             warn!(connections = self.tasks.len(), "some connections did not close in time");
         }
-        self.shard.stop().await?.context("the store did not close cleanly")?;
+        self.namespaces.stop().await?.context("the store did not close cleanly")?;
         info!("stopped");
         Ok(())
     }
+}
+
+/// What the default namespace has for itself.
+fn default_plan(settings: &Settings) -> anyhow::Result<Plan> {
+    let store = if settings.ephemeral {
+        open::memory()
+    } else {
+        open::on_disk(&settings.data_dir, &settings.storage, Rank::First)?
+    };
+    Ok(Plan {
+        // It is where everybody goes who is not found to belong elsewhere.
+        hosts: Vec::new(),
+        authority: Arc::clone(&settings.authority),
+        store,
+        clock: clock(settings),
+        core: share(settings),
+        declared: Declared { queues: settings.queues.clone(), topics: settings.topics.clone() },
+    })
+}
+
+fn further_plan(settings: &Settings, namespace: &NamespaceSettings) -> anyhow::Result<Plan> {
+    let store = if settings.ephemeral {
+        open::memory()
+    } else {
+        let path = settings.data_dir.join(NAMESPACES_DIR).join(namespace.name.as_str());
+        open::on_disk(&path, &settings.storage, Rank::Further)?
+    };
+    Ok(Plan {
+        hosts: namespace.hosts.clone(),
+        authority: Arc::clone(&namespace.authority),
+        store,
+        clock: clock(settings),
+        core: share(settings),
+        declared: Declared { queues: namespace.queues.clone(), topics: namespace.topics.clone() },
+    })
+}
+
+/// Each namespace has one of its own.
+fn clock(settings: &Settings) -> Clock {
+    if settings.virtual_time { Clock::steerable() } else { Clock::real() }
+}
+
+/// The part of the memory for messages that each namespace gets.
+fn share(settings: &Settings) -> BrokerSettings {
+    let parts = 1 + settings.namespaces.len();
+    let least = CACHE_BYTES_MIN.min(settings.core.cache_bytes_max);
+    let cache_bytes_max = (settings.core.cache_bytes_max / parts).max(least);
+    // As one of them would have it for itself: see the configuration.
+    let window_bytes_max = (settings.core.window_bytes_max / parts).max(least / 8);
+    BrokerSettings { cache_bytes_max, window_bytes_max, ..settings.core }
 }
 
 async fn bind(addresses: &[ListenAddress]) -> anyhow::Result<Vec<TcpListener>> {
@@ -158,102 +207,16 @@ async fn announce(
     crate::telemetry::print_ready(&addresses, is_emulator);
 }
 
-fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
-    if settings.ephemeral {
-        warn!("messages are kept in memory only and are gone when the broker stops");
-        return Ok(Arc::new(MemStore::new()));
-    }
-    open_rocks(settings)
-}
-
-#[cfg(feature = "rocksdb")]
-fn open_rocks(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
-    use peeklock_storage::rocks::{Options, Reserve, RocksStore};
-    let path = &settings.data_dir;
-    let bytes = settings.storage.free_space_reserve;
-    let reserve = if bytes == Reserve::DEFAULT.bytes {
-        Reserve::DEFAULT
-    } else {
-        // Who names a number means that number, on a disk of any size.
-        Reserve { bytes, percent: 0 }
-    };
-    let accept_data_loss = settings.storage.accept_data_loss;
-    let options = Options { reserve, accept_data_loss, ..Options::default() };
-    let store = RocksStore::open(path, options)
-        .with_context(|| format!("cannot open the store in {}", path.display()))?;
-    Ok(Arc::new(store))
-}
-
-#[cfg(not(feature = "rocksdb"))]
-fn open_rocks(_: &Settings) -> anyhow::Result<Arc<dyn Store>> {
-    anyhow::bail!("this build keeps messages in memory only; start it with --ephemeral")
-}
-
-/// Loads the core from a store that has just been opened, and declares the configured entities.
-fn open_shard(settings: &Settings, clock: Clock) -> OpenShard {
-    let core_settings = settings.core;
-    let (queues, topics) = (settings.queues.clone(), settings.topics.clone());
-    Box::new(move |store| {
-        let rows = entity_rows(store)?;
-        let ids = Box::new(OsIds(StdRng::from_os_rng()));
-        let mut core = Broker::load(core_settings, ids, rows)?;
-        for queue in &queues {
-            let path = queue.path.clone();
-            if queue.only_if_missing && core.queue_stats().any(|known| known.path == path) {
-                continue;
-            }
-            let settings = queue.settings.clone();
-            let command = Command::EnsureQueue { origin: STARTUP, path, settings };
-            core.declare_entity(clock.now(), command)
-                .with_context(|| format!("the queue {} cannot be as configured", queue.path))?;
-        }
-        for topic in &topics {
-            for (path, command) in declarations(topic) {
-                core.declare_entity(clock.now(), Command::OfTopic(Box::new(command)))
-                    .with_context(|| format!("{path} cannot be as configured"))?;
-            }
-        }
-        Ok(core)
-    })
-}
-
-/// Who declares what the configuration says: nobody has this connection.
-const STARTUP: Option<Origin> = Some(Origin { connection: 0, link: 0, delivery: 0 });
-
-/// What makes a topic and its subscriptions as they are declared.
-fn declarations(topic: &TopicDeclaration) -> impl Iterator<Item = (EntityPath, TopicCommand)> {
-    let (path, settings) = (topic.path.clone(), topic.settings.clone());
-    let own = TopicCommand::EnsureTopic { origin: STARTUP, path, settings };
-    let subscriptions = topic.subscriptions.iter().map(|subscription| {
-        let SubscriptionDeclaration { path, settings, rules } = subscription.clone();
-        let of = path.clone();
-        (of, TopicCommand::EnsureSubscription { origin: STARTUP, path, settings, rules })
-    });
-    std::iter::once((topic.path.clone(), own)).chain(subscriptions)
-}
-
-fn entity_rows(store: &dyn Store) -> anyhow::Result<Vec<(peeklock_storage::Key, bytes::Bytes)>> {
-    let mut range = Broker::load_range();
-    let mut rows = Vec::new();
-    loop {
-        let page = store.scan(Table::State, &range, LOAD_ROWS, LOAD_BYTES)?;
-        let Some((last, _)) = page.last() else { return Ok(rows) };
-        range.start = last.successor();
-        rows.extend(page);
-    }
-}
-
-fn endpoint_settings(settings: &Settings, clock: Clock) -> EndpointSettings {
+fn common(settings: &Settings) -> Common {
     let engine = engine_config(settings);
     let mut with_certificate = engine.clone();
     // First, because some clients take the first that they know.
     with_certificate.sasl.mechanisms.insert(0, Symbol::from_static("EXTERNAL"));
-    EndpointSettings {
+    Common {
         engine: Arc::new(engine),
         engine_with_certificate: Arc::new(with_certificate),
-        clock,
-        authority: Arc::clone(&settings.authority),
-        authorize_within: settings.limits.authorize_within,
+        limits: settings.limits.clone(),
+        origins: Arc::new(settings.allowed_origins.clone()),
     }
 }
 
@@ -279,16 +242,4 @@ async fn stop_signal() -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     Ok(())
-}
-
-/// Lock tokens from a generator seeded by the operating system: whoever holds one may settle, so
-/// none may be guessed.
-struct OsIds(StdRng);
-
-impl IdSource for OsIds {
-    fn lock_token(&mut self) -> LockToken {
-        let mut random = [0; 16];
-        self.0.fill_bytes(&mut random);
-        LockToken::from_random(random)
-    }
 }

@@ -49,6 +49,9 @@ enum Named {
 
 impl Endpoint {
     pub(super) fn attach(&mut self, id: LinkId, attach: &Attach) {
+        if !is_for_cbs(attach) {
+            self.enter();
+        }
         let outcome = match attach.role {
             Role::Sender => self.attach_incoming(id, attach),
             Role::Receiver => self.attach_outgoing(id, attach),
@@ -317,6 +320,15 @@ fn named(address: Option<&str>) -> Result<Named, ErrorInfo> {
     }
     let parsed = EntityPath::parse(address).map_err(|error| invalid(&error.to_string()))?;
     Ok(if parsed.management { Named::Management(parsed.path) } else { Named::Entity(parsed.path) })
+}
+
+/// Whether a link is a way to show tokens.
+fn is_for_cbs(attach: &Attach) -> bool {
+    let address = match attach.role {
+        Role::Sender => attach.target.as_ref().and_then(|target| target.view().address()),
+        Role::Receiver => attach.source.as_ref().and_then(|source| source.view().address()),
+    };
+    address.is_some_and(is_cbs)
 }
 
 /// `$cbs` comes bare from every SDK, and with a host from clients that use URIs throughout.

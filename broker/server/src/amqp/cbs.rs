@@ -79,6 +79,12 @@ fn put_token(
     Ok(covered)
 }
 
+/// The token that a request shows, and what for.
+pub(super) fn shown(request: &Message) -> Option<(Cow<'_, str>, &str)> {
+    let audience = request.application_property("name").and_then(Value::as_str)?;
+    Some((token(&request.body)?, audience))
+}
+
 /// The token's text: a string value from every SDK, octets from hand-written clients.
 fn token(body: &Body) -> Option<Cow<'_, str>> {
     match body {

@@ -25,6 +25,7 @@ use super::request::PendingRequest;
 use crate::auth::{self, Action, Authority, Certificate, Claims, Resource};
 use crate::clock::{Clock, ClockChanges};
 use crate::mailbox::Letter;
+use crate::namespaces::{Namespace, OtherNamespace, Place};
 
 /// Bytes of messages sent by the peer and not yet on disk above which its socket is not read. The
 /// credit of a link counts messages and cannot bound bytes.
@@ -49,7 +50,10 @@ pub(crate) struct EndpointSettings {
 pub(crate) struct Endpoint {
     pub(super) id: u64,
     pub(super) engine: Connection,
+    /// Those of its namespace.
     pub(super) settings: Arc<EndpointSettings>,
+    /// Where it belongs, if there is a choice.
+    place: Option<Box<Place>>,
     pub(super) claims: Claims,
     /// What the peer has proven in TLS; it counts once it is asked for with SASL.
     certificate: Option<Certificate>,
@@ -107,7 +111,35 @@ impl Endpoint {
             claims_due: Some(now + settings.authorize_within),
             requests_due: None,
             settings,
+            place: None,
         }
+    }
+
+    /// Finds its namespace by what the peer says, beginning with one of which it has the settings.
+    pub(crate) fn at(self, place: Place) -> Self {
+        Self { place: Some(Box::new(place)), ..self }
+    }
+
+    /// The namespace whose core is to be asked, once: before the first commands.
+    pub(crate) fn entered(&mut self) -> Option<Arc<Namespace>> {
+        self.place.as_mut()?.take_entered()
+    }
+
+    /// From now on it belongs where it is.
+    pub(super) fn enter(&mut self) {
+        if let Some(place) = &mut self.place {
+            place.enter();
+        }
+    }
+
+    /// Goes on with what the peer has told of where it belongs.
+    pub(super) fn find_place<T>(&mut self, look: impl FnOnce(&mut Place) -> T) -> Option<T> {
+        let place = self.place.as_mut()?;
+        let found = look(place);
+        if !Arc::ptr_eq(place.namespace().settings(), &self.settings) {
+            self.settings = Arc::clone(place.namespace().settings());
+        }
+        Some(found)
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -282,7 +314,11 @@ impl Endpoint {
 
     fn handle_event(&mut self, event: Event, now: Instant) {
         match event {
-            Event::SaslInit { mechanism, initial_response, .. } => {
+            Event::SaslInit { mechanism, initial_response, hostname } => {
+                if let Some(host) = &hostname {
+                    // Nothing was entered before.
+                    let _ = self.find_place(|place| place.name(host));
+                }
                 self.authenticate(&mechanism, initial_response.as_deref());
             }
             // No mechanism of ours has a second step.
@@ -329,6 +365,9 @@ impl Endpoint {
     }
 
     fn authenticate(&mut self, mechanism: &Symbol, response: Option<&[u8]>) {
+        if mechanism.as_str() == "PLAIN" {
+            self.find_place(|place| place.show_plain(response));
+        }
         let authority = &self.settings.authority;
         let judged = match mechanism.as_str() {
             "EXTERNAL" => auth::external(authority, self.certificate.as_ref()),
@@ -339,6 +378,7 @@ impl Endpoint {
                 if let Some(granted) = granted {
                     self.claims.grant_connection(granted);
                     self.claims_changed(Instant::now());
+                    self.enter();
                 }
                 self.engine.sasl_outcome(SaslCode::Ok);
             }
@@ -352,6 +392,11 @@ impl Endpoint {
     fn open(&mut self, open: &Open) {
         if let Some(host) = &open.hostname {
             host.split(':').next().unwrap_or_default().clone_into(&mut self.host);
+            if let Some(Err(error @ OtherNamespace)) = self.find_place(|place| place.name(host)) {
+                info!(host = host.as_str(), "the host is not that of the peer's namespace");
+                self.close(condition::NOT_ALLOWED, &error.to_string());
+                return;
+            }
         }
         debug!(container = open.container_id.as_str(), "opened");
         if self.over_limit {

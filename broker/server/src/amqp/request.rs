@@ -79,9 +79,15 @@ impl Endpoint {
         let reply_to = properties.and_then(|all| all.reply_to.as_ref()).map(ToString::to_string);
         match &node {
             Node::Cbs => {
+                if let Some((token, audience)) = cbs::shown(&request) {
+                    self.find_place(|place| place.show_token(&token, audience));
+                }
                 let EndpointSettings { authority, clock, .. } = &*self.settings;
                 let response = cbs::answer(&request, authority, clock.now(), &mut self.claims);
                 self.claims_changed(now);
+                if !self.claims.is_empty() {
+                    self.enter();
+                }
                 self.respond(&node, session, reply_to.as_deref(), &response);
             }
             Node::Management(path) => {

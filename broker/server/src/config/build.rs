@@ -12,9 +12,10 @@ use tracing_subscriber::EnvFilter;
 
 use super::Problem;
 use super::doors::{listeners, origins, tls, yes};
+use super::namespaces::namespaces;
 use super::queues::{queue_path, queues};
 use super::raw::{Given, RawAccessRule, RawCount, RawLimits, RawLog, RawSettings, RawSize};
-use super::settings::{Limits, LogFormat, LogSettings, Settings, StorageSettings};
+use super::settings::{CACHE_BYTES_MIN, Limits, LogFormat, LogSettings, Settings, StorageSettings};
 use super::topics::topics;
 use super::units::{parse_size, parse_span, show_size, show_span};
 use crate::auth::{AccessRule, Authority, Rights, Secret};
@@ -48,8 +49,8 @@ const AUTHORIZATION: (RangeInclusive<Duration>, Duration) =
 /// Shorter than the 10 s that container runtimes wait before they kill.
 const STOP: (RangeInclusive<Duration>, Duration) =
     (Duration::from_millis(100)..=Duration::from_mins(5), Duration::from_secs(8));
-/// Below 8 MiB pages of a deep backlog would push each other out.
-const CACHE: RangeInclusive<u64> = 8 * MIB..=1024 * GIB;
+/// From what one namespace needs to more than a machine has.
+const CACHE: RangeInclusive<u64> = CACHE_BYTES_MIN as u64..=1024 * GIB;
 /// What compactions, a full log and the memtables may need at once, so that messages can be taken out.
 const FREE_SPACE: (RangeInclusive<u64>, u64) = (0..=1024 * GIB, 2 * GIB);
 
@@ -92,6 +93,11 @@ pub(super) fn build(mut raw: RawSettings, queue_names: &[String]) -> Check<Setti
         )?,
         accept_data_loss: raw.storage.accept_data_loss.is_some_and(Spanned::into_inner),
     };
+    let namespaces = namespaces(raw.namespace.unwrap_or_default(), hosts.as_deref())?;
+    warnings.extend(namespaces.iter().filter(|one| one.has_no_rules).map(|one| {
+        let name = &one.settings.name;
+        format!("the namespace {name} has no rule, so every client of it will be refused")
+    }));
     let queues = queues(raw.queue.unwrap_or_default(), queue_names)?;
     Ok(Settings {
         dev,
@@ -108,6 +114,7 @@ pub(super) fn build(mut raw: RawSettings, queue_names: &[String]) -> Check<Setti
         topics: topics(raw.topic.unwrap_or_default(), &queues)?,
         queues,
         authority: Arc::new(Authority::new(rules, hosts, dev).with_clients(clients)),
+        namespaces: namespaces.into_iter().map(|one| one.settings).collect(),
         limits: limits(raw.limits)?,
         log: log(raw.log)?,
         warnings,
@@ -122,7 +129,7 @@ fn data_dir(raw: Given<String>) -> Check<PathBuf> {
     }
 }
 
-fn hosts(raw: Option<Vec<Spanned<String>>>) -> Check<Option<Vec<String>>> {
+pub(super) fn hosts(raw: Option<Vec<Spanned<String>>>) -> Check<Option<Vec<String>>> {
     let Some(raw) = raw else { return Ok(None) };
     for (index, host) in raw.iter().enumerate() {
         let text = host.get_ref();
@@ -151,7 +158,7 @@ fn core(cache: Given<RawSize>, entities: Given<RawCount>) -> Check<BrokerSetting
     Ok(settings)
 }
 
-fn rules(raw: Vec<RawAccessRule>) -> Check<Vec<AccessRule>> {
+pub(super) fn rules(raw: Vec<RawAccessRule>) -> Check<Vec<AccessRule>> {
     let mut rules: Vec<AccessRule> = Vec::new();
     for (index, raw) in raw.into_iter().enumerate() {
         let key = |field: &str| format!("rule[{index}].{field}");

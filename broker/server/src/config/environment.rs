@@ -10,7 +10,7 @@ use super::raw::RawSettings;
 const PREFIX: &str = "PEEKLOCK_";
 
 /// Top-level keys that a variable may begin with.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "data",
     "ephemeral",
     "virtual_time",
@@ -23,6 +23,7 @@ const KEYS: [&str; 15] = [
     "queue",
     "topic",
     "rule",
+    "namespace",
     "limits",
     "storage",
     "log",

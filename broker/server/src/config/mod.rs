@@ -19,6 +19,7 @@ mod build;
 mod doors;
 mod emulator;
 mod environment;
+mod namespaces;
 mod queues;
 mod raw;
 mod settings;
@@ -36,8 +37,9 @@ use std::path::{Path, PathBuf};
 
 pub use emulator::{EmulatorOptions, MOUNTED as EMULATOR_CONFIG, READY as EMULATOR_READY};
 pub use settings::{
-    AllowedOrigins, Limits, ListenAddress, LogFormat, LogSettings, QueueDeclaration, Settings,
-    StorageSettings, SubscriptionDeclaration, TlsSettings, TopicDeclaration,
+    AllowedOrigins, CACHE_BYTES_MIN, Limits, ListenAddress, LogFormat, LogSettings,
+    NamespaceSettings, QueueDeclaration, Settings, StorageSettings, SubscriptionDeclaration,
+    TlsSettings, TopicDeclaration,
 };
 use toml::Spanned;
 

@@ -27,6 +27,7 @@ pub(super) struct RawSettings {
     pub queue: Option<Vec<RawQueue>>,
     pub topic: Option<Vec<RawTopic>>,
     pub rule: Option<Vec<RawAccessRule>>,
+    pub namespace: Option<Vec<RawNamespace>>,
     #[serde(default)]
     pub tls: RawTls,
     #[serde(default)]
@@ -37,6 +38,17 @@ pub(super) struct RawSettings {
     pub storage: RawStorage,
     #[serde(default)]
     pub log: RawLog,
+}
+
+/// A namespace beside the default one.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawNamespace {
+    pub name: Spanned<String>,
+    pub hosts: Option<Vec<Spanned<String>>>,
+    pub queue: Option<Vec<RawQueue>>,
+    pub topic: Option<Vec<RawTopic>>,
+    pub rule: Option<Vec<RawAccessRule>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -200,7 +212,7 @@ impl RawSettings {
     /// Overlays a later source: what it says wins, what it leaves out stays.
     pub(super) fn overlay(&mut self, over: Self) {
         overlay!(self, over; data, ephemeral, virtual_time, dev, listen, plain_text, hosts, queue, topic,
-            rule);
+            rule, namespace);
         overlay!(self.tls, over.tls; certificate, key, client_ca, client);
         overlay!(self.http, over.http; allowed_origins);
         overlay!(self.limits, over.limits; entities, connections, sessions_per_connection, links_per_connection,

@@ -12,6 +12,7 @@ use peeklock_core::topic::rules::RuleDescription;
 use peeklock_core::topic::settings::TopicSettings;
 
 use crate::auth::Authority;
+use crate::namespaces::NamespaceName;
 
 /// Everything the broker was told. Each part of the broker gets its own slice.
 #[derive(Clone, Debug)]
@@ -44,12 +45,32 @@ pub struct Settings {
     pub topics: Vec<TopicDeclaration>,
     /// Who may do what.
     pub authority: Arc<Authority>,
+    /// Namespaces beside the one that all this describes.
+    pub namespaces: Vec<NamespaceSettings>,
     /// What one peer, and all of them, may take.
     pub limits: Limits,
     /// What is logged, and how.
     pub log: LogSettings,
     /// What a person should know about this configuration; to be logged once logging works.
     pub warnings: Vec<String>,
+}
+
+/// The least memory for messages: below it pages of a deep backlog would push each other out.
+pub const CACHE_BYTES_MIN: usize = 8 << 20;
+
+/// A namespace that the configuration declares beside the default one.
+#[derive(Clone, Debug)]
+pub struct NamespaceSettings {
+    /// Its name; unique among the declarations.
+    pub name: NamespaceName,
+    /// The hosts it is found by, in lower case; none: by its name.
+    pub hosts: Vec<String>,
+    /// Queues that exist because the configuration says so.
+    pub queues: Vec<QueueDeclaration>,
+    /// Topics that exist because the configuration says so.
+    pub topics: Vec<TopicDeclaration>,
+    /// Who may do what in it.
+    pub authority: Arc<Authority>,
 }
 
 /// How carefully rows are kept.

@@ -1,4 +1,5 @@
 mod doors;
+mod namespaces;
 mod topics;
 
 use std::fs;

@@ -8,7 +8,7 @@ use peeklock_core::time::Timestamp;
 use crate::auth::{self, Action, Authority, Claims, Denied, Grant, Resource, TokenError};
 
 /// Where programs put the token that cannot set `Authorization` themselves.
-const SERVICE_BUS_AUTHORIZATION: &str = "servicebusauthorization";
+pub(crate) const SERVICE_BUS_AUTHORIZATION: &str = "servicebusauthorization";
 /// Tokens for where an entity forwards to.
 const SUPPLEMENTARY: &str = "servicebussupplementaryauthorization";
 const DLQ_SUPPLEMENTARY: &str = "servicebusdlqsupplementaryauthorization";

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use peeklock_core::{Command, EffectKind, Error, Origin, Reply};
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 use tracing::warn;
 
 use crate::driver::{Input, ShardHandle, Stopped};
@@ -29,6 +30,16 @@ type Answer = Result<Reply, Error>;
 pub(crate) struct Gateway {
     shard: ShardHandle,
     waiting: Arc<Waiting>,
+    _hand: Arc<Hand>,
+}
+
+/// The task that hands out answers. It ends with the last of those who could ask.
+struct Hand(AbortHandle);
+
+impl Drop for Hand {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Who waits for an answer, by the number of the question.
@@ -44,8 +55,8 @@ impl Gateway {
         let mailbox = Mailbox::default();
         shard.send(Input::Joined { connection: CONNECTION, mailbox: mailbox.clone() }).await?;
         let waiting = Arc::new(Waiting::default());
-        tokio::spawn(pass_on(mailbox, Arc::clone(&waiting)));
-        Ok(Self { shard, waiting })
+        let hand = tokio::spawn(pass_on(mailbox, Arc::clone(&waiting)));
+        Ok(Self { shard, waiting, _hand: Arc::new(Hand(hand.abort_handle())) })
     }
 
     /// Asks the core. A good answer to a change means that it is on disk.
@@ -63,7 +74,7 @@ impl Gateway {
     }
 }
 
-/// Hands out answers for as long as the process lives.
+/// Hands out answers.
 async fn pass_on(mailbox: Mailbox, waiting: Arc<Waiting>) {
     let mut letters = Vec::new();
     loop {

@@ -4,7 +4,7 @@
 //! [`HttpContext::shard`] and allow nothing by themselves: see [`crate::auth::authorize`].
 
 mod atom;
-mod authorize;
+pub(crate) mod authorize;
 pub(crate) mod body;
 pub(crate) mod gateway;
 mod health;
@@ -34,6 +34,7 @@ use self::gateway::Gateway;
 use crate::amqp::EndpointSettings;
 use crate::config::AllowedOrigins;
 use crate::driver::ShardHandle;
+use crate::namespaces::Namespaces;
 
 /// The head of a request: its first line and all its headers. Tokens of identity providers have some
 /// kilobytes, and there may be three of them.
@@ -64,16 +65,17 @@ pub(crate) struct HttpContext {
 /// Who is at the other end of a connection. Each request has it as an extension.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HttpPeer {
-    /// Where a handler leaves what the connection is to become when its answer is out.
-    upgrade: Arc<Mutex<Option<OnUpgrade>>>,
+    /// Where a handler leaves what the connection is to become when its answer is out, and the host
+    /// that was asked for it.
+    upgrade: Arc<Mutex<Option<(OnUpgrade, String)>>>,
 }
 
 impl HttpPeer {
-    fn become_of(&self, upgrade: OnUpgrade) {
-        *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgrade);
+    fn become_of(&self, upgrade: OnUpgrade, host: String) {
+        *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some((upgrade, host));
     }
 
-    fn upgrade(&self) -> Option<OnUpgrade> {
+    fn upgrade(&self) -> Option<(OnUpgrade, String)> {
         self.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -87,15 +89,15 @@ pub(crate) fn router(context: HttpContext) -> Router {
         .with_state(context)
 }
 
-/// Serves the requests of one connection to its end, or until it becomes something else. The head of each must come within a time, which
+/// Serves the requests of one connection to its end, or until it becomes something else, and for which host. The head of each must come within a time, which
 /// counts from the end of the one before it.
 pub(crate) async fn serve<S>(
     stream: S,
-    routes: Router,
+    routes: Routes,
     peer: HttpPeer,
     head_within: Duration,
     mut stop: watch::Receiver<bool>,
-) -> Option<Upgraded>
+) -> Option<(Upgraded, String)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -125,8 +127,9 @@ where
         Ok(Err(error)) => debug!(%error, "the connection was lost"),
         Err(_) => info!("a request took too long for a broker that stops, it is cut off"),
     }
-    match peer.upgrade()?.await {
-        Ok(upgraded) => Some(upgraded),
+    let (upgrade, host) = peer.upgrade()?;
+    match upgrade.await {
+        Ok(upgraded) => Some((upgraded, host)),
         Err(error) => {
             debug!(%error, "the connection was lost before it became a WebSocket");
             None
@@ -148,14 +151,23 @@ pub(crate) const NO_PLAIN_TEXT: Refused =
     (StatusCode::FORBIDDEN, "This broker is to be reached by https from other machines.\n");
 
 /// What a refused connection gets, once.
-pub(crate) fn refusing((status, text): Refused) -> Router {
-    Router::new().fallback(async move || (status, [(CONNECTION, "close")], text))
+pub(crate) fn refusing((status, text): Refused) -> Routes {
+    Routes::One(Router::new().fallback(async move || (status, [(CONNECTION, "close")], text)))
+}
+
+/// Who answers the requests of a connection.
+#[derive(Clone)]
+pub(crate) enum Routes {
+    /// Whatever namespace each of them is for.
+    Of(Namespaces),
+    /// The same for all.
+    One(Router),
 }
 
 /// The routes for one peer.
 #[derive(Clone)]
 struct WithPeer {
-    routes: Router,
+    routes: Routes,
     peer: HttpPeer,
 }
 
@@ -166,14 +178,18 @@ impl Service<hyper::Request<hyper::body::Incoming>> for WithPeer {
 
     fn poll_ready(
         &mut self,
-        context: &mut std::task::Context<'_>,
+        _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Result<(), Self::Error>> {
-        Service::<Request>::poll_ready(&mut self.routes, context)
+        // A router always is.
+        std::task::Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: hyper::Request<hyper::body::Incoming>) -> Self::Future {
         let mut request = request.map(axum::body::Body::new);
         request.extensions_mut().insert(self.peer.clone());
-        self.routes.call(request)
+        match &mut self.routes {
+            Routes::Of(namespaces) => namespaces.of_request(&request).routes().call(request),
+            Routes::One(routes) => routes.call(request),
+        }
     }
 }

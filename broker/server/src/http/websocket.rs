@@ -72,7 +72,9 @@ async fn upgrade(
 ) -> Result<Response, Refusal> {
     let agreed = agree(request.headers(), &context.origins, &context.settings.authority)
         .inspect_err(|refusal| info!(reason = %refusal, "a WebSocket is refused"))?;
-    peer.become_of(hyper::upgrade::on(&mut request));
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = host.to_owned();
+    peer.become_of(hyper::upgrade::on(&mut request), host);
     let mut answer = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let headers = answer.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));

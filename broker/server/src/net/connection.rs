@@ -15,8 +15,10 @@ use tracing::{debug, info};
 
 use super::transport::{Ready, Transport};
 use crate::amqp::Endpoint;
-use crate::driver::{Input, ShardHandle, Stopped};
+use crate::clock::ClockChanges;
+use crate::driver::{Input, Stopped};
 use crate::mailbox::{Letter, Mailbox};
+use crate::namespaces::{Gone, Stay};
 
 /// Bytes read in one turn before what they ask for is worked on; more would let one peer hold the
 /// worker, less would make batches small.
@@ -34,27 +36,23 @@ const WRITE_SLICES_MAX: usize = 64;
 /// nothing (pyamqp, proton), so this is no fault of theirs.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Serves a connection to its end. What was read of it already comes with it.
+/// Serves a connection to its end. What was read of it already comes with it. Until it has entered a
+/// namespace, `gone` is the default one's.
 pub(super) async fn run(
     transport: impl Transport,
     begun: BytesMut,
     endpoint: Endpoint,
-    shard: ShardHandle,
-    stop: watch::Receiver<bool>,
+    gone: watch::Receiver<Option<Gone>>,
 ) {
     let connection = endpoint.id();
-    let mailbox = Mailbox::default();
-    let joined = Input::Joined { connection, mailbox: mailbox.clone() };
-    if shard.send(joined).await.is_err() {
-        return;
-    }
     debug!("connected");
     let mut task = Task {
         transport,
+        clock_changes: endpoint.clock_changes(),
         endpoint,
-        shard: shard.clone(),
-        mailbox,
-        stop,
+        stay: None,
+        mailbox: Mailbox::default(),
+        gone,
         buffer: begun,
         buffer_size: READ_BUFFER_MIN,
         letters: Vec::new(),
@@ -64,10 +62,12 @@ pub(super) async fn run(
         Err(End::Socket(error)) => debug!(%error, "the connection was lost"),
         Err(End::Stopped) => info!("the broker stops, the connection is cut"),
     }
-    let commands = task.endpoint.leave();
-    // Both fail only when the driver is gone, and with it everything there is to tell it.
-    let _ = shard.send(Input::Commands(commands)).await;
-    let _ = shard.send(Input::Left { connection }).await;
+    if let Some(Stay { shard, .. }) = &task.stay {
+        let commands = task.endpoint.leave();
+        // Both fail only when the driver is gone, and with it everything there is to tell it.
+        let _ = shard.send(Input::Commands(commands)).await;
+        let _ = shard.send(Input::Left { connection }).await;
+    }
     task.transport.close().await;
 }
 
@@ -91,9 +91,11 @@ impl From<Stopped> for End {
 struct Task<T> {
     transport: T,
     endpoint: Endpoint,
-    shard: ShardHandle,
+    /// In the namespace that it has entered.
+    stay: Option<Stay>,
     mailbox: Mailbox,
-    stop: watch::Receiver<bool>,
+    gone: watch::Receiver<Option<Gone>>,
+    clock_changes: ClockChanges,
     buffer: BytesMut,
     buffer_size: usize,
     letters: Vec<Letter>,
@@ -101,7 +103,6 @@ struct Task<T> {
 
 impl<T: Transport> Task<T> {
     async fn serve(&mut self) -> Result<(), End> {
-        let mut clock_changes = self.endpoint.clock_changes();
         let alarm = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(alarm);
         let mut armed: Option<Instant> = None;
@@ -135,8 +136,8 @@ impl<T: Transport> Task<T> {
                 }
                 () = self.mailbox.arrived() => {}
                 () = &mut alarm, if armed.is_some() => armed = None,
-                () = clock_changes.changed() => self.endpoint.clock_changed(Instant::now()),
-                _ = self.stop.wait_for(|stop| *stop), if cut_at.is_none() => {
+                () = self.clock_changes.changed() => self.endpoint.clock_changed(Instant::now()),
+                _ = self.gone.wait_for(Option::is_some), if cut_at.is_none() => {
                     cut_at = Some(Instant::now() + LINGER);
                     self.endpoint.stop();
                 }
@@ -217,13 +218,24 @@ impl<T: Transport> Task<T> {
         }
     }
 
+    /// Passes on what the endpoint asks of the core of its namespace, which it makes itself known to
+    /// first.
     async fn forward(&mut self) -> Result<(), End> {
+        if let Some(namespace) = self.endpoint.entered() {
+            let stay = namespace.enter();
+            let (connection, mailbox) = (self.endpoint.id(), self.mailbox.clone());
+            stay.shard.send(Input::Joined { connection, mailbox }).await?;
+            self.stay = Some(stay);
+            self.gone = namespace.gone();
+            self.clock_changes = self.endpoint.clock_changes();
+        }
+        let Some(Stay { shard, .. }) = &self.stay else { return Ok(()) };
         let commands = self.endpoint.take_commands();
         if !commands.is_empty() {
-            self.shard.send(Input::Commands(commands)).await?;
+            shard.send(Input::Commands(commands)).await?;
         }
         for to in self.endpoint.take_catch_ups() {
-            self.shard.send(Input::CatchUp { to }).await?;
+            shard.send(Input::CatchUp { to }).await?;
         }
         Ok(())
     }

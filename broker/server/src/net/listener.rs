@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -13,7 +12,7 @@ use tracing::{Instrument, info_span, warn};
 
 use super::tls::Tls;
 use super::visit::{Counted, Visit};
-use crate::http::HttpContext;
+use crate::namespaces::Namespaces;
 
 /// Pause after a failed accept (usually: out of descriptors), so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -25,9 +24,7 @@ const REFUSED_POLITELY_MAX: usize = 64;
 /// What all listeners share.
 #[derive(Clone)]
 pub(crate) struct Door {
-    pub(crate) http: HttpContext,
-    /// What is served by HTTP.
-    pub(crate) routes: Router,
+    pub(crate) namespaces: Namespaces,
     pub(crate) tls: Option<Arc<Tls>>,
     /// Whether peers on other machines may go without TLS.
     pub(crate) plain_text: bool,
@@ -73,8 +70,7 @@ impl Door {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let visit = Visit {
             id,
-            http: self.http.clone(),
-            routes: self.routes.clone(),
+            namespaces: self.namespaces.clone(),
             tls: self.tls.clone(),
             // By where the peer is: the address of a listener tells nothing of that.
             plain_text: self.plain_text || peer.ip().to_canonical().is_loopback(),

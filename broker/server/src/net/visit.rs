@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use bytes::BytesMut;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -20,7 +19,8 @@ use super::transport::{Begun, Polled, Transport};
 use super::websocket::WebSocket;
 use crate::amqp::Endpoint;
 use crate::auth::Certificate;
-use crate::http::{self, HttpContext, HttpPeer};
+use crate::http::{self, HttpPeer, Routes};
+use crate::namespaces::{Namespaces, Place};
 
 /// Room for the first bytes inside TLS; the head of an ordinary request fits.
 const FIRST_BYTES: usize = 2 * 1024;
@@ -28,8 +28,7 @@ const FIRST_BYTES: usize = 2 * 1024;
 /// A connection that was let in.
 pub(super) struct Visit {
     pub(super) id: u64,
-    pub(super) http: HttpContext,
-    pub(super) routes: Router,
+    pub(super) namespaces: Namespaces,
     pub(super) tls: Option<Arc<Tls>>,
     /// Whether it may go without TLS.
     pub(super) plain_text: bool,
@@ -53,14 +52,16 @@ impl Visit {
             (Some(Protocol::Tls), Some(tls)) => self.secure(stream, &tls).await,
             (Some(Protocol::Tls), None) => info!("the peer wants TLS, and there is no certificate"),
             (Some(Protocol::Amqp), _) if self.plain_text => {
-                self.amqp(stream, BytesMut::new(), None).await;
+                self.amqp(stream, BytesMut::new(), None, None).await;
             }
             (Some(Protocol::Amqp), _) => info!("the peer does not speak TLS, it is cut off"),
             (Some(Protocol::Http), _) => {
-                if !self.plain_text {
-                    self.routes = http::refusing(http::NO_PLAIN_TEXT);
-                }
-                self.http(stream).await;
+                let routes = if self.plain_text {
+                    Routes::Of(self.namespaces.clone())
+                } else {
+                    http::refusing(http::NO_PLAIN_TEXT)
+                };
+                self.http(stream, routes).await;
             }
         }
     }
@@ -79,13 +80,17 @@ impl Visit {
                 return;
             }
         };
+        let host = session.server_name().map(str::to_owned);
         let mut begun = BytesMut::with_capacity(FIRST_BYTES);
         if self.in_time("a first byte", stream.read_buf(&mut begun)).await.is_none() {
             return;
         }
         match begun.first().map(|first| Protocol::of(*first)) {
-            Some(Protocol::Amqp) => self.amqp(Polled(stream), begun, certificate).await,
-            Some(Protocol::Http) => self.http(Begun::new(begun, stream)).await,
+            Some(Protocol::Amqp) => self.amqp(Polled(stream), begun, certificate, host).await,
+            Some(Protocol::Http) => {
+                let routes = Routes::Of(self.namespaces.clone());
+                self.http(Begun::new(begun, stream), routes).await;
+            }
             Some(Protocol::Tls) => info!("the peer speaks TLS inside TLS, it is cut off"),
             None => debug!("the peer said nothing and left"),
         }
@@ -96,29 +101,28 @@ impl Visit {
         transport: impl Transport,
         begun: BytesMut,
         certificate: Option<Certificate>,
+        host: Option<String>,
     ) {
-        let settings = Arc::clone(&self.http.settings);
-        let endpoint = Endpoint::new(self.id, settings, self.over_limit, certificate);
-        let (shard, stop) = (self.http.shard.clone(), self.stop.clone());
-        connection::run(transport, begun, endpoint, shard, stop).await;
+        let place = Place::new(self.namespaces.clone(), host.as_deref());
+        let settings = Arc::clone(place.namespace().settings());
+        let gone = place.namespace().gone();
+        let endpoint = Endpoint::new(self.id, settings, self.over_limit, certificate).at(place);
+        connection::run(transport, begun, endpoint, gone).await;
     }
 
-    async fn http<S>(&self, stream: S)
+    async fn http<S>(&self, stream: S, routes: Routes)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let routes = if self.over_limit {
-            http::refusing(http::TOO_MANY_CONNECTIONS)
-        } else {
-            self.routes.clone()
-        };
+        let routes =
+            if self.over_limit { http::refusing(http::TOO_MANY_CONNECTIONS) } else { routes };
         let peer = HttpPeer::default();
         let within = self.handshake_within;
         let upgraded = http::serve(stream, routes, peer, within, self.stop.clone()).await;
-        if let Some(upgraded) = upgraded {
-            let frame_size_max = self.http.settings.engine.max_frame_size;
+        if let Some((upgraded, host)) = upgraded {
+            let frame_size_max = self.namespaces.default().settings().engine.max_frame_size;
             let socket = WebSocket::new(TokioIo::new(upgraded), frame_size_max).await;
-            self.amqp(socket, BytesMut::new(), None).await;
+            self.amqp(socket, BytesMut::new(), None, Some(host)).await;
         }
     }
 

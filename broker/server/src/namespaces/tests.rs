@@ -1,0 +1,205 @@
+//! Who finds which namespace, and what is left of it.
+
+use axum::body::Body;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, Mac};
+use peeklock_core::BrokerSettings;
+use peeklock_protocol::connection::Config;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use sha2::Sha256;
+
+use super::open::Declared;
+use super::*;
+use crate::auth::{AccessRule, Authority, Rights, Secret};
+use crate::clock::Clock;
+use crate::config::{AllowedOrigins, Limits};
+
+const EXPIRY: u64 = 4_102_444_800;
+
+fn common() -> Common {
+    let second = std::time::Duration::from_secs(1);
+    Common {
+        engine: Arc::new(Config::default()),
+        engine_with_certificate: Arc::new(Config::default()),
+        limits: Limits {
+            connections_max: 10,
+            sessions_per_connection: 10,
+            links_per_connection: 10,
+            max_frame_size: 65_536,
+            idle_timeout: second,
+            handshake_timeout: second,
+            authorize_within: second,
+            stop_within: second,
+        },
+        origins: Arc::new(AllowedOrigins::new([])),
+    }
+}
+
+/// With a rule of its own: its name and `key of NAME`.
+async fn start(name: &str, hosts: &[&str]) -> Arc<Namespace> {
+    let key = Secret::new(format!("key of {name}"));
+    let rule = AccessRule::new(name.to_owned(), key, None, Rights::MANAGE, None);
+    let plan = Plan {
+        hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+        authority: Arc::new(Authority::new(vec![rule], None, false)),
+        store: open::memory(),
+        clock: Clock::real(),
+        core: BrokerSettings::default(),
+        declared: Declared::default(),
+    };
+    Namespace::start(&common(), plan).await.unwrap()
+}
+
+/// The default one, `shop` without hosts, `desk` with one.
+async fn world() -> Namespaces {
+    let namespaces = Namespaces::new(start("default", &[]).await);
+    namespaces.add("shop".parse().unwrap(), start("shop", &[]).await);
+    namespaces.add("desk".parse().unwrap(), start("desk", &["mail.example"]).await);
+    namespaces
+}
+
+impl Namespaces {
+    fn name_of(&self, one: &Arc<Namespace>) -> String {
+        let named = self
+            .others()
+            .iter()
+            .find(|(_, other)| Arc::ptr_eq(other, one))
+            .map(|(name, _)| name.to_string());
+        named.unwrap_or_else(|| "default".to_owned())
+    }
+}
+
+fn token(resource: &str, rule: &str, key: &str) -> String {
+    let resource = utf8_percent_encode(resource, NON_ALPHANUMERIC).to_string();
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).unwrap();
+    mac.update(format!("{resource}\n{EXPIRY}").as_bytes());
+    let signature = STANDARD.encode(mac.finalize().into_bytes());
+    let signature = utf8_percent_encode(&signature, NON_ALPHANUMERIC);
+    format!("SharedAccessSignature sr={resource}&sig={signature}&se={EXPIRY}&skn={rule}")
+}
+
+fn plain(rule: &str) -> Vec<u8> {
+    format!("\0{rule}\0key of {rule}").into_bytes()
+}
+
+#[tokio::test]
+async fn a_host_names_a_namespace() {
+    let namespaces = world().await;
+    for (host, expected) in [
+        ("shop", Some("shop")),
+        ("Shop.example:5671", Some("shop")),
+        ("shop.servicebus.windows.net", Some("shop")),
+        ("mail.example", Some("desk")),
+        ("MAIL.example:443", Some("desk")),
+        ("desk", None),
+        ("desk.example", None),
+        ("mail.example.evil", None),
+        ("shopping.example", None),
+        ("www.shop.example", None),
+        ("localhost", None),
+        ("127.0.0.1:5672", None),
+        ("[::1]:5672", None),
+        ("", None),
+    ] {
+        let found = namespaces.by_host(host).map(|one| namespaces.name_of(&one));
+        assert_eq!(found.as_deref(), expected, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn the_numbers_of_an_address_name_no_namespace() {
+    let namespaces = world().await;
+    namespaces.add("127".parse().unwrap(), start("127", &[]).await);
+    assert!(namespaces.by_host("127.0.0.1:5672").is_none());
+    assert!(namespaces.by_host("127.example").is_some());
+}
+
+#[tokio::test]
+async fn a_key_leads_to_its_namespace() {
+    let namespaces = world().await;
+    let audience = "sb://localhost/q";
+    for (rule, key, expected) in [
+        ("shop", "key of shop", Some("shop")),
+        ("desk", "key of desk", Some("desk")),
+        ("default", "key of default", None),
+        ("shop", "key of desk", None),
+        ("nobody", "key of shop", None),
+    ] {
+        let found = namespaces.by_token(&token(audience, rule, key), audience);
+        let found = found.map(|one| namespaces.name_of(&one));
+        assert_eq!(found.as_deref(), expected, "{rule} with {key}");
+        let response = format!("\0{rule}\0{key}");
+        let found = namespaces.by_plain(Some(response.as_bytes()));
+        let found = found.map(|one| namespaces.name_of(&one));
+        assert_eq!(found.as_deref(), expected, "{rule} with {key}");
+    }
+    assert!(namespaces.by_token("nonsense", audience).is_none());
+    assert!(namespaces.by_plain(None).is_none());
+}
+
+fn request(host: &str, authorization: Option<String>) -> Request {
+    let mut request = axum::http::Request::builder().uri("/q").header(HOST, host);
+    if let Some(token) = authorization {
+        request = request.header(AUTHORIZATION, token);
+    }
+    request.body(Body::empty()).unwrap()
+}
+
+#[tokio::test]
+async fn a_request_goes_where_its_host_or_its_token_belongs() {
+    let namespaces = world().await;
+    let signed = |rule: &str| Some(token("https://any.example/q", rule, &format!("key of {rule}")));
+    for (host, token, expected) in [
+        ("any.example", None, "default"),
+        ("any.example", signed("default"), "default"),
+        ("any.example", signed("shop"), "shop"),
+        ("any.example", Some("Bearer nonsense".to_owned()), "default"),
+        ("shop.example", None, "shop"),
+        // The host counts, and the token is no good there.
+        ("shop.example", signed("desk"), "shop"),
+        ("mail.example:5300", None, "desk"),
+    ] {
+        let found = namespaces.of_request(&request(host, token.clone()));
+        assert_eq!(namespaces.name_of(&found), expected, "{host} {token:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_moves_until_it_enters() {
+    let namespaces = world().await;
+    let name = |place: &Place| namespaces.name_of(place.namespace());
+    let mut place = Place::new(namespaces.clone(), None);
+    assert_eq!(name(&place), "default");
+    place.show_plain(Some(&plain("desk")));
+    assert_eq!(name(&place), "desk");
+    place.show_plain(Some(&plain("nobody")));
+    assert_eq!(name(&place), "default");
+    place.show_token(&token("sb://localhost/", "shop", "key of shop"), "sb://localhost/q");
+    assert_eq!(name(&place), "shop");
+    assert!(place.take_entered().is_none());
+    place.enter();
+    place.show_plain(Some(&plain("desk")));
+    assert_eq!(name(&place), "shop");
+    assert!(place.take_entered().is_some());
+    assert!(place.take_entered().is_none(), "once is enough");
+    assert_eq!(place.name("shop.example"), Ok(()));
+    assert_eq!(place.name("any.example"), Ok(()));
+    assert_eq!(place.name("mail.example"), Err(OtherNamespace));
+    assert_eq!(name(&place), "shop");
+}
+
+#[tokio::test]
+async fn a_host_counts_more_than_a_key_and_the_last_host_counts() {
+    let namespaces = world().await;
+    let name = |place: &Place| namespaces.name_of(place.namespace());
+    let mut place = Place::new(namespaces.clone(), Some("shop.example"));
+    assert_eq!(name(&place), "shop");
+    place.show_plain(Some(&plain("desk")));
+    assert_eq!(name(&place), "shop");
+    // By way of a proxy with a name of its own.
+    assert_eq!(place.name("mail.example"), Ok(()));
+    assert_eq!(name(&place), "desk");
+    assert_eq!(place.name("unknown.example"), Ok(()));
+    assert_eq!(name(&place), "desk");
+}
