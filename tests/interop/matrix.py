@@ -62,6 +62,7 @@ SCENARIOS = {
     "forward": {"forward_to": "{client}.forward.target"},
     "transaction": {"lock_duration": "5s"},
     "selectors": {},
+    "browse": {},
     "publish": None,
     "publish-scheduled": None,
     "filters": None,

@@ -16,6 +16,7 @@ mod flow;
 mod framing;
 mod handshake;
 mod hostile;
+mod jms;
 mod management;
 mod message_sessions;
 mod namespaces;

@@ -88,11 +88,6 @@ fn a_selector_that_is_none_is_refused_with_its_place() {
         .with(Symbol::from_static("com.microsoft:session-filter"), Value::from("s"));
     let attach = with_filter(receiver("sessions"), "sessions", both);
     peer.expect_refusal(attach, condition::NOT_IMPLEMENTED);
-    // A browser that deleted what it saw would be worse than none.
-    let source =
-        Source { distribution_mode: Some(Symbol::from_static("copy")), ..Source::new("q") };
-    let attach = Attach { source: Some(source.into()), ..deleting_receiver("q") };
-    peer.expect_refusal(attach, condition::NOT_IMPLEMENTED);
     // The session is none the worse for it.
     peer.attach_receiver("q");
 }

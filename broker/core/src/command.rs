@@ -116,6 +116,18 @@ pub enum Command {
         /// Which messages it wants.
         selector: Box<SqlFilter>,
     },
+    /// The same for a receiver that only looks: it is shown every active message once, also those that
+    /// are locked, and they stay as they are.
+    OpenBrowser {
+        /// Who asked.
+        origin: Origin,
+        /// The new receiver.
+        receiver: ReceiverId,
+        /// Where. An entity with message sessions serves no such receiver.
+        path: EntityPath,
+        /// Which messages it wants to see; nothing for all.
+        selector: Option<Box<SqlFilter>>,
+    },
     /// Asks for an entity to browse and to settle at, without receiving.
     OpenManagement {
         /// Who asked.

@@ -256,7 +256,8 @@ pub struct Delivery {
     pub message: Arc<StoredMessage>,
     /// How many deliveries failed before this one.
     pub attempts: u32,
-    /// The lock, unless the message is gone from the entity with this delivery.
+    /// The lock, unless the message is gone from the entity with this delivery, or the receiver only
+    /// looks.
     pub lock: Option<MessageLock>,
     /// The application-properties section to send in place of the message's own.
     pub application_properties: Option<Bytes>,

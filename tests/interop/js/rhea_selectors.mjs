@@ -1,4 +1,4 @@
-// rhea with selectors: its own filter puts them on a link.
+// rhea with selectors, which its own filter puts on a link, and with links that only look.
 
 import rhea from "rhea";
 
@@ -12,7 +12,42 @@ const selecting = (address, text) => ({ source: { address, filter: rhea.filter.s
 
 const coloured = (body, colour, size) => ({ body, application_properties: { colour, size } });
 
+const browsing = (address, filter) => ({
+  source: { address, filter, distribution_mode: "copy" },
+  snd_settle_mode: 1,
+});
+
 export const selectors = {
+  browse: (broker) =>
+    connected(broker, async (connection) => {
+      const queue = broker.queue("browse");
+      const messages = [["a", "red", 1], ["b", "blue", 5], ["c", "red", 9]];
+      await sendAll(connection, queue, ...messages.map((message) => coloured(...message)));
+      const holder = await openReceiver(connection, queue);
+      const held = await holder.one();
+      const browser = await openReceiver(connection, queue, browsing(queue));
+      for (const wanted of ["a", "b", "c"]) {
+        const { message, delivery } = await browser.one();
+        expect([message.body, delivery.remote_settled], [wanted, true], "seen");
+      }
+      await sendAll(connection, queue, coloured("d", "red", 3));
+      expect((await browser.one()).message.body, "d", "seen when it came");
+      await close(browser);
+      const filter = rhea.filter.selector("colour = 'red'");
+      const reds = await openReceiver(connection, queue, browsing(queue, filter));
+      for (const wanted of ["a", "c", "d"]) {
+        expect((await reds.one()).message.body, wanted, "seen of a colour");
+      }
+      await close(reds);
+      held.delivery.accept();
+      for (const wanted of ["b", "c", "d"]) {
+        const { message, delivery } = await holder.one();
+        expect([message.body, message.delivery_count ?? 0], [wanted, 0], "what is left");
+        delivery.accept();
+      }
+      await close(holder);
+      await expectEmpty(connection, queue);
+    }),
   selectors: (broker) =>
     connected(broker, async (connection) => {
       const queue = broker.queue("selectors");

@@ -1,7 +1,7 @@
-"""proton with selectors: its own filter option puts them on a link."""
+"""proton with selectors, which its own filter option puts on a link, and with links that only look."""
 
-from proton import Delivery, Message, symbol
-from proton.reactor import Filter, Selector
+from proton import Delivery, Link, Message, Terminus, symbol
+from proton.reactor import Filter, LinkOption, Selector
 
 from harness import expect
 from proton_features import refused, send_messages
@@ -22,6 +22,46 @@ def filters_of(receiver):
 
 def coloured(text, colour, size):
     return Message(body=text, properties={"colour": colour, "size": size})
+
+
+class Browser(LinkOption):
+    """Asks for copies, settled, as the queue browser of qpid-jms does."""
+
+    def apply(self, link):
+        link.source.distribution_mode = Terminus.DIST_MODE_COPY
+        link.snd_settle_mode = Link.SND_SETTLED
+
+    def test(self, link):
+        return True
+
+
+def browse(broker):
+    queue = broker.queue("browse")
+    with Connected(broker) as connection:
+        messages = [("a", "red", 1), ("b", "blue", 5), ("c", "red", 9)]
+        send_messages(connection, queue, *(coloured(*message) for message in messages))
+        holder = Receiver(connection, queue)
+        held, delivery = holder.one()
+        browser = Receiver(connection, queue, options=[Browser()])
+        seen = [browser.one() for _ in messages]
+        expect([message.body for message, _ in seen], ["a", "b", "c"], "seen")
+        expect([delivery.settled for _, delivery in seen], [True] * 3, "settled")
+        # A queue browser asks for more and drains to find the end.
+        browser.link.flow(10)
+        browser.drain()
+        send_messages(connection, queue, coloured("d", "red", 3))
+        expect(browser.one()[0].body, "d", "seen when it came")
+        browser.close()
+        reds = Receiver(connection, queue, options=[Browser(), Selector("colour = 'red'")])
+        expect([reds.one()[0].body for _ in range(3)], ["a", "c", "d"], "seen of a colour")
+        reds.close()
+        holder.accept(delivery)
+        for wanted in ("b", "c", "d"):
+            message, delivery = holder.one()
+            expect((message.body, message.delivery_count), (wanted, 0), "what is left")
+            holder.accept(delivery)
+        holder.close()
+        expect_empty(connection, queue)
 
 
 def selectors(broker):
@@ -57,4 +97,4 @@ def selectors(broker):
         expect_empty(connection, queue)
 
 
-SCENARIOS = {"selectors": selectors}
+SCENARIOS = {"selectors": selectors, "browse": browse}

@@ -3,12 +3,16 @@
 
 use std::ops::Range;
 
+use peeklock_storage::CommitPosition;
+
 use super::Broker;
+use super::look::Viewer;
 use super::read::Purpose;
 use crate::command::{ReadRequest, ReadRows};
-use crate::effect::{Browsed, MessageState, Reply};
+use crate::effect::{Browsed, MessageState};
 use crate::error::Error;
 use crate::id::{EntityId, Origin, SequenceNumber};
+use crate::queue::browsers::View;
 use crate::queue::paging::{PageRow, assemble, bodies_request};
 use crate::rows;
 
@@ -27,13 +31,15 @@ pub(super) struct BrowsingShelves {
 /// What a browse shows. Some bodies may have to be read yet.
 #[derive(Debug)]
 pub(super) struct BrowsedPage {
-    pub(super) origin: Origin,
+    pub(super) viewer: Viewer,
     /// What comes first.
     pub(super) messages: Vec<Browsed>,
     pub(super) rows: Vec<(PageRow, MessageState)>,
     pub(super) rows_max: usize,
     /// Octets of the rows' messages.
     pub(super) bytes_max: usize,
+    /// What is below this number is all here.
+    pub(super) end: SequenceNumber,
 }
 
 impl BrowsingShelves {
@@ -74,28 +80,31 @@ impl Broker {
 
     pub(super) fn browse_shelves_done(&mut self, browsing: &BrowsingShelves, rows: ReadRows) {
         let BrowsingShelves { origin, rows_max, bytes_max, .. } = *browsing;
+        let (viewer, end) = (Viewer::Client(origin), browsing.range.end);
         let (messages, rows) = (Vec::new(), merge(browsing, rows));
-        self.browse_page(BrowsedPage { origin, messages, rows, rows_max, bytes_max });
+        self.browse_page(BrowsedPage { viewer, messages, rows, rows_max, bytes_max, end });
     }
 
     /// Shows a page of rows behind what is shown already, once all of it was read.
     pub(super) fn browse_page(&mut self, mut page: BrowsedPage) {
-        page.rows.truncate(page.rows_max);
+        if page.rows_max < page.rows.len()
+            && let Some((first_left, _)) = page.rows.drain(page.rows_max..).next()
+        {
+            page.end = page.end.min(first_left.sequence);
+        }
         let request = bodies_request(page.rows.iter().map(|(row, _)| row));
         if request.gets.is_empty() {
             return self.browse_page_done(page);
         }
-        let origin = page.origin;
-        if let Err(error) = self.start_client_read(request, Purpose::BrowseBodies(page)) {
-            self.reply_at_once(origin, Err(error));
-        }
+        self.read_to_look(page.viewer, request, Purpose::BrowseBodies(page));
     }
 
     pub(super) fn browse_page_done(&mut self, page: BrowsedPage) {
-        let BrowsedPage { origin, mut messages, rows, bytes_max, .. } = page;
+        let BrowsedPage { viewer, mut messages, rows, bytes_max, mut end, .. } = page;
         let mut bytes_left = bytes_max as u64;
         for (row, state) in rows {
             if bytes_left < row.size && !messages.is_empty() {
+                end = end.min(row.sequence);
                 break;
             }
             bytes_left = bytes_left.saturating_sub(row.size);
@@ -103,7 +112,7 @@ impl Broker {
         }
         self.name_sources(&mut messages);
         // Everything shown was durable when the read began.
-        self.reply_at_once(origin, Ok(Reply::Browsed { messages }));
+        self.show(viewer, CommitPosition(0), Ok(View { messages, end }));
     }
 
     pub(super) fn browse_shelves_failed(&mut self, browsing: &BrowsingShelves) {

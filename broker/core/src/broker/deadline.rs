@@ -69,6 +69,7 @@ fn first_deadline(queue: &Queue) -> Option<Timestamp> {
         queue.go_on_at,
         queue.sweep_at,
         queue.selecting.again_at,
+        queue.browsers.again_at,
         queue.expiries.first_at(),
         queue.activations.first_at(),
         queue.sessions.as_ref().and_then(|sessions| sessions.first_deadline()),
@@ -91,6 +92,7 @@ impl Broker {
             queue.forward_at.take_if(|at| *at <= self.now);
             queue.go_on_at.take_if(|at| *at <= self.now);
             queue.selecting.again_at.take_if(|at| *at <= self.now);
+            queue.browsers.again_at.take_if(|at| *at <= self.now);
             queue.expiries.retry(self.now);
             queue.activations.retry(self.now);
             while expiries_left > 0

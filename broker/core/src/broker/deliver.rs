@@ -26,6 +26,7 @@ impl Broker {
             self.forward_held(entity);
             let is_done = self.give_to_receivers(entity);
             self.plan_reads(entity);
+            self.serve_browsers(entity);
             if is_done {
                 // Not while something is read for those who drain.
                 self.answer_drained(entity);
@@ -129,6 +130,7 @@ impl Broker {
         for (receiver, after) in queue.take_drained() {
             self.emit(after.max(CommitPosition(0)), EffectKind::Drained { receiver });
         }
+        self.answer_drained_browsers(entity);
     }
 }
 

@@ -220,7 +220,11 @@ impl Broker {
     /// Takes its receivers from an entity, and tells them why.
     pub(super) fn close_receivers(&mut self, entity: EntityId, error: &Error) {
         let after = self.open_position();
-        let receivers = queue_mut(&mut self.queues, entity).map(|queue| queue.receivers.ids());
+        let receivers = queue_mut(&mut self.queues, entity).map(|queue| {
+            let mut ids = queue.receivers.ids();
+            ids.extend(queue.browsers.ids());
+            ids
+        });
         for receiver in receivers.unwrap_or_default() {
             self.close_receiver(receiver);
             let error = error.clone();

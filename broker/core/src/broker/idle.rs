@@ -45,6 +45,7 @@ impl Broker {
             | Command::OpenSender { .. }
             | Command::OpenReceiver { .. }
             | Command::OpenSelectingReceiver { .. }
+            | Command::OpenBrowser { .. }
             | Command::OpenManagement { .. }
             | Command::Demand { .. }
             | Command::Drain { .. }

@@ -19,6 +19,7 @@ mod forward;
 mod idle;
 mod list;
 mod load;
+mod look;
 mod open;
 mod read;
 mod schedule;
@@ -62,6 +63,8 @@ use crate::topic::topic::Topics;
 pub(crate) enum Seat {
     /// With all others of its queue, in turn.
     Round(Slot),
+    /// Beside the others, since it only looks.
+    Browser(ReceiverId),
     /// By the session it holds.
     Session(SessionSlot),
     /// Not yet: it waits for a session.
@@ -172,6 +175,10 @@ impl Broker {
             }
             Command::OpenSelectingReceiver { origin, receiver, path, mode, selector } => {
                 let result = self.open_receiver(receiver, &path, mode, Some(selector));
+                self.reply_at_once(origin, result);
+            }
+            Command::OpenBrowser { origin, receiver, path, selector } => {
+                let result = self.open_browser(receiver, &path, selector);
                 self.reply_at_once(origin, result);
             }
             Command::OpenManagement { origin, path } => {

@@ -6,7 +6,7 @@ use crate::effect::Reply;
 use crate::entity::path::EntityPath;
 use crate::error::Error;
 use crate::filter::SqlFilter;
-use crate::id::ReceiverId;
+use crate::id::{EntityId, ReceiverId};
 
 /// What the service says. Clients show it to people.
 const PLAIN_RECEIVER_ON_SESSION_ENTITY: &str = "It is not possible for an entity that requires \
@@ -26,25 +26,34 @@ impl Broker {
         mode: ReceiveMode,
         selector: Option<Box<SqlFilter>>,
     ) -> Result<Reply, Error> {
-        let entity = self.resolve(path)?;
-        self.open_to_receivers(entity)?;
-        if self.receivers.contains_key(&receiver) {
-            return Err(Error::InvalidArgument("The receiver is open already."));
-        }
-        let receivers_max = self.settings.receivers_max;
+        let entity = self.may_open_receiver(receiver, path)?;
         let queue = queue_mut(&mut self.queues, entity)
             .ok_or_else(|| Error::EntityNotFound(path.to_string()))?;
-        if receivers_max <= queue.receivers.len() {
-            return Err(Error::ServerBusy("There are too many receivers."));
-        }
-        if queue.has_sessions() {
-            return Err(Error::NotAllowed(PLAIN_RECEIVER_ON_SESSION_ENTITY));
-        }
         let group = selector.map(|selector| queue.selecting.join(selector));
         let slot = queue.receivers.open(receiver, mode, group);
         let lock_duration = queue.settings().lock_duration;
         self.receivers.insert(receiver, (entity, Seat::Round(slot)));
         Ok(Reply::ReceiverOpened { entity, lock_duration, session: None })
+    }
+
+    /// The entity that a new receiver may be opened on, which asks for no session.
+    pub(super) fn may_open_receiver(
+        &self,
+        receiver: ReceiverId,
+        path: &EntityPath,
+    ) -> Result<EntityId, Error> {
+        let entity = self.resolve(path)?;
+        let queue = self.open_to_receivers(entity)?;
+        if self.receivers.contains_key(&receiver) {
+            return Err(Error::InvalidArgument("The receiver is open already."));
+        }
+        if self.settings.receivers_max <= queue.receivers.len() + queue.browsers.len() {
+            return Err(Error::ServerBusy("There are too many receivers."));
+        }
+        if queue.has_sessions() {
+            return Err(Error::NotAllowed(PLAIN_RECEIVER_ON_SESSION_ENTITY));
+        }
+        Ok(entity)
     }
 
     pub(super) fn open_management(&self, path: &EntityPath) -> Result<Reply, Error> {
@@ -63,6 +72,7 @@ impl Broker {
                         queue.selecting.leave(group);
                     }
                 }
+                Seat::Browser(receiver) => queue.browsers.close(receiver),
                 Seat::Session(slot) => self.release_session(entity, slot),
                 Seat::Waiting(wait) => {
                     if let Some(sessions) = &mut queue.sessions {

@@ -3,12 +3,12 @@
 
 use peeklock_storage::{CommitPosition, StoreError};
 
-use super::browse::BrowsedPage;
-use super::browse::BrowsingShelves;
+use super::browse::{BrowsedPage, BrowsingShelves};
 use super::dedup::GateRead;
 use super::delete_batch::Deleting;
 use super::fetch::Fetching;
 use super::forward::ForwardRead;
+use super::look::Viewer;
 use super::schedule::DueMessages;
 use super::sessions::{Listing, SessionBrowse, StateWish};
 use super::topics::Sweep;
@@ -16,9 +16,10 @@ use super::transaction::Discharge;
 use super::{Broker, queue_mut};
 use crate::change::Change;
 use crate::command::{ReadRequest, ReadRows, Settlement};
-use crate::effect::{Browsed, EffectKind, MessageState, Reply};
+use crate::effect::{Browsed, EffectKind, MessageState};
 use crate::error::Error;
 use crate::id::{EntityId, LockToken, MessageSessionId, Origin, ReadId, SequenceNumber};
+use crate::queue::browsers::View;
 use crate::queue::paging::{BodyPlan, Page, Unreadable, assemble, fill_bodies};
 use crate::queue::selecting::SelectionPlan;
 use crate::queue::sessions::SessionSlot;
@@ -128,10 +129,12 @@ pub(super) struct Parked {
 /// A browse that waits for bodies, or for the part of the queue that is on disk.
 #[derive(Debug)]
 pub(super) struct Browsing {
-    origin: Origin,
+    viewer: Viewer,
     items: Vec<Item>,
     bodies: BodyPlan,
     scan: Option<BrowseScan>,
+    /// What is below this number is all here, if nothing is scanned.
+    end: SequenceNumber,
 }
 
 /// The part of a browse that is on disk.
@@ -290,9 +293,12 @@ impl Broker {
                 self.answer_settle(wish.origin, Err(Error::StoreUnavailable));
             }
             (
-                Purpose::Browse(Browsing { origin, .. })
-                | Purpose::BrowseBodies(BrowsedPage { origin, .. })
-                | Purpose::BrowseSession(SessionBrowse { origin, .. })
+                Purpose::Browse(Browsing { viewer, .. })
+                | Purpose::BrowseBodies(BrowsedPage { viewer, .. }),
+                Err(_),
+            ) => self.show(viewer, CommitPosition(0), Err(Error::StoreUnavailable)),
+            (
+                Purpose::BrowseSession(SessionBrowse { origin, .. })
                 | Purpose::SessionState { origin }
                 | Purpose::ListSessions(Listing { origin, .. }),
                 Err(_),
@@ -382,31 +388,40 @@ impl Broker {
         if has_shelves {
             return self.browse_shelves(origin, entity, from, count_max, bytes_max);
         }
+        self.browse_active(Viewer::Client(origin), entity, from, count_max, bytes_max);
+    }
+
+    /// Looks at messages that are to be delivered, or locked.
+    pub(super) fn browse_active(
+        &mut self,
+        viewer: Viewer,
+        entity: EntityId,
+        from: SequenceNumber,
+        count_max: usize,
+        bytes_max: usize,
+    ) {
         let collected = self.receivable(entity).map(|queue| {
             Collected::from_memory(queue, from, count_max, bytes_max, self.open_position())
         });
-        let Collected { items, bodies, mut request, scan, after } = match collected {
+        let Collected { items, bodies, mut request, scan, after, end } = match collected {
             Ok(collected) => collected,
-            Err(error) => return self.reply_at_once(origin, Err(error)),
+            Err(error) => return self.show(viewer, CommitPosition(0), Err(error)),
         };
         if let Some(scan) = &scan {
             request.scans =
                 rows::page_scans(entity, scan.topic, &scan.range, scan.rows_max, scan.scan_bytes());
         }
-        let browsing = Browsing { origin, items, bodies, scan };
+        let browsing = Browsing { viewer, items, bodies, scan, end };
         if request == ReadRequest::default() {
             let mut messages: Vec<_> = browsing.items.into_iter().filter_map(Item::whole).collect();
             self.name_sources(&mut messages);
-            let result = Ok(Reply::Browsed { messages });
-            return self.emit(after, EffectKind::Reply { to: origin, result });
+            return self.show(viewer, after, Ok(View { messages, end }));
         }
-        if let Err(error) = self.start_client_read(request, Purpose::Browse(browsing)) {
-            self.reply_at_once(origin, Err(error));
-        }
+        self.read_to_look(viewer, request, Purpose::Browse(browsing));
     }
 
     fn browse_done(&mut self, browsing: Browsing, mut rows: ReadRows) {
-        let Browsing { origin, items, bodies, scan } = browsing;
+        let Browsing { viewer, items, bodies, scan, end } = browsing;
         let mut bodies = bodies.read(std::mem::take(&mut rows.gets));
         let mut messages = Vec::with_capacity(items.len());
         for item in items {
@@ -428,13 +443,14 @@ impl Broker {
             }
         }
         let mut page =
-            BrowsedPage { origin, messages, rows: Vec::new(), rows_max: 0, bytes_max: 0 };
+            BrowsedPage { viewer, messages, rows: Vec::new(), rows_max: 0, bytes_max: 0, end };
         if let Some(scan) = scan {
             let (rows_max, bytes_max) = (scan.rows_max, scan.scan_bytes());
             let found = assemble(rows, &scan.range, scan.topic, rows_max, bytes_max);
             page.rows = found.rows.into_iter().map(|row| (row, MessageState::Active)).collect();
             page.rows_max = rows_max;
             page.bytes_max = scan.bytes_max;
+            page.end = found.end;
         }
         self.browse_page(page);
     }
@@ -447,6 +463,8 @@ struct Collected {
     request: ReadRequest,
     scan: Option<BrowseScan>,
     after: CommitPosition,
+    /// What is below this number is all here, if nothing is scanned.
+    end: SequenceNumber,
 }
 
 impl Collected {
@@ -463,6 +481,7 @@ impl Collected {
             request: ReadRequest::default(),
             scan: None,
             after: CommitPosition(0),
+            end: queue.next_sequence(),
         };
         let on_disk = queue.readable().filter(|range| from < range.end);
         let mut bytes = 0_usize;
@@ -472,6 +491,8 @@ impl Collected {
             let is_full = count_max <= collected.items.len()
                 || (!collected.items.is_empty() && bytes_max < bytes.saturating_add(size));
             if behind_disk || is_full {
+                let disk_start = on_disk.as_ref().filter(|_| behind_disk).map(|range| range.start);
+                collected.end = disk_start.map_or(sequence, |start| start.max(from));
                 if is_full {
                     return collected;
                 }
@@ -482,6 +503,9 @@ impl Collected {
         }
         let count_left = count_max - collected.items.len();
         let bytes_left = bytes_max.saturating_sub(bytes);
+        if let Some(range) = &on_disk {
+            collected.end = collected.end.min(range.start.max(from));
+        }
         if let Some(range) = on_disk
             && count_left > 0
             && (bytes_left > 0 || collected.items.is_empty())

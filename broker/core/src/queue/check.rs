@@ -12,6 +12,7 @@ impl Queue {
         let mut ready_bytes = 0;
         self.check_sessions().map_err(|problem| format!("{path}: {problem}"))?;
         self.check_runs().map_err(|problem| format!("{path}: {problem}"))?;
+        self.check_browsers().map_err(|problem| format!("{path}: {problem}"))?;
         self.check_selecting().map_err(|problem| format!("{path}: {problem}"))?;
         for (sequence, entry) in &self.entries {
             found.0 += entry.memory();

@@ -6,6 +6,7 @@
 //! What is here is memory only. Rows are [`crate::rows`]'s; which entity is touched, effects and
 //! time belong to the broker (`crate::broker`).
 
+pub(crate) mod browsers;
 pub(crate) mod charge;
 mod check;
 mod decide;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use peeklock_storage::CommitPosition;
 
+use self::browsers::Browsers;
 use self::charge::Memory;
 pub(crate) use self::decide::{DESCRIPTION_KEY, Decision, REASON_KEY};
 pub(crate) use self::definition::{Definition, Numbers};
@@ -87,6 +89,8 @@ pub(crate) struct Queue {
     doomed: BTreeSet<SequenceNumber>,
     pub(crate) locks: LockTable,
     pub(crate) receivers: Receivers,
+    /// Receivers that only look.
+    pub(crate) browsers: Browsers,
     /// What receivers with selectors have looked at.
     pub(crate) selecting: Selecting,
     pub(crate) window: Window,
@@ -169,6 +173,7 @@ impl Queue {
             doomed: BTreeSet::new(),
             locks: LockTable::default(),
             receivers: Receivers::default(),
+            browsers: Browsers::default(),
             selecting: Selecting::default(),
             window: Window::new(on_disk),
             expiries: Timers::load(numbers.expiring_count),
@@ -289,7 +294,7 @@ impl Queue {
     /// Receivers it serves, or lets wait for a session.
     pub(crate) fn receiver_count(&self) -> usize {
         let with_sessions = self.sessions.as_ref().map_or(0, |known| known.receiver_count());
-        self.receivers.len() + with_sessions
+        self.receivers.len() + self.browsers.len() + with_sessions
     }
 
     /// Messages in memory, with or without their bodies.

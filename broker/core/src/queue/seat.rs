@@ -11,7 +11,7 @@ impl Queue {
     pub(crate) fn lock_end(&self, now: Timestamp, seat: Seat) -> Timestamp {
         match (seat, &self.sessions) {
             (Seat::Session(slot), Some(sessions)) => sessions.until(slot),
-            (Seat::Session(_) | Seat::Round(_) | Seat::Waiting(_), _) => {
+            (Seat::Session(_) | Seat::Round(_) | Seat::Browser(_) | Seat::Waiting(_), _) => {
                 now.plus(self.settings().lock_duration)
             }
         }
@@ -26,7 +26,9 @@ impl Queue {
                 after
             }
             (Seat::Session(slot), Some(sessions)) => sessions.given(slot, after),
-            (Seat::Session(_) | Seat::Waiting(_), _) => unreachable!("nobody to deliver to"),
+            (Seat::Session(_) | Seat::Browser(_) | Seat::Waiting(_), _) => {
+                unreachable!("nobody to deliver to")
+            }
         }
     }
 
@@ -34,6 +36,7 @@ impl Queue {
     pub(crate) fn note_demand(&mut self, seat: Seat, limit: u64, drain: bool) {
         match (seat, &mut self.sessions) {
             (Seat::Round(slot), _) => self.receivers.demand(slot, limit, drain),
+            (Seat::Browser(receiver), _) => self.browsers.demand(receiver, limit, drain),
             (Seat::Session(slot), Some(sessions)) => sessions.demand(slot, limit, drain),
             (Seat::Waiting(wait), Some(sessions)) => sessions.waiting.demand(wait, limit, drain),
             (Seat::Session(_) | Seat::Waiting(_), None) => {}

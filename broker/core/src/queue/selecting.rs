@@ -28,6 +28,7 @@ use crate::command::ReadRequest;
 use crate::entity::settings::BrokerSettings;
 use crate::filter::{Arrival, MessageProperties, SqlFilter};
 use crate::id::{EntityId, ReadId, ReceiverId, SequenceNumber};
+use crate::message::StoredMessage;
 use crate::rows;
 use crate::time::Timestamp;
 
@@ -190,7 +191,7 @@ impl Queue {
             self.selecting.looks_left = looks_left;
             group.candidates.remove(&sequence);
             group.cursor = group.cursor.max(sequence.next());
-            if lets_through(&group.selector, sequence, entry.attempts, body) {
+            if lets_body_through(&group.selector, sequence, entry.attempts, body) {
                 return Some(sequence);
             }
         }
@@ -362,7 +363,7 @@ impl Queue {
             for PageRow { sequence, size, attempts, traces, body, .. } in rest {
                 if let Some(body) = body
                     && !taken.contains(sequence)
-                    && lets_through(&group.selector, *sequence, *attempts, body)
+                    && lets_body_through(&group.selector, *sequence, *attempts, body)
                 {
                     let (size, shared) = (*size, traces.shared);
                     group.candidates.insert(*sequence, Candidate { size, shared });
@@ -380,10 +381,9 @@ impl Queue {
     /// whom. It is no candidate any more, unless there is nobody to have it.
     pub(crate) fn who_wants(&mut self, id: GroupId, row: &PageRow) -> Option<(Slot, ReceiverId)> {
         let group = self.selecting.groups.get_mut(&id)?;
-        let is_wanted = row
-            .body
-            .as_ref()
-            .is_some_and(|body| lets_through(&group.selector, row.sequence, row.attempts, body));
+        let is_wanted = row.body.as_ref().is_some_and(|body| {
+            lets_body_through(&group.selector, row.sequence, row.attempts, body)
+        });
         if !is_wanted {
             group.candidates.remove(&row.sequence);
             return None;
@@ -471,7 +471,7 @@ impl Queue {
             for sequence in self.ready.iter().take_while(|sequence| *sequence < group.cursor) {
                 let entry = &self.entries[&sequence];
                 let is_wanted = entry.body.as_ref().is_some_and(|body| {
-                    lets_through(&group.selector, sequence, entry.attempts, body)
+                    lets_body_through(&group.selector, sequence, entry.attempts, body)
                 });
                 if is_wanted && !group.candidates.contains_key(&sequence) {
                     return Err(format!("{id:?} has passed {sequence}, which it wants"));
@@ -483,22 +483,33 @@ impl Queue {
 }
 
 /// Whether a selector lets a message through. It does not where it has no result.
-fn lets_through(
+fn lets_body_through(
     selector: &SqlFilter,
     sequence: SequenceNumber,
     attempts: u32,
     body: &Body,
 ) -> bool {
-    let header = body.message.header();
+    let section = body.application_properties.as_deref();
+    lets_through(selector, sequence, attempts, &body.message, section)
+}
+
+/// The same of a message with the section that replaces its application properties.
+pub(super) fn lets_through(
+    selector: &SqlFilter,
+    sequence: SequenceNumber,
+    attempts: u32,
+    message: &StoredMessage,
+    section: Option<&[u8]>,
+) -> bool {
+    let header = message.header();
     let arrival = Arrival {
-        enqueued_at: body.message.enqueued_at(),
+        enqueued_at: message.enqueued_at(),
         expires_at: header.expires_at,
         sequence,
         enqueue_sequence: header.enqueue_sequence,
         attempts,
     };
-    let section = body.application_properties.as_deref();
-    let properties = MessageProperties::of_stored(&body.message, arrival).replacing(section);
+    let properties = MessageProperties::of_stored(message, arrival).replacing(section);
     // A selector cannot name the function that draws from this.
     selector.matches(&properties, &mut || [0; 16]).unwrap_or(false)
 }

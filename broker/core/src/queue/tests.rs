@@ -1,5 +1,6 @@
 //! What a queue does, seen through commands and effects.
 
+mod browsing;
 mod paging;
 mod selecting;
 

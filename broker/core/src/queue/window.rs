@@ -129,6 +129,9 @@ impl Queue {
     pub(super) fn arrive(&mut self, sequence: SequenceNumber, entry: Entry, room: Room) {
         let zone = self.window.zone(sequence, self.next_sequence);
         self.note_ready(sequence, entry.size, entry.traces.shared);
+        if zone != Zone::Beyond {
+            self.browsers.note_late(sequence);
+        }
         self.count += 1;
         self.bytes += entry.size;
         self.next_sequence = self.next_sequence.max(sequence.next());

@@ -18,7 +18,7 @@ use tracing::{debug, info};
 use super::condition::Refusal;
 use super::endpoint::Endpoint;
 use super::filters::{self, Filters};
-use super::link::{IncomingLink, Link, Node, OutgoingLink, RequestLink, ResponseLink, Via};
+use super::link::{Browse, IncomingLink, Link, Node, OutgoingLink, RequestLink, ResponseLink, Via};
 use super::management::SessionHolder;
 use super::session;
 use crate::auth::{self, Action, Resource};
@@ -117,15 +117,18 @@ impl Endpoint {
             }
             Named::Entity(path) => {
                 self.authorize(Action::Listen, &path)?;
-                if source.view().distribution_mode.as_ref().is_some_and(|mode| *mode == *"copy") {
-                    let text = "Links that look at messages and leave them are not supported.";
-                    return Err(ErrorInfo::new(condition::NOT_IMPLEMENTED, text));
-                }
                 let (session, filter) = session::requested(attach, source.view())?
                     .map_or((None, None), |(one, two)| (Some(one), Some(two)));
                 let Filters { selector, in_place } = filters::requested(source.view())?;
                 if selector.is_some() && session.is_some() {
                     let text = "A selector for the messages of a session is not supported.";
+                    return Err(ErrorInfo::new(condition::NOT_IMPLEMENTED, text));
+                }
+                let browse = filters::browses(source.view()).then(|| Browse {
+                    unsettled: attach.snd_settle_mode == Some(SenderSettleMode::Unsettled),
+                });
+                if browse.is_some() && session.is_some() {
+                    let text = "Looking at the messages of a session by a link is not supported.";
                     return Err(ErrorInfo::new(condition::NOT_IMPLEMENTED, text));
                 }
                 let mode = match attach.snd_settle_mode {
@@ -136,6 +139,9 @@ impl Endpoint {
                 let origin = self.origin(id, ATTACH);
                 let at = path.clone();
                 self.commands.push(match selector {
+                    selector if browse.is_some() => {
+                        Command::OpenBrowser { origin, receiver, path: at, selector }
+                    }
                     None => Command::OpenReceiver { origin, receiver, path: at, mode, session },
                     Some(selector) => Command::OpenSelectingReceiver {
                         origin,
@@ -151,6 +157,7 @@ impl Endpoint {
                     receiver,
                     session_filter: filter.map(Box::new),
                     in_place,
+                    browse,
                     holds: None,
                     limit: 0,
                     returned: 0,

@@ -9,6 +9,14 @@ use peeklock_protocol::value::{Map, Value};
 const SELECTOR: &str = "apache.org:selector-filter:string";
 const SELECTOR_CODE: u64 = 0x0000_468C_0000_0004;
 
+/// How a source gives its messages to links (AMQP §3.5.4): those that copy leave them where they are.
+const COPY: &str = "copy";
+
+/// Whether a link only wants to look.
+pub(super) fn browses(source: &Source) -> bool {
+    source.distribution_mode.as_ref().is_some_and(|mode| *mode == *COPY)
+}
+
 /// What a link asks for that does not ask for a session.
 #[derive(Debug, Default)]
 pub(super) struct Filters {

@@ -101,6 +101,8 @@ pub(super) struct OutgoingLink {
     pub(super) session_filter: Option<Box<SessionFilter>>,
     /// The source to answer with, until that is done, if not all its filters are in place.
     pub(super) in_place: Option<Box<Source>>,
+    /// Whether it only looks, and how what it sees is sent.
+    pub(super) browse: Option<Browse>,
     /// The session it holds.
     pub(super) holds: Option<SessionHolder>,
     /// The demand last announced to the core, as a total of deliveries.
@@ -110,6 +112,13 @@ pub(super) struct OutgoingLink {
     /// A drain was passed to the core and is not answered yet.
     pub(super) draining: bool,
     pub(super) pending: VecDeque<PendingSettle>,
+}
+
+/// A link that only looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Browse {
+    /// The peer wants everything unsettled; what it makes of it means nothing.
+    pub(super) unsettled: bool,
 }
 
 /// Where requests go.

@@ -3,7 +3,9 @@
 //! Demand is told to the core as a total: so many deliveries may this link ever have been given.
 //! What is on its way meanwhile then needs no account.
 
-use peeklock_core::{Command, Delivery, Enlistment, Error, LockToken, ReceiverId, Settlement};
+use peeklock_core::{
+    Command, Delivery, Enlistment, Error, LockToken, ReceiverId, SequenceNumber, Settlement,
+};
 use peeklock_protocol::DeliveryState;
 use peeklock_protocol::condition::{self, ErrorInfo};
 use peeklock_protocol::connection::LinkId;
@@ -74,19 +76,18 @@ impl Endpoint {
 
     pub(super) fn deliver(&mut self, receiver: ReceiverId, delivery: &Delivery) {
         let id = LinkId::from_u64(receiver.link);
-        if !matches!(self.links.get(&id), Some(Link::Outgoing(_))) {
+        let Some(Link::Outgoing(link)) = self.links.get(&id) else {
             self.give_back(delivery);
             return;
-        }
-        let parts = encode::delivery(delivery, &mut self.scratch);
-        let tag = delivery.lock.as_ref().map_or([0; 16], |lock| lock.token.0);
-        let outgoing = OutgoingDelivery {
-            tag: &tag,
-            message_format: 0,
-            settled: delivery.lock.is_none(),
-            state: None,
-            parts: &parts,
         };
+        let (tag, settled) = match (&delivery.lock, link.browse) {
+            (Some(lock), _) => (lock.token.0, false),
+            (None, Some(browse)) => (tag_of(delivery.sequence), !browse.unsettled),
+            (None, None) => ([0; 16], true),
+        };
+        let parts = encode::delivery(delivery, &mut self.scratch);
+        let outgoing =
+            OutgoingDelivery { tag: &tag, message_format: 0, settled, state: None, parts: &parts };
         if self.engine.send(id, outgoing).is_err() {
             // The peer took its credit back or left while the message was on its way.
             self.give_back(delivery);
@@ -126,6 +127,13 @@ impl Endpoint {
         let Ok(token) = <[u8; 16]>::try_from(tag) else { return };
         let transaction = coordinator::transaction_of(state.as_ref());
         let (asked, settlement) = match settlement(plain(state), settled) {
+            Ok(Some((asked, _))) if link.browse.is_some() => {
+                if !settled {
+                    let state = coordinator::provisional(success(asked), transaction);
+                    let _ = self.engine.settle_outgoing(id, delivery, Some(state), true);
+                }
+                return;
+            }
             Ok(Some(wish)) => wish,
             Ok(None) => return,
             Err(error) => {
@@ -173,6 +181,11 @@ impl Endpoint {
         };
         let _ = self.engine.settle_outgoing(id, delivery, Some(state), true);
     }
+}
+
+/// The tag of a message that is not locked: no two of a link are the same.
+fn tag_of(sequence: SequenceNumber) -> [u8; 16] {
+    u128::from(sequence.0).to_be_bytes()
 }
 
 /// The answer that says yes: always of the type that was asked for, and never with an error in it,

@@ -15,7 +15,7 @@ use crate::topic::settings::TopicSettings;
 const PEEK: ReceiveMode = ReceiveMode::PeekLock;
 const DELETE: ReceiveMode = ReceiveMode::ReceiveAndDelete;
 
-fn colored(body: &str, color: &str) -> IncomingMessage {
+pub(super) fn colored(body: &str, color: &str) -> IncomingMessage {
     let properties = Map::new().with("color", Value::from(color));
     let head = Message::default().with_application_properties(properties);
     let wire = [&head.to_bytes()[..], &wire_message(body.as_bytes())].concat();
@@ -23,7 +23,7 @@ fn colored(body: &str, color: &str) -> IncomingMessage {
 }
 
 /// Sends messages whose colors these are, each with its place as the body.
-fn send_colors(world: &mut World, entity: EntityId, colors: &[&str]) {
+pub(super) fn send_colors(world: &mut World, entity: EntityId, colors: &[&str]) {
     let messages =
         colors.iter().enumerate().map(|(n, color)| colored(&n.to_string(), color)).collect();
     let send = |origin| Command::Send { origin, entity, messages, transaction: None };
@@ -40,7 +40,7 @@ fn select(world: &mut World, link: u64, at: &str, mode: ReceiveMode, text: &str)
 }
 
 /// Goes on until nothing is due at once any more.
-fn settle(world: &mut World) {
+pub(super) fn settle(world: &mut World) {
     world.settle_down();
     world.pass(Span(0));
 }
