@@ -7,6 +7,7 @@
 pub mod broker;
 pub mod clock;
 mod handshake;
+pub mod http;
 pub mod link;
 pub mod message;
 pub mod peer;

@@ -21,6 +21,7 @@ mod management;
 mod message_sessions;
 mod namespaces;
 mod receiving;
+mod rest;
 mod rules;
 mod scheduling;
 mod selectors;

@@ -181,6 +181,11 @@ impl StoredMessage {
         self.header.enqueued_at
     }
 
+    /// The first moment at which it is of no use any more, if there is one.
+    pub const fn expires_at(&self) -> Option<Timestamp> {
+        self.header.expires_at
+    }
+
     /// Its number in the entity that took it in, which is not always the one that holds it.
     pub const fn enqueue_sequence(&self) -> SequenceNumber {
         self.header.enqueue_sequence

@@ -1,7 +1,9 @@
 //! The way from HTTP to the core: a command, and its answer.
 //!
-//! To the driver all requests are of one connection, which never leaves. It has no receivers, so that
-//! nothing but answers comes for it.
+//! To the driver all requests are of one connection, which never leaves. A request that waits for a
+//! message has a receiver of its own with a credit of one, for as long as it waits: see [`receive`].
+
+mod receive;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,10 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use peeklock_core::{Command, EffectKind, Error, Origin, Reply};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tracing::warn;
 
+pub(crate) use self::receive::NotReceived;
+use self::receive::Seats;
+use super::rest::limits::BODIES_KIB_MAX;
 use crate::driver::{Input, ShardHandle, Stopped};
 use crate::mailbox::{Letter, Mailbox};
 
@@ -30,6 +35,9 @@ type Answer = Result<Reply, Error>;
 pub(crate) struct Gateway {
     shard: ShardHandle,
     waiting: Arc<Waiting>,
+    seats: Arc<Seats>,
+    /// KiB of bodies that may be read yet.
+    room: Arc<Semaphore>,
     _hand: Arc<Hand>,
 }
 
@@ -55,15 +63,32 @@ impl Gateway {
         let mailbox = Mailbox::default();
         shard.send(Input::Joined { connection: CONNECTION, mailbox: mailbox.clone() }).await?;
         let waiting = Arc::new(Waiting::default());
-        let hand = tokio::spawn(pass_on(mailbox, Arc::clone(&waiting)));
-        Ok(Self { shard, waiting, _hand: Arc::new(Hand(hand.abort_handle())) })
+        let (returns, returned) = mpsc::unbounded_channel();
+        let seats = Arc::new(Seats::new(returns));
+        let hand = tokio::spawn(pass_on(mailbox, Arc::clone(&waiting), Arc::clone(&seats)));
+        tokio::spawn(give_back(shard.clone(), returned));
+        let room = Arc::new(Semaphore::new(BODIES_KIB_MAX));
+        let _hand = Arc::new(Hand(hand.abort_handle()));
+        Ok(Self { shard, waiting, seats, room, _hand })
+    }
+
+    /// Room for a body of so many octets among all that are read at once, if there is any.
+    pub(crate) fn room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        // One that is larger than all room may be read alone.
+        let kib = (bytes / 1024).saturating_add(1).min(BODIES_KIB_MAX);
+        Arc::clone(&self.room).try_acquire_many_owned(u32::try_from(kib).ok()?).ok()
     }
 
     /// Asks the core. A good answer to a change means that it is on disk.
     pub(crate) async fn ask(&self, command: impl FnOnce(Origin) -> Command) -> Answer {
+        self.ask_with(|origin| vec![command(origin)]).await
+    }
+
+    /// The same with commands behind it that have no answer.
+    async fn ask_with(&self, commands: impl FnOnce(Origin) -> Vec<Command>) -> Answer {
         let (question, answered) = self.waiting.enter();
         let origin = Origin { connection: CONNECTION, link: question.number, delivery: 0 };
-        let commands = vec![command(origin)];
+        let commands = commands(origin);
         if let Err(Stopped) = self.shard.send(Input::Commands(commands)).await {
             return Err(Error::ServerBusy("The broker is stopping."));
         }
@@ -75,7 +100,7 @@ impl Gateway {
 }
 
 /// Hands out answers.
-async fn pass_on(mailbox: Mailbox, waiting: Arc<Waiting>) {
+async fn pass_on(mailbox: Mailbox, waiting: Arc<Waiting>, seats: Arc<Seats>) {
     let mut letters = Vec::new();
     loop {
         mailbox.arrived().await;
@@ -84,17 +109,32 @@ async fn pass_on(mailbox: Mailbox, waiting: Arc<Waiting>) {
             match letter {
                 Letter::Effect(EffectKind::Reply { to, result }) => waiting.answer(to.link, result),
                 // What was asked has an unknown outcome. Dropping tells so.
-                Letter::StoreLost => waiting.askers().clear(),
+                Letter::StoreLost => {
+                    waiting.askers().clear();
+                    seats.clear();
+                }
                 // For those who have links.
                 Letter::Effect(EffectKind::EntityClosed { .. }) => {}
-                Letter::Effect(
-                    EffectKind::Deliver { .. }
-                    | EffectKind::Drained { .. }
-                    | EffectKind::ReceiverClosed { .. }
-                    | EffectKind::Read { .. },
-                )
-                | Letter::CaughtUp { .. } => warn!("something came that HTTP did not ask for"),
+                Letter::Effect(EffectKind::Deliver { receiver, delivery }) => {
+                    seats.deliver(receiver, delivery);
+                }
+                Letter::Effect(EffectKind::Drained { receiver }) => seats.drained(receiver),
+                Letter::Effect(EffectKind::ReceiverClosed { receiver, error }) => {
+                    seats.closed(receiver, error);
+                }
+                Letter::Effect(EffectKind::Read { .. }) | Letter::CaughtUp { .. } => {
+                    warn!("something came that HTTP did not ask for");
+                }
             }
+        }
+    }
+}
+
+/// Passes on what requests leave behind when they end, for as long as the broker runs.
+async fn give_back(shard: ShardHandle, mut returned: mpsc::UnboundedReceiver<Command>) {
+    while let Some(command) = returned.recv().await {
+        if let Err(Stopped) = shard.send(Input::Commands(vec![command])).await {
+            return;
         }
     }
 }

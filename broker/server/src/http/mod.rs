@@ -8,6 +8,7 @@ pub(crate) mod authorize;
 pub(crate) mod body;
 pub(crate) mod gateway;
 mod health;
+mod rest;
 mod websocket;
 
 use std::pin::pin;
@@ -15,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONNECTION;
 use axum::response::Response;
@@ -65,12 +66,30 @@ pub(crate) struct HttpContext {
 /// Who is at the other end of a connection. Each request has it as an extension.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HttpPeer {
+    /// Whether it came by TLS.
+    secure: bool,
+    /// Turns true when the broker stops.
+    stop: Option<watch::Receiver<bool>>,
     /// Where a handler leaves what the connection is to become when its answer is out, and the host
     /// that was asked for it.
     upgrade: Arc<Mutex<Option<(OnUpgrade, String)>>>,
 }
 
 impl HttpPeer {
+    pub(crate) fn new(secure: bool, stop: watch::Receiver<bool>) -> Self {
+        Self { secure, stop: Some(stop), upgrade: Arc::default() }
+    }
+
+    /// Waits until the broker stops.
+    async fn stopping(&self) {
+        if let Some(mut stop) = self.stop.clone()
+            && stop.wait_for(|stop| *stop).await.is_ok()
+        {
+            return;
+        }
+        std::future::pending::<()>().await;
+    }
+
     fn become_of(&self, upgrade: OnUpgrade, host: String) {
         *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some((upgrade, host));
     }
@@ -85,8 +104,17 @@ pub(crate) fn router(context: HttpContext) -> Router {
     Router::new()
         .merge(health::router())
         .merge(websocket::router())
-        .fallback(atom::answer)
+        .fallback(answer)
         .with_state(context)
+}
+
+/// Answers whatever no other route takes: all paths are those of entities and their messages, or might
+/// be.
+async fn answer(State(context): State<HttpContext>, request: Request) -> Response {
+    match rest::Target::of(request.method(), request.uri().path()) {
+        Some(target) => rest::answer(&context, &target, request).await,
+        None => atom::answer(State(context), request).await,
+    }
 }
 
 /// Serves the requests of one connection to its end, or until it becomes something else, and for which host. The head of each must come within a time, which

@@ -61,7 +61,7 @@ impl Visit {
                 } else {
                     http::refusing(http::NO_PLAIN_TEXT)
                 };
-                self.http(stream, routes).await;
+                self.http(stream, routes, false).await;
             }
         }
     }
@@ -89,7 +89,7 @@ impl Visit {
             Some(Protocol::Amqp) => self.amqp(Polled(stream), begun, certificate, host).await,
             Some(Protocol::Http) => {
                 let routes = Routes::Of(self.namespaces.clone());
-                self.http(Begun::new(begun, stream), routes).await;
+                self.http(Begun::new(begun, stream), routes, true).await;
             }
             Some(Protocol::Tls) => info!("the peer speaks TLS inside TLS, it is cut off"),
             None => debug!("the peer said nothing and left"),
@@ -110,13 +110,13 @@ impl Visit {
         connection::run(transport, begun, endpoint, gone).await;
     }
 
-    async fn http<S>(&self, stream: S, routes: Routes)
+    async fn http<S>(&self, stream: S, routes: Routes, secure: bool)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let routes =
             if self.over_limit { http::refusing(http::TOO_MANY_CONNECTIONS) } else { routes };
-        let peer = HttpPeer::default();
+        let peer = HttpPeer::new(secure, self.stop.clone());
         let within = self.handshake_within;
         let upgraded = http::serve(stream, routes, peer, within, self.stop.clone()).await;
         if let Some((upgraded, host)) = upgraded {

@@ -13,64 +13,68 @@ const MORE: &str = "To know more visit https://aka.ms/sbResourceMgrExceptions.";
 
 /// Why a request was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Fault {
-    pub(super) status: StatusCode,
+pub(in crate::http) struct Fault {
+    pub(in crate::http) status: StatusCode,
     /// What SDKs look at where the status says too little.
-    pub(super) sub_code: Option<u32>,
-    pub(super) detail: String,
+    pub(in crate::http) sub_code: Option<u32>,
+    pub(in crate::http) detail: String,
 }
 
 impl Fault {
-    fn new(status: StatusCode, sub_code: u32, detail: impl Into<String>) -> Self {
+    pub(in crate::http) fn new(
+        status: StatusCode,
+        sub_code: u32,
+        detail: impl Into<String>,
+    ) -> Self {
         Self { status, sub_code: Some(sub_code), detail: detail.into() }
     }
 
     /// What was sent makes no sense.
-    pub(super) fn invalid(detail: impl Into<String>) -> Self {
+    pub(in crate::http) fn invalid(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, 40000, detail)
     }
 
     /// A property that cannot have this value.
-    pub(super) fn property(name: &str, why: &str) -> Self {
+    pub(in crate::http) fn property(name: &str, why: &str) -> Self {
         Self::invalid(format!("The value of the property {name} is not valid: {why}."))
     }
 
     /// There is nothing to change at this path.
-    pub(super) fn missing(path: &str) -> Self {
+    pub(in crate::http) fn missing(path: &str) -> Self {
         let detail = format!("Not Found. The messaging entity '{path}' could not be found. {MORE}");
         Self::new(StatusCode::NOT_FOUND, 40400, detail)
     }
 
     /// There is nothing to delete at this path.
-    pub(super) fn not_hosted() -> Self {
+    pub(in crate::http) fn not_hosted() -> Self {
         let detail = "No service is hosted at the specified address.".to_owned();
         Self { status: StatusCode::NOT_FOUND, sub_code: None, detail }
     }
 
-    pub(super) fn precondition() -> Self {
+    pub(in crate::http) fn precondition() -> Self {
         let detail =
             "The If-Match header has to be '*': other conditions cannot be met.".to_owned();
         Self { status: StatusCode::PRECONDITION_FAILED, sub_code: None, detail }
     }
 
-    pub(super) fn method() -> Self {
+    pub(in crate::http) fn method() -> Self {
         let detail = "The specified HTTP verb is not valid for this address.".to_owned();
         Self { status: StatusCode::METHOD_NOT_ALLOWED, sub_code: None, detail }
     }
 
-    pub(super) fn too_large() -> Self {
+    pub(in crate::http) fn too_large() -> Self {
         let detail = "The body of the request is too large.".to_owned();
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, sub_code: None, detail }
     }
 
     /// An answer of the core that does not fit its question.
-    pub(super) fn internal() -> Self {
+    pub(in crate::http) fn internal() -> Self {
         let detail = "The broker could not process the request. Please try again.";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, 50000, detail)
     }
 
     /// The document, as SDKs expect it. What they show to people can be found in the logs again.
-    pub(super) fn document(&self, host: &str, path: &str) -> String {
+    pub(in crate::http) fn document(&self, host: &str, path: &str) -> String {
         self.describe(host, path, rand::random(), clock::time_of_day())
     }
 

@@ -7,18 +7,18 @@
 
 mod call;
 mod entry;
-mod error;
+pub(super) mod error;
 mod feed;
 mod limits;
 mod namespace;
-mod paths;
+pub(super) mod paths;
 mod properties;
 mod queue;
 mod rule;
 mod subscription;
 #[cfg(test)]
 mod tests;
-mod time;
+pub(super) mod time;
 mod topic;
 mod values;
 mod xml;
@@ -46,10 +46,10 @@ use crate::auth::Action;
 
 const ENTRY_TYPE: &str = "application/atom+xml;type=entry;charset=utf-8";
 const FEED_TYPE: &str = "application/atom+xml;type=feed;charset=utf-8";
-const ERROR_TYPE: &str = "application/xml; charset=utf-8";
+pub(super) const ERROR_TYPE: &str = "application/xml; charset=utf-8";
 
 /// The name under which the broker answers.
-const SERVER_NAME: &str = "Peeklock";
+pub(super) const SERVER_NAME: &str = "Peeklock";
 
 /// A good answer.
 enum Answer {
@@ -298,7 +298,7 @@ fn unread(error: BodyError) -> Fault {
 }
 
 /// The host that the client believes to talk to, if it can be one.
-fn host(head: &Parts) -> Option<&str> {
+pub(super) fn host(head: &Parts) -> Option<&str> {
     let given = match head.headers.get(HOST) {
         Some(host) => host.to_str().ok()?,
         None => head.uri.authority()?.as_str(),

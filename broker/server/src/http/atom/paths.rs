@@ -22,7 +22,7 @@ pub(super) enum Target<'a> {
 }
 
 /// A path without its escapes and the slashes at its ends. None if that is no text.
-pub(super) fn decode(path: &str) -> Option<String> {
+pub(in crate::http) fn decode(path: &str) -> Option<String> {
     let decoded: Cow<'_, str> = percent_decode_str(path).decode_utf8().ok()?;
     Some(decoded.trim_matches('/').to_owned())
 }

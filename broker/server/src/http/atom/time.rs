@@ -156,7 +156,7 @@ pub(super) fn show_millis(millis: i64, digits_min: usize) -> String {
 }
 
 /// Reads a moment as milliseconds since 1970. Without a zone it is in UTC.
-pub(super) fn parse_millis(text: &str) -> Option<i64> {
+pub(in crate::http) fn parse_millis(text: &str) -> Option<i64> {
     let text = text.trim();
     let (date, time) = text.split_once('T')?;
     let [year, month, day] = fixed(date, '-', [4, 2, 2])?;
@@ -197,7 +197,7 @@ fn fixed<const N: usize>(text: &str, between: char, digits: [usize; N]) -> Optio
     parts.next().is_none().then_some(numbers)
 }
 
-fn days_of(year: i64, month: i64) -> i64 {
+pub(in crate::http) fn days_of(year: i64, month: i64) -> i64 {
     let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     match month {
         2 if is_leap => 29,
@@ -208,7 +208,7 @@ fn days_of(year: i64, month: i64) -> i64 {
 }
 
 /// Days since 1970. Years begin in March here, so that the day of a leap year is their last.
-fn days_to(year: i64, month: i64, day: i64) -> i64 {
+pub(in crate::http) fn days_to(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
     let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
@@ -216,7 +216,7 @@ fn days_to(year: i64, month: i64, day: i64) -> i64 {
 }
 
 /// The year, month and day, of days since 1970.
-fn date_of(days: i64) -> (i64, i64, i64) {
+pub(in crate::http) fn date_of(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;

@@ -1,0 +1,77 @@
+//! What the core refuses, as these requests are answered: in the same words as the management API, with
+//! statuses of their own.
+
+use axum::http::StatusCode;
+use peeklock_core::error::Error;
+
+use super::super::atom::error::Fault;
+
+/// The one table from errors of the core to answers about messages.
+pub(super) fn fault(error: Error) -> Fault {
+    let text = error.to_string();
+    let (status, sub_code) = match &error {
+        // The texts of these are written for the management API already.
+        Error::EntityNotFound(_) | Error::ServerBusy(_) | Error::StoreUnavailable => {
+            return Fault::from(error);
+        }
+        Error::MessageLockLost | Error::MessageNotFound(_) => (StatusCode::NOT_FOUND, 40400),
+        Error::MessageTooLarge { .. } | Error::EntityFull { .. } | Error::QuotaExceeded(_) => {
+            (StatusCode::FORBIDDEN, 40300)
+        }
+        Error::EntityDisabled(_) => (StatusCode::FORBIDDEN, 40301),
+        Error::EntityExists(_) => (StatusCode::CONFLICT, 40900),
+        Error::NotImplemented(_) => (StatusCode::NOT_IMPLEMENTED, 50100),
+        Error::SessionLockLost
+        | Error::SessionCannotBeLocked(_)
+        | Error::Timeout(_)
+        | Error::TransactionUnknown
+        | Error::TransactionTimeout
+        | Error::TransactionRolledBack(_)
+        | Error::NotAllowed(_)
+        | Error::InvalidArgument(_)
+        | Error::InvalidRule(_) => (StatusCode::BAD_REQUEST, 40000),
+    };
+    Fault::new(status, sub_code, text)
+}
+
+/// The same for a request that has found its entity before.
+pub(super) fn gone(error: Error) -> Fault {
+    match error {
+        Error::EntityNotFound(_) => Fault::new(StatusCode::GONE, 41000, error.to_string()),
+        error => fault(error),
+    }
+}
+
+/// The body, or the message in it, is larger than its entity takes.
+pub(super) fn too_large(limit: usize) -> Fault {
+    let text = format!("The body of the request exceeds the limit of {limit} bytes.");
+    Fault::new(StatusCode::FORBIDDEN, 40300, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_those_of_the_service() {
+        let full = Error::EntityFull { path: "q".into(), size: 2, limit: 1 };
+        let large = Error::MessageTooLarge { size: 2, limit: 1, path: "q".into() };
+        for (error, status, sub_code) in [
+            (Error::EntityNotFound("q".into()), 404, 40400),
+            (Error::MessageLockLost, 404, 40400),
+            (Error::MessageNotFound(1), 404, 40400),
+            (full, 403, 40300),
+            (large, 403, 40300),
+            (Error::EntityDisabled("q".into()), 403, 40301),
+            (Error::NotAllowed("No."), 400, 40000),
+            (Error::InvalidArgument("No."), 400, 40000),
+            (Error::ServerBusy("Wait."), 503, 50004),
+            (Error::StoreUnavailable, 500, 50000),
+        ] {
+            let fault = fault(error);
+            assert_eq!((fault.status.as_u16(), fault.sub_code), (status, Some(sub_code)));
+        }
+        assert_eq!(gone(Error::EntityNotFound("q".into())).status, StatusCode::GONE);
+        assert_eq!(gone(Error::MessageLockLost).status, StatusCode::NOT_FOUND);
+    }
+}
