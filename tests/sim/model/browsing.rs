@@ -64,10 +64,10 @@ impl Model {
             [self.outcomes(shown.body, self.now), self.outcomes(shown.body, browse.asked_at)]
                 .concat();
         // Who looks does not learn whether a message is locked, so the count may be that of before
-        // or of after the delivery under way.
+        // or of after the delivery under way. Deliveries that ended since it asked may be missing.
         let fitting = |state: &State| {
             fits(state, shown)
-                || state.lock.is_some()
+                || (state.lock.is_some() || browse.asked_in <= state.counted)
                     && fits(&State { attempts: (0, u32::MAX), ..state.clone() }, shown)
         };
         if !has_moved && !may_be.iter().any(fitting) {

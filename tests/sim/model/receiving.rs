@@ -142,6 +142,9 @@ impl Model {
         if (before.at, before.shelf) != (state.at, state.shelf) {
             state.moved = self.turn;
         }
+        if before.attempts != state.attempts {
+            state.counted = self.turn;
+        }
         self.count_outcome(&before, &state);
         if before.shelf == Shelf::Underway {
             self.has_come(shown.body);

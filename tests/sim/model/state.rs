@@ -117,6 +117,8 @@ pub(crate) struct State {
     pub(crate) changed: Turn,
     /// The turn in which it was seen to have moved by itself.
     pub(crate) moved: Turn,
+    /// The turn in which it was seen that a lock had run out, and that this was counted.
+    pub(crate) counted: Turn,
 }
 
 impl State {
@@ -138,6 +140,7 @@ impl State {
             is_sure: true,
             changed: 0,
             moved: 0,
+            counted: 0,
         }
     }
 
