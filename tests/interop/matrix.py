@@ -79,13 +79,17 @@ SCENARIOS = {
     "manage-namespace": None,
     "tls": {},
     "websocket": {},
+    "kombu": None,
+    "celery": None,
     "readme": None,
     "idle": {},
     "reconnect": {},
 }
 CLIENTS = ("sync", "aio", "js", "azservicebus", "proton", "rhea", "fe2o3")
 # These need certificates, and so a broker that this program starts.
-DOORS = ("tls", "websocket")
+DOORS = ("tls", "websocket", "kombu", "celery")
+# The name that Kombu asks for.
+KOMBU_HOST = "peeklock.servicebus.windows.net"
 # Queues that a scenario needs besides its own.
 OTHER_QUEUES = {
     "forward.target": {"forward_dead_lettered_messages_to": "{client}.forward.dead"},
@@ -178,7 +182,7 @@ class Broker:
         self.process = None
         self.log_path = os.path.join(folder, "broker.log")
         self.certificates = os.path.join(folder, "certificates")
-        make = [binary, "cert", "--dir", self.certificates, "--client", "interop"]
+        make = [binary, "cert", "--dir", self.certificates, "--client", "interop", "--host", KOMBU_HOST]
         subprocess.run(make, check=True, stdout=subprocess.DEVNULL, timeout=60)
         with open(os.path.join(folder, "interop.toml"), "w", encoding="utf-8") as file:
             file.write(config())

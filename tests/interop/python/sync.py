@@ -22,6 +22,7 @@ from azure.servicebus.exceptions import (
 )
 
 import doors
+import frameworks
 import harness
 import management
 import sync_features
@@ -415,6 +416,7 @@ if __name__ == "__main__":
             **topics.scenarios(connect),
             **management.scenarios(management.blocking),
             **doors.scenarios(ServiceBusClient),
+            **frameworks.SCENARIOS,
             "readme": readme,
             "idle": idle,
             "reconnect": reconnect,
