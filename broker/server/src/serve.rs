@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::auth::FirstAnswers;
 use crate::clock::Clock;
 use crate::config::{CACHE_BYTES_MIN, ListenAddress, NamespaceSettings, Settings};
 use crate::namespaces::open::{self, Declared, Rank};
@@ -87,9 +88,14 @@ impl Running {
         }
         let (stop, stopped) = watch::channel(false);
         let tasks = TaskTracker::new();
+        let others = settings.namespaces.iter().map(|declared| &declared.authority);
+        let issuers = others.chain([&settings.authority]).map(|authority| authority.issuers());
+        let first = issuers.map(|issuers| issuers.start(&tasks, &stopped));
+        FirstAnswers::wait(first.collect::<anyhow::Result<_>>()?).await;
         let door = Door {
             namespaces: namespaces.clone(),
             tls: tls.clone(),
+            networks: Arc::new(settings.allowed_networks),
             plain_text: settings.plain_text,
             connections_max: settings.limits.connections_max,
             connections: Arc::new(AtomicUsize::new(0)),

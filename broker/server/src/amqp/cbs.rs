@@ -8,7 +8,7 @@ use peeklock_protocol::message::{Body, Message, Properties};
 use peeklock_protocol::value::{Map, Symbol, Value};
 use tracing::{debug, info};
 
-use crate::auth::{Authority, Claims, TokenError};
+use crate::auth::{self, Authority, Claims, Grant, ResourcePath, TokenError};
 
 /// Answers a request, and adds to the claims what its token grants. The caller looks at the open links
 /// afterwards: a token can grant less than the one it replaces.
@@ -59,23 +59,18 @@ fn put_token(
     })?;
     // Its text says what a token is, and nothing else does: the Python SDK calls the SAS tokens that
     // it makes from a connection string "jwt", and others leave the type out.
-    if is_jwt(&token) {
-        let text =
-            "InvalidToken: Tokens of an identity provider are not accepted; use a SAS token.";
-        return Err(Failure::unauthorized(text.to_owned()));
-    }
-    let grant = authority.verify(&token, audience, now).map_err(|error| match error {
-        TokenError::Malformed(_) => Failure::malformed(&error.to_string()),
-        TokenError::Signature | TokenError::Audience | TokenError::Expired => {
-            Failure::unauthorized(error.to_string())
-        }
-    })?;
-    let covered = grant.audience.to_string();
-    claims.grant(grant, now).map_err(|error| Failure {
+    let (audience, grants) = verify(&token, audience, authority, now)?;
+    let (covered, is_worthless) = (audience.to_string(), grants.is_empty());
+    claims.grant_all(audience, grants, now).map_err(|error| Failure {
         status: 403,
         condition: condition::RESOURCE_LIMIT_EXCEEDED,
         text: error.to_string(),
     })?;
+    if is_worthless {
+        // It has taken away what an older one granted all the same.
+        let text = "InvalidToken: No role in the token is of any use here.";
+        return Err(Failure::unauthorized(text.to_owned()));
+    }
     Ok(covered)
 }
 
@@ -83,6 +78,34 @@ fn put_token(
 pub(super) fn shown(request: &Message) -> Option<(Cow<'_, str>, &str)> {
     let audience = request.application_property("name").and_then(Value::as_str)?;
     Some((token(&request.body)?, audience))
+}
+
+/// What a token grants, and for which audience it was shown.
+fn verify(
+    token: &str,
+    audience: &str,
+    authority: &Authority,
+    now: Timestamp,
+) -> Result<(ResourcePath, Vec<Grant>), Failure> {
+    let verified = if auth::is_jwt(token) {
+        authority.verify_jwt(token, audience, now)
+    } else {
+        let granted = authority.verify(token, audience, now);
+        granted.map(|grant| (grant.audience.clone(), vec![grant]))
+    };
+    verified.map_err(|error| match error {
+        TokenError::Malformed(_) => Failure::malformed(&error.to_string()),
+        // Clients try again when they are told this.
+        TokenError::KeysMissing => {
+            Failure { status: 503, condition: condition::SERVER_BUSY, text: error.to_string() }
+        }
+        TokenError::Signature
+        | TokenError::Audience
+        | TokenError::NoIssuers
+        | TokenError::Issuer
+        | TokenError::NotYetValid
+        | TokenError::Expired => Failure::unauthorized(error.to_string()),
+    })
 }
 
 /// The token's text: a string value from every SDK, octets from hand-written clients.
@@ -95,13 +118,6 @@ fn token(body: &Body) -> Option<Cow<'_, str>> {
         },
         Body::Empty | Body::Sequence(_) => None,
     }
-}
-
-/// Whether a text has the form of a JWT: three parts of base64url.
-fn is_jwt(token: &str) -> bool {
-    let base64url = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_');
-    token.split('.').count() == 3
-        && token.split('.').all(|part| !part.is_empty() && part.bytes().all(base64url))
 }
 
 /// 202 and no other number is success: Rust clients compare. No error-condition then: Python takes

@@ -7,14 +7,28 @@ use percent_encoding::percent_decode_str;
 
 use super::Resource;
 
-/// A path in lower case without slashes at its ends; empty for the namespace as a whole.
+/// A path in lower case without slashes at its ends; empty for the namespace as a whole. From the
+/// configuration it may be a pattern: a `*` in it stands for any characters but a slash.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct ResourcePath(String);
+pub struct ResourcePath {
+    text: String,
+    is_pattern: bool,
+}
 
 impl ResourcePath {
     /// The path that an action is checked against.
     pub(super) fn of(resource: Resource<'_>) -> Self {
-        Self(resource.to_string().to_lowercase())
+        Self::exactly(&resource.to_string())
+    }
+
+    fn exactly(path: &str) -> Self {
+        Self { text: path.to_lowercase(), is_pattern: false }
+    }
+
+    /// Of entities whose names fit, and all below them. Only for what the configuration says: in what a
+    /// peer says a `*` stands for itself.
+    pub fn pattern(text: &str) -> Self {
+        Self { text: text.to_lowercase(), is_pattern: text.contains('*') }
     }
 
     /// Where a rule that belongs to an entity is valid.
@@ -25,16 +39,24 @@ impl ResourcePath {
     /// Whether `other` is this path or lies below it. Below means behind a slash: `order` does not
     /// cover `orders`.
     pub fn covers(&self, other: &ResourcePath) -> bool {
-        if self.0.is_empty() {
+        if self.text.is_empty() {
             return true;
         }
-        other.0.strip_prefix(&self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        if self.is_pattern {
+            let mut segments = other.text.split('/');
+            return self
+                .text
+                .split('/')
+                .all(|pattern| segments.next().is_some_and(|segment| fits(pattern, segment)));
+        }
+        let rest = other.text.strip_prefix(&self.text);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 
 impl fmt::Display for ResourcePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -59,7 +81,7 @@ impl Audience {
             return None;
         }
         let path = percent_decode_str(path).decode_utf8().ok()?;
-        let path = ResourcePath(path.trim_matches('/').to_lowercase());
+        let path = ResourcePath::exactly(path.trim_matches('/'));
         Some(Self { host: host.to_lowercase(), path })
     }
 
@@ -69,6 +91,21 @@ impl Audience {
         let uri = percent_decode_str(&spaced).decode_utf8().ok()?;
         Self::parse(&uri)
     }
+}
+
+/// Whether a segment of a path fits one of a pattern. A `*` stands neither for no name at all, nor for the
+/// broker's own nodes, which begin with `$`.
+fn fits(pattern: &str, segment: &str) -> bool {
+    let Some((head, tail)) = pattern.split_once('*') else { return pattern == segment };
+    let Some(mut rest) = segment.strip_prefix(head) else { return false };
+    let mut pieces = tail.split('*').collect::<Vec<_>>();
+    let last = pieces.pop().unwrap_or_default();
+    for piece in pieces {
+        // The first place is the best one: it leaves the most for what follows.
+        let Some(at) = rest.find(piece) else { return false };
+        rest = rest.get(at + piece.len()..).unwrap_or_default();
+    }
+    rest.ends_with(last) && !segment.is_empty() && !segment.starts_with('$')
 }
 
 fn without_port(authority: &str) -> &str {
@@ -85,7 +122,7 @@ mod tests {
 
     #[track_caller]
     fn check(uri: &str, expected: Option<(&str, &str)>) {
-        let parsed = Audience::parse(uri).map(|audience| (audience.host, audience.path.0));
+        let parsed = Audience::parse(uri).map(|audience| (audience.host, audience.path.text));
         let expected = expected.map(|(host, path)| (host.to_owned(), path.to_owned()));
         assert_eq!(parsed, expected, "{uri}");
     }
@@ -118,7 +155,7 @@ mod tests {
 
     #[track_caller]
     fn check_covers(outer: &str, inner: &str, expected: bool) {
-        let path = |text: &str| ResourcePath(text.to_owned());
+        let path = ResourcePath::exactly;
         assert_eq!(path(outer).covers(&path(inner)), expected, "{outer:?} over {inner:?}");
     }
 
@@ -135,5 +172,42 @@ mod tests {
         check_covers("orders/$management", "orders", false);
         check_covers("eu/orders", "eu", false);
         check_covers("eu", "eu/orders", true);
+        check_covers("*", "orders", false);
+    }
+
+    #[track_caller]
+    fn check_pattern(pattern: &str, path: &str, expected: bool) {
+        let path = ResourcePath::exactly(path);
+        assert_eq!(ResourcePath::pattern(pattern).covers(&path), expected, "{pattern} over {path}");
+    }
+
+    #[test]
+    fn a_pattern_covers_the_entities_that_fit_and_what_is_below_them() {
+        check_pattern("orders", "Orders/$management", true);
+        check_pattern("orders", "orders-eu", false);
+        check_pattern("Orders-*", "orders-eu", true);
+        check_pattern("orders-*", "orders-", true);
+        check_pattern("orders-*", "orders-eu/$deadletterqueue", true);
+        check_pattern("orders-*", "orders", false);
+        check_pattern("orders-*", "my-orders-eu", false);
+        check_pattern("*-orders", "eu-orders", true);
+        check_pattern("*-orders", "eu-orders-2", false);
+        check_pattern("*a*b*", "xxaxxbxx", true);
+        check_pattern("*a*b*", "xxbxxaxx", false);
+        check_pattern("a*a", "a", false);
+        check_pattern("a*a", "aa", true);
+        check_pattern("a*bc*c", "abc", false);
+        check_pattern("eu/*", "eu/orders", true);
+        check_pattern("eu/*", "eu", false);
+        check_pattern("eu/*", "us/orders", false);
+        check_pattern("*/orders", "eu/orders/subscriptions/s", true);
+        check_pattern("*/orders", "eu/us/orders", false);
+        check_pattern("*", "orders", true);
+        check_pattern("*", "a/b", true);
+        // Neither the namespace nor its own nodes.
+        check_pattern("*", "", false);
+        check_pattern("*", "$management", false);
+        check_pattern("*", "$resources/queues", false);
+        check_pattern("*nt", "$management", false);
     }
 }

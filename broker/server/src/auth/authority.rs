@@ -7,7 +7,9 @@ use sha2::Sha256;
 
 use super::audience::Audience;
 use super::token::SasToken;
-use super::{Certificate, CertificateRule, Grant, ResourcePath, Rights, Secret, TokenError};
+use super::{
+    Certificate, CertificateRule, Grant, JwtIssuers, ResourcePath, Rights, Secret, TokenError,
+};
 
 /// The rule and key that clients of the Service Bus emulator have in their connection strings.
 const DEV_RULE: &str = "RootManageSharedAccessKey";
@@ -58,6 +60,8 @@ pub struct Authority {
     rules: Vec<AccessRule>,
     /// Clients known by their certificates.
     clients: Vec<CertificateRule>,
+    /// Whose tokens are accepted besides our own.
+    issuers: JwtIssuers,
     /// The hosts this namespace answers to, in lower case; any, when not given.
     hosts: Option<Vec<String>>,
 }
@@ -79,7 +83,7 @@ impl Authority {
         }
         let lower = |host: String| host.to_lowercase();
         let hosts = hosts.map(|hosts| hosts.into_iter().map(lower).collect());
-        Self { rules, clients: Vec::new(), hosts }
+        Self { rules, clients: Vec::new(), issuers: JwtIssuers::default(), hosts }
     }
 
     /// Knows clients by their certificates as well.
@@ -87,6 +91,18 @@ impl Authority {
     pub fn with_clients(mut self, clients: Vec<CertificateRule>) -> Self {
         self.clients = clients;
         self
+    }
+
+    /// Accepts the tokens of identity providers as well.
+    #[must_use]
+    pub fn with_issuers(mut self, issuers: JwtIssuers) -> Self {
+        self.issuers = issuers;
+        self
+    }
+
+    /// The identity providers whose tokens are accepted.
+    pub fn issuers(&self) -> &JwtIssuers {
+        &self.issuers
     }
 
     /// What a SAS token grants for an audience.

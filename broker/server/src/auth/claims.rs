@@ -10,6 +10,10 @@ use super::{Granted, ResourcePath, Rights};
 /// a token for the namespace is the better one.
 const AUDIENCES_MAX: usize = 1000;
 
+/// Grants of one connection, all its tokens together: a token of an identity provider has one for each place
+/// that its roles are about, which are few.
+const GRANTS_MAX: usize = 4 * AUDIENCES_MAX;
+
 /// Rights on an audience until a moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Grant {
@@ -27,7 +31,7 @@ pub struct Claims {
     /// By its user and password, as long as it lives, or by its certificate.
     connection: Vec<Grant>,
     /// By tokens, the newest for each audience.
-    tokens: BTreeMap<ResourcePath, Grant>,
+    tokens: BTreeMap<ResourcePath, Vec<Grant>>,
 }
 
 /// The connection holds as many tokens as it may.
@@ -44,11 +48,26 @@ impl Claims {
     /// Adds what a token grants. It takes the place of an older one for the same audience, also when
     /// it grants less: the caller then looks at the links that are open.
     pub fn grant(&mut self, grant: Grant, now: Timestamp) -> Result<(), TooManyClaims> {
+        self.grant_all(grant.audience.clone(), vec![grant], now)
+    }
+
+    /// The same for a token that grants several things, whatever audience it was shown for; or nothing,
+    /// which takes away what an older one granted.
+    pub fn grant_all(
+        &mut self,
+        audience: ResourcePath,
+        grants: Vec<Grant>,
+        now: Timestamp,
+    ) -> Result<(), TooManyClaims> {
+        self.tokens.remove(&audience);
         self.forget_expired(now);
-        if AUDIENCES_MAX <= self.tokens.len() && !self.tokens.contains_key(&grant.audience) {
+        let held: usize = self.tokens.values().map(Vec::len).sum();
+        if AUDIENCES_MAX <= self.tokens.len() || GRANTS_MAX < held + grants.len() {
             return Err(TooManyClaims);
         }
-        self.tokens.insert(grant.audience.clone(), grant);
+        if !grants.is_empty() {
+            self.tokens.insert(audience, grants);
+        }
         Ok(())
     }
 
@@ -65,10 +84,13 @@ impl Claims {
     /// Drops the grants that have ended.
     pub fn forget_expired(&mut self, now: Timestamp) {
         self.connection.retain(|grant| now < grant.valid_until);
-        self.tokens.retain(|_, grant| now < grant.valid_until);
+        self.tokens.retain(|_, grants| {
+            grants.retain(|grant| now < grant.valid_until);
+            !grants.is_empty()
+        });
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Grant> {
-        self.connection.iter().chain(self.tokens.values())
+        self.connection.iter().chain(self.tokens.values().flatten())
     }
 }

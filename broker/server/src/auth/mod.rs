@@ -1,5 +1,5 @@
-//! Who may do what: rules with keys, SAS tokens, SASL, the claims of a connection, and the one
-//! function that allows or denies.
+//! Who may do what: rules with keys, SAS tokens, tokens of identity providers, SASL, the claims of a
+//! connection, and the one function that allows or denies.
 //!
 //! Every front door asks [`authorize`]; what is not granted is denied. Nothing here knows a link or a
 //! frame. Keys and tokens are never shown: see [`Secret`].
@@ -8,6 +8,7 @@ mod audience;
 mod authority;
 mod certificate;
 mod claims;
+mod jwt;
 mod sasl;
 mod secret;
 #[cfg(test)]
@@ -24,6 +25,8 @@ pub use self::authority::{AccessRule, Authority};
 pub(crate) use self::certificate::common_names;
 pub use self::certificate::{Certificate, CertificateName, CertificateRule, MalformedCertificate};
 pub use self::claims::{Claims, Grant, TooManyClaims};
+pub use self::jwt::{Algorithm, IssuerSettings, JwtIssuers, RoleRule, Url};
+pub(crate) use self::jwt::{FirstAnswers, is_jwt};
 pub use self::sasl::{Granted, SaslDenied, external, sasl};
 pub use self::secret::Secret;
 pub use self::token::TokenError;

@@ -19,6 +19,19 @@ pub enum TokenError {
     /// It is for another host or path.
     #[error("InvalidAudience: The authorization header contains a token with a wrong audience.")]
     Audience,
+    /// No identity provider is known.
+    #[error("InvalidToken: Tokens of an identity provider are not accepted; use a SAS token.")]
+    NoIssuers,
+    /// It is not from an identity provider that is known.
+    #[error("InvalidIssuer: Tokens of this issuer are not accepted.")]
+    Issuer,
+    /// The keys of its issuer could not be asked for, or it was made with one that must be asked for. The
+    /// same token may be good a little later.
+    #[error("ServerBusy: The keys of the token's issuer are not known now. Please try again.")]
+    KeysMissing,
+    /// Its time has not come.
+    #[error("InvalidToken: The token is not valid yet.")]
+    NotYetValid,
     /// Its time is over.
     #[error("ExpiredToken: The token has expired.")]
     Expired,

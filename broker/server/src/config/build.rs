@@ -11,14 +11,15 @@ use toml::Spanned;
 use tracing_subscriber::EnvFilter;
 
 use super::Problem;
-use super::doors::{listeners, origins, tls, yes};
+use super::doors::{listeners, networks, origins, tls, yes};
+use super::issuers::issuers;
 use super::namespaces::namespaces;
 use super::queues::{queue_path, queues};
 use super::raw::{Given, RawAccessRule, RawCount, RawLimits, RawLog, RawSettings, RawSize};
 use super::settings::{CACHE_BYTES_MIN, Limits, LogFormat, LogSettings, Settings, StorageSettings};
 use super::topics::topics;
 use super::units::{parse_size, parse_span, show_size, show_span};
-use crate::auth::{AccessRule, Authority, Rights, Secret};
+use crate::auth::{AccessRule, Authority, JwtIssuers, Rights, Secret};
 
 pub(super) const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;
@@ -69,7 +70,8 @@ pub(super) fn build(mut raw: RawSettings, queue_names: &[String]) -> Check<Setti
         );
     }
     let rules = rules(raw.rule.unwrap_or_default())?;
-    if rules.is_empty() && clients.is_empty() && !dev {
+    let issuers = issuers(raw.issuer.unwrap_or_default())?;
+    if rules.is_empty() && clients.is_empty() && issuers.is_empty() && !dev {
         warnings.push(
             "no rule is configured, so every client will be refused; add a [[rule]] or use --dev"
                 .to_owned(),
@@ -108,12 +110,17 @@ pub(super) fn build(mut raw: RawSettings, queue_names: &[String]) -> Check<Setti
         storage,
         core: core(raw.storage.cache, raw.limits.entities.take())?,
         listeners,
+        allowed_networks: networks(raw.allowed_networks)?,
         plain_text,
         tls,
         allowed_origins: origins(raw.http)?,
         topics: topics(raw.topic.unwrap_or_default(), &queues)?,
         queues,
-        authority: Arc::new(Authority::new(rules, hosts, dev).with_clients(clients)),
+        authority: Arc::new(
+            Authority::new(rules, hosts, dev)
+                .with_clients(clients)
+                .with_issuers(JwtIssuers::new(issuers)),
+        ),
         namespaces: namespaces.into_iter().map(|one| one.settings).collect(),
         limits: limits(raw.limits)?,
         log: log(raw.log)?,

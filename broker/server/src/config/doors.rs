@@ -10,6 +10,7 @@ use super::queues::queue_path;
 use super::raw::{Given, RawHttp, RawTls, RawTlsClient};
 use super::settings::{AllowedOrigins, ListenAddress, TlsSettings};
 use crate::auth::{CertificateName, CertificateRule};
+use crate::net::AllowedNetworks;
 
 /// Loopback: a broker that nobody configured must not be reachable by others. 5300 is where tools
 /// that know the Service Bus emulator look for its health and its administration.
@@ -53,6 +54,16 @@ pub(super) fn listeners(
         return refuse(&format!("listen[{index}]"), raw[index].span(), reason);
     }
     Ok(listeners)
+}
+
+/// From where peers may connect; from everywhere when nothing is said.
+pub(super) fn networks(raw: Option<Vec<Spanned<String>>>) -> Check<AllowedNetworks> {
+    let Some(raw) = raw else { return Ok(AllowedNetworks::default()) };
+    if raw.is_empty() {
+        return refuse("allowed_networks", 0..0, "is empty, so nobody could connect");
+    }
+    let network = |(index, text)| parsed(&format!("allowed_networks[{index}]"), text);
+    Ok(AllowedNetworks::only(raw.iter().enumerate().map(network).collect::<Check<_>>()?))
 }
 
 /// The files of TLS, and the clients that have certificates.
@@ -116,7 +127,7 @@ fn client(index: usize, raw: RawTlsClient) -> Check<CertificateRule> {
     Ok(CertificateRule::new(name, rights, entity.as_ref()))
 }
 
-fn path(key: &str, raw: Spanned<String>) -> Check<PathBuf> {
+pub(super) fn path(key: &str, raw: Spanned<String>) -> Check<PathBuf> {
     if raw.get_ref().is_empty() {
         return refuse(key, raw.span(), "is empty");
     }

@@ -10,12 +10,13 @@ use super::raw::RawSettings;
 const PREFIX: &str = "PEEKLOCK_";
 
 /// Top-level keys that a variable may begin with.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 18] = [
     "data",
     "ephemeral",
     "virtual_time",
     "dev",
     "listen",
+    "allowed_networks",
     "plain_text",
     "tls",
     "http",
@@ -24,6 +25,7 @@ const KEYS: [&str; 16] = [
     "topic",
     "rule",
     "namespace",
+    "issuer",
     "limits",
     "storage",
     "log",
@@ -112,7 +114,9 @@ fn as_toml(key: &str, text: &str) -> String {
         names.map(|name| toml::Value::String(name.to_owned())).collect::<Vec<_>>()
     };
     let value = match (key, value) {
-        ("listen" | "hosts", toml::Value::String(text)) => toml::Value::Array(names(&text)),
+        ("listen" | "hosts" | "allowed_networks", toml::Value::String(text)) => {
+            toml::Value::Array(names(&text))
+        }
         ("queue", toml::Value::String(text)) => {
             let named = |name| toml::Value::Table(toml::Table::from_iter([("name".into(), name)]));
             toml::Value::Array(names(&text).into_iter().map(named).collect())

@@ -19,6 +19,7 @@ mod build;
 mod doors;
 mod emulator;
 mod environment;
+mod issuers;
 mod namespaces;
 mod queues;
 mod raw;

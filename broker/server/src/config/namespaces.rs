@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::Problem;
 use super::build::{Check, hosts, parsed, refuse, rules};
+use super::issuers::issuers;
 use super::queues::queues;
 use super::raw::RawNamespace;
 use super::settings::NamespaceSettings;
 use super::topics::topics;
-use crate::auth::Authority;
+use crate::auth::{Authority, JwtIssuers};
 use crate::namespaces::NamespaceName;
 use crate::namespaces::limits::{DECLARED_MAX, HOSTS_MAX};
 
@@ -63,10 +64,12 @@ pub(super) fn namespaces(
         let rules = rules(raw.rule.unwrap_or_default()).map_err(within)?;
         let queues = queues(raw.queue.unwrap_or_default(), &[]).map_err(within)?;
         let topics = topics(raw.topic.unwrap_or_default(), &queues).map_err(within)?;
-        let has_no_rules = rules.is_empty();
+        let issuers = issuers(raw.issuer.unwrap_or_default()).map_err(within)?;
+        let has_no_rules = rules.is_empty() && issuers.is_empty();
         let tokens_for = (!hosts.is_empty()).then(|| hosts.clone());
         // The well-known key of development is for the default namespace: a key leads to one.
-        let authority = Arc::new(Authority::new(rules, tokens_for, false));
+        let authority = Authority::new(rules, tokens_for, false);
+        let authority = Arc::new(authority.with_issuers(JwtIssuers::new(issuers)));
         let settings = NamespaceSettings { name, hosts, queues, topics, authority };
         all.push(Namespace { settings, has_no_rules });
     }

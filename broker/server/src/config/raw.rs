@@ -22,12 +22,14 @@ pub(super) struct RawSettings {
     pub virtual_time: Given<bool>,
     pub dev: Given<bool>,
     pub listen: Option<Vec<Spanned<String>>>,
+    pub allowed_networks: Option<Vec<Spanned<String>>>,
     pub plain_text: Given<bool>,
     pub hosts: Option<Vec<Spanned<String>>>,
     pub queue: Option<Vec<RawQueue>>,
     pub topic: Option<Vec<RawTopic>>,
     pub rule: Option<Vec<RawAccessRule>>,
     pub namespace: Option<Vec<RawNamespace>>,
+    pub issuer: Option<Vec<RawIssuer>>,
     #[serde(default)]
     pub tls: RawTls,
     #[serde(default)]
@@ -49,6 +51,7 @@ pub(super) struct RawNamespace {
     pub queue: Option<Vec<RawQueue>>,
     pub topic: Option<Vec<RawTopic>>,
     pub rule: Option<Vec<RawAccessRule>>,
+    pub issuer: Option<Vec<RawIssuer>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -136,6 +139,32 @@ pub(super) struct RawAccessRule {
     pub entity: Given<String>,
 }
 
+/// An identity provider.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawIssuer {
+    pub issuer: Spanned<String>,
+    pub audiences: Spanned<Vec<Spanned<String>>>,
+    pub jwks_uri: Given<String>,
+    pub algorithms: Given<Vec<Spanned<String>>>,
+    pub claims: Given<Vec<Spanned<String>>>,
+    pub clock_skew: Given<String>,
+    pub ca_file: Given<String>,
+    pub plain_text: Given<bool>,
+    pub refresh_every: Given<String>,
+    pub keys_kept_for: Given<String>,
+    pub role: Option<Vec<RawRole>>,
+}
+
+/// What a role of an identity provider is worth.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRole {
+    pub name: Spanned<String>,
+    pub rights: Spanned<Vec<Spanned<String>>>,
+    pub entity: Given<String>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawTls {
@@ -211,8 +240,8 @@ macro_rules! overlay {
 impl RawSettings {
     /// Overlays a later source: what it says wins, what it leaves out stays.
     pub(super) fn overlay(&mut self, over: Self) {
-        overlay!(self, over; data, ephemeral, virtual_time, dev, listen, plain_text, hosts, queue, topic,
-            rule, namespace);
+        overlay!(self, over; data, ephemeral, virtual_time, dev, listen, allowed_networks, plain_text, hosts,
+            queue, topic, rule, namespace, issuer);
         overlay!(self.tls, over.tls; certificate, key, client_ca, client);
         overlay!(self.http, over.http; allowed_origins);
         overlay!(self.limits, over.limits; entities, connections, sessions_per_connection, links_per_connection,

@@ -13,6 +13,7 @@ use peeklock_core::topic::settings::TopicSettings;
 
 use crate::auth::Authority;
 use crate::namespaces::NamespaceName;
+use crate::net::AllowedNetworks;
 
 /// Everything the broker was told. Each part of the broker gets its own slice.
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub struct Settings {
     pub core: BrokerSettings,
     /// Addresses to listen at, in the order given; at least one.
     pub listeners: Vec<ListenAddress>,
+    /// From where peers may connect at all.
+    pub allowed_networks: AllowedNetworks,
     /// Whether other machines may connect without TLS. This one always may.
     pub plain_text: bool,
     /// The files of TLS, if there is any.

@@ -1,4 +1,5 @@
 mod doors;
+mod issuers;
 mod namespaces;
 mod topics;
 

@@ -1,11 +1,11 @@
 //! What the tokens of a request grant. What that allows is [`auth::authorize`]'s to say.
 
-use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
 use peeklock_core::entity::path::EntityPath;
 use peeklock_core::time::Timestamp;
 
-use crate::auth::{self, Action, Authority, Claims, Denied, Grant, Resource, TokenError};
+use crate::auth::{self, Action, Authority, Claims, Denied, Resource, TokenError};
 
 /// Where programs put the token that cannot set `Authorization` themselves.
 pub(crate) const SERVICE_BUS_AUTHORIZATION: &str = "servicebusauthorization";
@@ -22,7 +22,9 @@ pub(crate) enum Unauthorized {
     Several,
     #[error("40105: MalformedToken: The token is not text.")]
     NotText,
-    #[error("40105: MalformedToken: The token is not a SharedAccessSignature.")]
+    #[error(
+        "40105: MalformedToken: The token is neither a SharedAccessSignature nor a Bearer token."
+    )]
     Scheme,
     #[error("{code}: {error}")]
     Token { code: u16, error: TokenError },
@@ -30,10 +32,29 @@ pub(crate) enum Unauthorized {
     Denied { action: Action },
 }
 
+impl Unauthorized {
+    /// 401, unless the same token may be good a little later.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Token { error: TokenError::KeysMissing, .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Missing
+            | Self::Several
+            | Self::NotText
+            | Self::Scheme
+            | Self::Token { .. }
+            | Self::Denied { .. } => StatusCode::UNAUTHORIZED,
+        }
+    }
+}
+
 impl From<TokenError> for Unauthorized {
     fn from(error: TokenError) -> Self {
         let code = match error {
-            TokenError::Signature => 40103,
+            TokenError::Signature
+            | TokenError::NoIssuers
+            | TokenError::Issuer
+            | TokenError::NotYetValid => 40103,
+            TokenError::KeysMissing => 50300,
             TokenError::Audience => 40104,
             TokenError::Malformed(_) => 40105,
             TokenError::Expired => 40106,
@@ -105,18 +126,22 @@ impl Caller<'_> {
     }
 
     fn claims(&self, token: &str, path: &str) -> Result<Claims, Unauthorized> {
-        let is_signature = |scheme: &str| scheme.eq_ignore_ascii_case("SharedAccessSignature");
-        if !token.split_once(' ').is_some_and(|(scheme, _)| is_signature(scheme)) {
-            return Err(Unauthorized::Scheme);
-        }
-        let grant = self.grant(token, path)?;
-        let mut claims = Claims::default();
-        claims.grant(grant, self.now).map_err(|_| Unauthorized::Several)?;
-        Ok(claims)
-    }
-
-    fn grant(&self, token: &str, path: &str) -> Result<Grant, TokenError> {
         let path = percent_encoding::utf8_percent_encode(path, percent_encoding::NON_ALPHANUMERIC);
-        self.authority.verify(token, &format!("https://{}/{path}", self.host), self.now)
+        let audience = format!("https://{}/{path}", self.host);
+        let (audience, grants) = match token.split_once(' ') {
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("SharedAccessSignature") => {
+                let grant = self.authority.verify(token, &audience, self.now)?;
+                (grant.audience.clone(), vec![grant])
+            }
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => {
+                self.authority.verify_jwt(token.trim(), &audience, self.now)?
+            }
+            // The JavaScript SDK adds tokens for where an entity forwards to without a scheme.
+            None if auth::is_jwt(token) => self.authority.verify_jwt(token, &audience, self.now)?,
+            Some(_) | None => return Err(Unauthorized::Scheme),
+        };
+        let mut claims = Claims::default();
+        claims.grant_all(audience, grants, self.now).map_err(|_| Unauthorized::Several)?;
+        Ok(claims)
     }
 }

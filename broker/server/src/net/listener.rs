@@ -8,8 +8,9 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, info_span, warn};
+use tracing::{Instrument, info, info_span, warn};
 
+use super::network::AllowedNetworks;
 use super::tls::Tls;
 use super::visit::{Counted, Visit};
 use crate::namespaces::Namespaces;
@@ -26,6 +27,8 @@ const REFUSED_POLITELY_MAX: usize = 64;
 pub(crate) struct Door {
     pub(crate) namespaces: Namespaces,
     pub(crate) tls: Option<Arc<Tls>>,
+    /// From where peers may connect at all.
+    pub(crate) networks: Arc<AllowedNetworks>,
     /// Whether peers on other machines may go without TLS.
     pub(crate) plain_text: bool,
     pub(crate) connections_max: usize,
@@ -55,6 +58,11 @@ pub(crate) async fn serve(listener: TcpListener, mut door: Door) {
 
 impl Door {
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+        // Before anything is read, and before it counts for anything.
+        if !self.networks.allow(peer.ip()) {
+            info!(%peer, "the peer is in no allowed network, it is cut off");
+            return;
+        }
         let (counted, open) = Counted::one(&self.connections);
         let over_limit = self.connections_max < open;
         if over_limit {

@@ -2,8 +2,11 @@
 
 mod connection;
 pub(crate) mod listener;
+mod network;
 mod sniff;
 pub(crate) mod tls;
 mod transport;
 mod visit;
 mod websocket;
+
+pub(crate) use network::AllowedNetworks;

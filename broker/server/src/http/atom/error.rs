@@ -142,7 +142,7 @@ impl From<XmlError> for Fault {
 
 impl From<Unauthorized> for Fault {
     fn from(error: Unauthorized) -> Self {
-        Self { status: StatusCode::UNAUTHORIZED, sub_code: None, detail: error.to_string() }
+        Self { status: error.status(), sub_code: None, detail: error.to_string() }
     }
 }
 

@@ -19,7 +19,8 @@ async fn without_a_good_token_nothing_is_told() {
     let expired = good.replace(&EXPIRY.to_string(), "1000000000");
     for (refused, part) in [
         (None, "40102: Missing"),
-        (Some("Bearer eyJhbGciOiJub25lIn0.e30.".to_owned()), "40105: "),
+        (Some("Bearer eyJhbGciOiJub25lIn0.e30.c2ln".to_owned()), "40103: InvalidToken"),
+        (Some("Basic eyJhbGciOiJub25lIn0.e30.c2ln".to_owned()), "40105: "),
         (Some(String::new()), "40105: "),
         (Some("SharedAccessSignature sr=a".to_owned()), "40105: "),
         (Some(flipped), "4010"),
