@@ -1,6 +1,7 @@
 //! The whole binary with a store on disk: killed, stopped, started again, on a full disk and on a
 //! damaged store.
 
+mod access;
 mod backlog;
 mod disk;
 mod kill;

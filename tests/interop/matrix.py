@@ -76,6 +76,7 @@ SCENARIOS = {
     "manage-queues": None,
     "manage-topics": None,
     "manage-rules": None,
+    "manage-access": None,
     "manage-namespace": None,
     "tls": {},
     "websocket": {},

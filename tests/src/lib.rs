@@ -4,6 +4,7 @@
 //! It takes the codec of `peeklock-protocol` for performatives and nothing else of the broker, so
 //! what it proves it proves from outside.
 
+pub mod administration;
 pub mod broker;
 pub mod clock;
 mod handshake;

@@ -25,6 +25,7 @@ mod namespaces;
 mod networks;
 mod receiving;
 mod rest;
+mod revocation;
 mod rules;
 mod scheduling;
 mod selectors;

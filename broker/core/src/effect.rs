@@ -9,6 +9,7 @@ use bytes::Bytes;
 use peeklock_storage::{Batch, CommitPosition};
 
 use crate::command::ReadRequest;
+use crate::entity::access::AccessRule;
 use crate::entity::path::EntityPath;
 use crate::entity::settings::QueueSettings;
 use crate::error::Error;
@@ -78,6 +79,13 @@ pub enum EffectKind {
         scope: ClosedLinks,
         /// Why.
         error: Error,
+    },
+    /// Who may do what at an entity is different from now on.
+    AccessChanged {
+        /// Which entity.
+        path: EntityPath,
+        /// All its rules; none when it is gone.
+        rules: Vec<AccessRule>,
     },
     /// Read rows, and hand them in as [`Command::ReadDone`](crate::command::Command::ReadDone).
     Read {

@@ -20,6 +20,7 @@
 //! Entity ids are 4 octets and sequence numbers 8, big-endian; no entity has the id 0. All rows of the
 //! entities themselves lie together, so loading reads one short range and no message.
 
+mod access;
 mod rule;
 mod runs;
 mod sessions;
@@ -428,6 +429,7 @@ fn put_settings(settings: &QueueSettings, row: &mut BytesMut) {
         status,
         user_metadata,
         remarks,
+        access_rules,
     } = settings;
     row.put_u64(lock_duration.0);
     row.put_u32(*attempts_max);
@@ -449,6 +451,7 @@ fn put_settings(settings: &QueueSettings, row: &mut BytesMut) {
     });
     put_text(user_metadata, row);
     put_remarks(remarks, row);
+    access::put_rules(access_rules, row);
 }
 
 fn put_remarks(remarks: &Remarks, row: &mut BytesMut) {
@@ -614,6 +617,7 @@ fn read_settings(fields: &mut Fields<'_>) -> Option<QueueSettings> {
         },
         user_metadata: fields.text()?.into(),
         remarks: read_remarks(fields)?,
+        access_rules: access::read_rules(fields)?,
     })
 }
 
@@ -687,6 +691,7 @@ mod tests {
                 unused_duplicate_window: Some(Span(8)),
                 ..Remarks::default()
             },
+            access_rules: access::tests::rules(),
             ..QueueSettings::default()
         };
         let of_topic = EntityKind::Subscription { topic: EntityId(4) };
@@ -712,16 +717,16 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_earlier_releases_end_without_remarks() {
+    fn settings_of_earlier_releases_end_without_remarks_or_access_rules() {
         let settings = QueueSettings { user_metadata: "mine".into(), ..QueueSettings::default() };
         let mut row = BytesMut::new();
         put_settings(&settings, &mut row);
-        let old = &row[..row.len() - 9];
-        assert_eq!(read_settings(&mut Fields(old)), Some(settings));
-        for end in 0..old.len() {
-            assert_eq!(read_settings(&mut Fields(&old[..end])), None);
+        let (first, second) = (row.len() - 10, row.len() - 1);
+        for end in 0..=row.len() {
+            let is_whole = [first, second, row.len()].contains(&end);
+            let expected = is_whole.then(|| settings.clone());
+            assert_eq!(read_settings(&mut Fields(&row[..end])), expected, "{end} octets");
         }
-        assert_eq!(read_settings(&mut Fields(&row[..row.len() - 1])), None);
     }
 
     #[test]

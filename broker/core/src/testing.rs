@@ -212,7 +212,8 @@ impl World {
                 | EffectKind::Deliver { .. }
                 | EffectKind::Drained { .. }
                 | EffectKind::ReceiverClosed { .. }
-                | EffectKind::EntityClosed { .. }) => self.released.push(kind),
+                | EffectKind::EntityClosed { .. }
+                | EffectKind::AccessChanged { .. }) => self.released.push(kind),
             }
         }
         self.waiting = held;

@@ -183,7 +183,8 @@ impl Bench {
                 }
                 EffectKind::Drained { .. }
                 | EffectKind::ReceiverClosed { .. }
-                | EffectKind::EntityClosed { .. } => {}
+                | EffectKind::EntityClosed { .. }
+                | EffectKind::AccessChanged { .. } => {}
             }
         }
         Ok(())

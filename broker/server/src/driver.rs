@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::auth::Authority;
 use crate::clock::Clock;
 use crate::durability::{Gate, InFlight, Progress};
 use crate::mailbox::{Letter, Mailbox};
@@ -113,9 +114,11 @@ impl ShardHandle {
 pub(crate) fn start(
     store: Arc<dyn Store>,
     clock: Clock,
+    authority: Arc<Authority>,
     open: OpenShard,
 ) -> anyhow::Result<ShardHandle> {
     let core = open(&*store)?;
+    authority.set_rules_of_all(core.access_rules());
     let (sender, inputs) = mpsc::channel(INBOX_CAPACITY);
     let (read_sender, reads) = mpsc::unbounded_channel();
     let progress = Progress::default();
@@ -124,6 +127,7 @@ pub(crate) fn start(
         core,
         store,
         clock,
+        authority,
         open,
         progress,
         gate: Gate::default(),
@@ -159,6 +163,8 @@ struct Driver {
     core: Broker,
     store: Arc<dyn Store>,
     clock: Clock,
+    /// Learns of the access rules that entities have.
+    authority: Arc<Authority>,
     open: OpenShard,
     progress: Progress,
     gate: Gate,
@@ -393,6 +399,11 @@ impl Driver {
                 }
                 return;
             }
+            EffectKind::AccessChanged { path, rules } => {
+                info!(entity = %path, rules = rules.len(), "the access rules of an entity changed");
+                self.authority.set_rules_of(path, rules);
+                return;
+            }
             EffectKind::Read { .. } => {
                 let EffectKind::Read { read, request } = kind else { return };
                 self.read(read, request);
@@ -474,6 +485,7 @@ impl Driver {
             match self.reopen().await {
                 Ok(core) => {
                     subscribe(&*self.store, &self.progress);
+                    self.authority.set_rules_of_all(core.access_rules());
                     self.core = core;
                     self.reopened_at = Some(Instant::now());
                     info!("the store is open again");

@@ -14,5 +14,6 @@ mod http;
 mod mailbox;
 pub mod namespaces;
 mod net;
+mod reload;
 pub mod serve;
 pub mod telemetry;

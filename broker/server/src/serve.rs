@@ -26,6 +26,7 @@ use crate::namespaces::open::{self, Declared, Rank};
 use crate::namespaces::{Common, Gone, Namespace, Namespaces, Plan};
 use crate::net::listener::{self, Door};
 use crate::net::tls::{self, Tls};
+use crate::reload::{self, Authorities};
 
 /// How often a broker that is not ready looks again.
 const READY_POLL: Duration = Duration::from_millis(200);
@@ -70,6 +71,7 @@ struct Running {
 impl Running {
     async fn start(settings: Settings) -> anyhow::Result<Self> {
         let listeners = bind(&settings.listeners).await?;
+        let authorities = Authorities::of(&settings);
         let tls = settings.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
         if settings.ephemeral {
             warn!("messages are kept in memory only and are gone when the broker stops");
@@ -113,6 +115,7 @@ impl Running {
             tasks.spawn(tls::watch(tls, door.stop.clone()));
         }
         let store = Arc::clone(namespaces.default().store());
+        tasks.spawn(reload::watch(settings.source, authorities, door.stop.clone()));
         tasks.spawn(announce(store, addresses, settings.emulator, door.stop));
         Ok(Self { namespaces, stop, tasks, stop_within: settings.limits.stop_within })
     }

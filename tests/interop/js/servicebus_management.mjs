@@ -1,6 +1,8 @@
 // The administration client of @azure/service-bus. It always speaks https; a policy of ours, added to
 // its pipeline as the last one, takes the S away: TLS has scenarios of its own.
 
+import { randomBytes } from "node:crypto";
+
 import { ServiceBusAdministrationClient, ServiceBusClient } from "@azure/service-bus";
 
 import { expect, KEY, RULE } from "./harness.mjs";
@@ -9,9 +11,9 @@ import { withId } from "./servicebus_client.mjs";
 // More than a page.
 const MANY = 105;
 
-function connectionString(broker, key = KEY) {
+function connectionString(broker, key = KEY, rule = RULE) {
   return (
-    `Endpoint=sb://${broker.host}:${broker.port};SharedAccessKeyName=${RULE};` +
+    `Endpoint=sb://${broker.host}:${broker.port};SharedAccessKeyName=${rule};` +
     `SharedAccessKey=${key};UseDevelopmentEmulator=true;`
   );
 }
@@ -264,6 +266,42 @@ async function rules(broker) {
   await admin.deleteTopic(topic);
 }
 
+async function access(broker) {
+  const admin = administration(broker);
+  const name = broker.queue("access-q");
+  if (await admin.queueExists(name)) await admin.deleteQueue(name);
+  const [first, second, third] = [1, 2, 3].map(() => randomBytes(32).toString("base64"));
+  const own = {
+    claimType: "SharedAccessKey",
+    accessRights: ["Send", "Listen"],
+    keyName: "own",
+    primaryKey: first,
+    secondaryKey: second,
+  };
+  await admin.createQueue(name, { authorizationRules: [own] });
+  const found = await admin.getQueue(name);
+  expect(found.authorizationRules.length, 1, "rules");
+  same(found.authorizationRules[0], { ...own, accessRights: own.accessRights });
+  const exchange = async (key) => {
+    const client = new ServiceBusClient(connectionString(broker, key, "own"), {
+      retryOptions: { maxRetries: 0 },
+    });
+    try {
+      await client.createSender(name).sendMessages({ body: "x" });
+      const receiver = client.createReceiver(name, { receiveMode: "receiveAndDelete" });
+      expect((await receiver.receiveMessages(1)).length, 1, "messages");
+    } finally {
+      await client.close();
+    }
+  };
+  for (const key of [first, second]) await exchange(key);
+  found.authorizationRules = [{ ...own, primaryKey: second, secondaryKey: third }];
+  await admin.updateQueue(found);
+  await fails("UnauthorizedAccess", exchange(first));
+  await exchange(third);
+  await admin.deleteQueue(name);
+}
+
 async function namespace(broker) {
   const found = await administration(broker).getNamespaceProperties();
   const name = /^[\d.]+$/.test(broker.host) ? broker.host : broker.host.split(".")[0];
@@ -277,5 +315,6 @@ export const management = {
   "manage-queues": queues,
   "manage-topics": topics,
   "manage-rules": rules,
+  "manage-access": access,
   "manage-namespace": namespace,
 };

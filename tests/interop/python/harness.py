@@ -37,9 +37,9 @@ class Broker:
     def topic(self, scenario):
         return self.queue(scenario)
 
-    def connection_string(self, key=KEY):
+    def connection_string(self, key=KEY, rule=RULE):
         return (
-            f"Endpoint=sb://{self.host}:{self.port};SharedAccessKeyName={RULE};"
+            f"Endpoint=sb://{self.host}:{self.port};SharedAccessKeyName={rule};"
             f"SharedAccessKey={key};UseDevelopmentEmulator=true;"
         )
 

@@ -4,8 +4,10 @@ They always speak https. A transport of ours, which is an option of theirs, take
 scenarios of its own.
 """
 
+import base64
 import datetime
 import inspect
+import secrets
 
 from azure.core.exceptions import (
     ClientAuthenticationError,
@@ -15,8 +17,10 @@ from azure.core.exceptions import (
 )
 from azure.core.pipeline.transport import AioHttpTransport, RequestsTransport
 from azure.servicebus import ServiceBusClient, ServiceBusMessage
+from azure.servicebus.exceptions import ServiceBusError
 from azure.servicebus.aio.management import ServiceBusAdministrationClient as AsyncClient
 from azure.servicebus.management import (
+    AccessRights,
     ApiVersion,
     AuthorizationRule,
     CorrelationRuleFilter,
@@ -179,6 +183,7 @@ def scenarios(open_client):
             expect((refused.status_code, "RequiresSession" in refused.message), (400, True))
             wrong = admin.create_queue(f"{name}2", lock_duration=DAY)
             expect((await fails(HttpResponseError, wrong)).status_code, 400)
+            # The service wants keys of 32 octets, and a right.
             rules = [AuthorizationRule(key_name="k", primary_key="p", secondary_key="s")]
             wrong = admin.create_queue(f"{name}2", authorization_rules=rules)
             expect((await fails(HttpResponseError, wrong)).status_code, 400)
@@ -356,6 +361,89 @@ def scenarios(open_client):
         async with connect(broker, api_version=ApiVersion.V2017_04) as admin:
             await fails(ResourceNotFoundError, admin.get_rule(topic, "s", "sql"))
 
+    async def access(broker):
+        queue, topic, other = (f"{broker.client}.access-{part}" for part in ("q", "t", "other"))
+        new_key = lambda: base64.b64encode(secrets.token_bytes(32)).decode()
+        first, second, third = new_key(), new_key(), new_key()
+        rule = lambda name, rights, primary, secondary: AuthorizationRule(
+            type="SharedAccessAuthorizationRule",
+            claim_type="SharedAccessKey",
+            claim_value="None",
+            key_name=name,
+            primary_key=primary,
+            secondary_key=secondary,
+            rights=rights,
+        )
+        manage = [AccessRights.MANAGE, AccessRights.SEND, AccessRights.LISTEN]
+        both = [AccessRights.SEND, AccessRights.LISTEN]
+
+        def exchange(entity, key):
+            text = broker.connection_string(key, rule="own")
+            with ServiceBusClient.from_connection_string(text, retry_total=0) as client:
+                with client.get_queue_sender(entity) as sender:
+                    sender.send_messages(ServiceBusMessage("x"))
+                with client.get_queue_receiver(entity, max_wait_time=5) as receiver:
+                    (message,) = receiver.receive_messages(1)
+                    receiver.complete_message(message)
+
+        def refused(entity, key):
+            try:
+                exchange(entity, key)
+            except ServiceBusError:
+                return
+            raise AssertionError("the key is good")
+
+        async with connect(broker) as admin:
+            for name in (queue, other):
+                try:
+                    await admin.delete_queue(name)
+                except ResourceNotFoundError:
+                    pass
+            try:
+                await admin.delete_topic(topic)
+            except ResourceNotFoundError:
+                pass
+            await admin.create_queue(other)
+            rules = [rule("own", both, first, second), rule("all", manage, third, third)]
+            await admin.create_queue(queue, authorization_rules=rules)
+            await admin.create_topic(topic, authorization_rules=rules)
+            for found in (await admin.get_queue(queue), await admin.get_topic(topic)):
+                own, everything = found.authorization_rules
+                same(
+                    own,
+                    type="SharedAccessAuthorizationRule",
+                    claim_type="SharedAccessKey",
+                    claim_value="None",
+                    key_name="own",
+                    primary_key=first,
+                    secondary_key=second,
+                    rights=["Send", "Listen"],
+                )
+                same(everything, key_name="all", rights=["Manage", "Send", "Listen"])
+                expect(own.created_at_utc, own.modified_at_utc, "times")
+            for key in (first, second):
+                exchange(queue, key)
+                refused(other, key)
+            refused(queue, third)
+            found = await admin.get_queue(queue)
+            found.authorization_rules = [rule("own", both, second, third)]
+            await admin.update_queue(found)
+            (own,) = (await admin.get_queue(queue)).authorization_rules
+            same(own, primary_key=second, secondary_key=third)
+            refused(queue, first)
+            exchange(queue, third)
+            # What an update repeats stays, and what it empties goes.
+            await admin.update_queue(await admin.get_queue(queue))
+            exchange(queue, third)
+            found = await admin.get_queue(queue)
+            found.authorization_rules = []
+            await admin.update_queue(found)
+            expect(not (await admin.get_queue(queue)).authorization_rules, True, "no rules")
+            refused(queue, third)
+            for name in (queue, other):
+                await admin.delete_queue(name)
+            await admin.delete_topic(topic)
+
     async def namespace(broker):
         async with connect(broker) as admin:
             found = await admin.get_namespace_properties()
@@ -368,5 +456,6 @@ def scenarios(open_client):
         "manage-queues": queues,
         "manage-topics": topics,
         "manage-rules": rules,
+        "manage-access": access,
         "manage-namespace": namespace,
     }

@@ -45,6 +45,8 @@ impl World {
                 self.check_closed(entity);
                 Decided::new(Then::Nothing)
             }
+            // The simulated clients ask for no tokens.
+            EffectKind::AccessChanged { .. } => Decided::new(Then::Nothing),
             EffectKind::Read { read, request } => {
                 self.model.seen.reads += 1;
                 Decided::new(Then::Read(read, request))

@@ -3,6 +3,7 @@
 use super::{Broker, queue_mut};
 use crate::change::Change;
 use crate::effect::{ClosedLinks, Counts, EffectKind, QueueDescription, Reply};
+use crate::entity::access::{self, AccessRule};
 use crate::entity::kind::EntityKind;
 use crate::entity::namespace::QueueEntities;
 use crate::entity::path::{EntityPath, Subqueue};
@@ -24,7 +25,8 @@ impl Broker {
         match self.namespace.queue(&path) {
             Some(_) => {
                 let entities = self.named_queue(&path)?;
-                self.change_queue(entities, &settings).map(ensured)
+                let settings = self.as_declared(entities, settings)?;
+                self.change_queue(entities, settings).map(ensured)
             }
             None => self.new_entity(path, EntityKind::Queue, settings).map(ensured),
         }
@@ -54,7 +56,7 @@ impl Broker {
         self.check_targets(settings)?;
         self.check_fixed(entities, settings)?;
         self.note_use(entities.main);
-        self.change_queue(entities, settings).map(ensured)
+        self.change_queue(entities, settings.clone()).map(ensured)
     }
 
     pub(super) fn delete_queue(&mut self, path: &EntityPath) -> Result<Reply, Error> {
@@ -131,7 +133,7 @@ impl Broker {
         &mut self,
         path: EntityPath,
         kind: EntityKind,
-        settings: QueueSettings,
+        mut settings: QueueSettings,
     ) -> Result<EntityId, Error> {
         // Subscriptions have a limit of their own.
         let is_subscription = matches!(kind, EntityKind::Subscription { .. });
@@ -145,6 +147,8 @@ impl Broker {
         };
         let [entity, dead_letter, transfer_dead_letter] =
             [0, 1, 2].map(|offset| EntityId(next + offset));
+        access::stamp(&mut settings.access_rules, &[], self.now);
+        self.tell_access(&path, &[], &settings.access_rules);
         self.commit(&Change::QueueCreated {
             entity,
             dead_letter,
@@ -172,12 +176,24 @@ impl Broker {
         Ok(())
     }
 
+    /// The settings of an entity that is there, when it is declared: who may do what is not declared
+    /// with it, so that stays as clients have set it.
+    pub(super) fn as_declared(
+        &self,
+        entities: QueueEntities,
+        settings: QueueSettings,
+    ) -> Result<QueueSettings, Error> {
+        let access_rules = self.queue(entities.main)?.settings().access_rules.clone();
+        Ok(QueueSettings { access_rules, ..settings })
+    }
+
     pub(super) fn change_queue(
         &mut self,
         entities: QueueEntities,
-        settings: &QueueSettings,
+        mut settings: QueueSettings,
     ) -> Result<EntityId, Error> {
-        let before = self.queue(entities.main)?.settings();
+        let queue = self.queue(entities.main)?;
+        let (before, path) = (queue.settings(), queue.definition.path.clone());
         if before.requires_session != settings.requires_session {
             return Err(Error::InvalidArgument(
                 "The value of the property RequiresSession cannot be changed.",
@@ -189,8 +205,11 @@ impl Broker {
             ));
         }
         let at = self.now;
+        let rules_before = before.access_rules.clone();
+        access::stamp(&mut settings.access_rules, &rules_before, at);
+        self.tell_access(&path, &rules_before, &settings.access_rules);
         for entity in entities.all() {
-            if self.queue(entity)?.settings() != settings {
+            if *self.queue(entity)?.settings() != settings {
                 let settings = Box::new(settings.clone());
                 self.commit(&Change::SettingsChanged { entity, settings, at });
                 self.close_refused_links(entity);
@@ -203,6 +222,10 @@ impl Broker {
     /// them.
     pub(super) fn remove_queue(&mut self, entities: QueueEntities) {
         self.remove_subscriptions(entities.main);
+        if let Ok(queue) = self.queue(entities.main) {
+            let (path, before) = (queue.definition.path.clone(), &queue.settings().access_rules);
+            self.tell_access(&path, &before.clone(), &[]);
+        }
         let after = self.open_position();
         for entity in entities.all() {
             let Ok(queue) = self.queue(entity) else { continue };
@@ -215,6 +238,22 @@ impl Broker {
         let was_used = self.queue(entity).is_ok_and(Queue::was_used);
         let deleted = Change::QueueDeleted { entity, dead_letter, transfer_dead_letter, was_used };
         self.commit(&deleted);
+    }
+
+    /// Tells the shell who may do what at an entity from now on, if that changes.
+    fn tell_access(&mut self, path: &EntityPath, before: &[AccessRule], rules: &[AccessRule]) {
+        if before != rules {
+            let (path, rules) = (path.clone(), rules.to_vec());
+            self.emit(self.open_position(), EffectKind::AccessChanged { path, rules });
+        }
+    }
+
+    /// The access rules of all entities that have any.
+    pub fn access_rules(&self) -> impl Iterator<Item = (&EntityPath, &[AccessRule])> {
+        let definitions = self.queues.iter().flatten().map(|queue| &queue.definition);
+        let own = definitions.filter(|definition| definition.path.subqueue() == Subqueue::Main);
+        let rules = own.map(|own| (&own.path, own.settings.access_rules.as_slice()));
+        rules.filter(|(_, rules)| !rules.is_empty())
     }
 
     /// Takes its receivers from an entity, and tells them why.

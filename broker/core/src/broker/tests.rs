@@ -1,6 +1,7 @@
 //! Histories: long sequences of anything at all, with crashes, against a model that sees what clients
 //! see. A failure names its seed; `PEEKLOCK_SEED=n cargo test histories` runs that one alone.
 
+mod access;
 mod defer;
 mod delete_batch;
 mod expire;
@@ -437,7 +438,7 @@ impl History {
                     self.seen.closed += 1;
                     self.receivers.retain(|(open, ..)| *open != receiver);
                 }
-                EffectKind::EntityClosed { .. } => {}
+                EffectKind::EntityClosed { .. } | EffectKind::AccessChanged { .. } => {}
                 EffectKind::Read { .. } => panic!("not to be released"),
             }
         }

@@ -1,5 +1,6 @@
 //! What has a path in a namespace, and the rules about paths and settings.
 
+pub mod access;
 pub mod kind;
 pub mod namespace;
 pub mod path;

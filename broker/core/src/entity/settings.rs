@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::entity::access::{self, AccessRule};
 use crate::entity::path::EntityPath;
 use crate::error::Error;
 use crate::time::Span;
@@ -40,6 +41,8 @@ pub struct QueueSettings {
     pub user_metadata: Arc<str>,
     /// What clients set and read back.
     pub remarks: Remarks,
+    /// Who may do what, besides those whom the configuration lets. Subscriptions have none of their own.
+    pub access_rules: Vec<AccessRule>,
 }
 
 /// What clients set and read back, although nothing here depends on it: other brokers need it to get
@@ -160,7 +163,7 @@ impl QueueSettings {
         if self.requires_session && self.forward_to.is_some() {
             return Err(Error::InvalidArgument("A queue with sessions cannot forward messages."));
         }
-        Ok(())
+        access::validate(&self.access_rules)
     }
 }
 
@@ -182,6 +185,7 @@ impl Default for QueueSettings {
             status: EntityStatus::Active,
             user_metadata: "".into(),
             remarks: Remarks::default(),
+            access_rules: Vec::new(),
         }
     }
 }

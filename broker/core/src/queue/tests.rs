@@ -373,6 +373,7 @@ fn a_drain_is_answered_behind_the_deliveries() {
             EffectKind::Reply { .. } => "reply",
             EffectKind::ReceiverClosed { .. }
             | EffectKind::EntityClosed { .. }
+            | EffectKind::AccessChanged { .. }
             | EffectKind::Read { .. } => "other",
         })
         .collect();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::entity::access::AccessRule;
 use crate::entity::settings::{EntityStatus, QueueSettings, Remarks};
 use crate::error::Error;
 use crate::time::Span;
@@ -26,6 +27,8 @@ pub struct TopicSettings {
     pub user_metadata: Arc<str>,
     /// What clients set and read back.
     pub remarks: Remarks,
+    /// Who may do what at the topic and its subscriptions, besides those whom the configuration lets.
+    pub access_rules: Vec<AccessRule>,
 }
 
 impl TopicSettings {
@@ -45,6 +48,7 @@ impl TopicSettings {
             status,
             user_metadata,
             remarks,
+            access_rules,
         } = self.clone();
         QueueSettings {
             entity_bytes_max,
@@ -55,6 +59,7 @@ impl TopicSettings {
             status,
             user_metadata,
             remarks,
+            access_rules,
             ..QueueSettings::default()
         }
     }
@@ -70,6 +75,7 @@ impl TopicSettings {
             status: settings.status,
             user_metadata: settings.user_metadata,
             remarks: settings.remarks,
+            access_rules: settings.access_rules,
         }
     }
 }

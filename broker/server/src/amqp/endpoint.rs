@@ -17,6 +17,7 @@ use peeklock_protocol::output::Output;
 use peeklock_protocol::performative::Open;
 use peeklock_protocol::sasl::SaslCode;
 use peeklock_protocol::value::Symbol;
+use tokio::sync::watch;
 use tracing::{debug, info};
 
 use super::condition::Refusal;
@@ -151,6 +152,23 @@ impl Endpoint {
         self.settings.clock.changes()
     }
 
+    /// Tells when [`Endpoint::rules_changed`] must be called.
+    pub(crate) fn rule_changes(&self) -> watch::Receiver<u64> {
+        self.settings.authority.changes()
+    }
+
+    /// Rules or keys were changed: what they granted may be gone, and links go with it.
+    pub(crate) fn rules_changed(&mut self, now: Instant) {
+        if self.claims.is_empty() {
+            return;
+        }
+        self.claims.look_again(&self.settings.authority);
+        if self.claims.is_empty() {
+            self.authorize_by = now + self.settings.authorize_within;
+        }
+        self.claims_changed(now);
+    }
+
     /// Somebody has steered the clock: tokens end sooner or later than it seemed.
     pub(crate) fn clock_changed(&mut self, now: Instant) {
         // How long a peer may go without rights is a matter of real time.
@@ -210,8 +228,8 @@ impl Endpoint {
             Letter::Effect(EffectKind::EntityClosed { entity, scope, error }) => {
                 self.entity_closed(entity, scope, &error);
             }
-            // Reads are the driver's business; it sends none to a connection.
-            Letter::Effect(EffectKind::Read { .. }) => {}
+            // Reads and rules are the driver's business; it sends none to a connection.
+            Letter::Effect(EffectKind::Read { .. } | EffectKind::AccessChanged { .. }) => {}
             Letter::StoreLost => {
                 let text = "The broker could not store data and starts over. Please reconnect.";
                 self.close(condition::CONNECTION_FORCED, text);
@@ -435,7 +453,7 @@ impl Endpoint {
         }
     }
 
-    /// Cuts links whose token has run out, and connections that never showed one.
+    /// Cuts links whose rights have ended, and connections that never showed one.
     fn check_claims(&mut self, now: Instant) {
         let wall = self.settings.clock.now();
         if self.claims.is_empty() && self.authorize_by <= now {
@@ -452,7 +470,8 @@ impl Endpoint {
             .map(|(id, _)| *id)
             .collect();
         for id in expired {
-            let text = "The token has expired, or a newer one does not grant this link.";
+            let text = "The right to this link has ended: its token has expired or was replaced by one \
+                        that grants less, or its rule or key was changed.";
             self.detach(id, ErrorInfo::new(condition::UNAUTHORIZED_ACCESS, text));
         }
         let had_claims = !self.claims.is_empty();

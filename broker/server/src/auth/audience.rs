@@ -7,6 +7,10 @@ use percent_encoding::percent_decode_str;
 
 use super::Resource;
 
+/// Octets of the longest path that an entity can have: a name of 260 characters, `/subscriptions/` and one
+/// of 50, and the longest name of a subqueue. A rule is at no longer one.
+const PLACE_LEN_MAX: usize = 400;
+
 /// A path in lower case without slashes at its ends; empty for the namespace as a whole. From the
 /// configuration it may be a pattern: a `*` in it stands for any characters but a slash.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -19,6 +23,11 @@ impl ResourcePath {
     /// The path that an action is checked against.
     pub(super) fn of(resource: Resource<'_>) -> Self {
         Self::exactly(&resource.to_string())
+    }
+
+    /// As it is written.
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
     }
 
     fn exactly(path: &str) -> Self {
@@ -51,6 +60,14 @@ impl ResourcePath {
         }
         let rest = other.text.strip_prefix(&self.text);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// The path and those above it, as far as there can be entities; not that of the namespace.
+    pub(super) fn and_above(&self) -> impl Iterator<Item = &str> {
+        let ends = self.text.bytes().enumerate().filter(|(_, octet)| *octet == b'/');
+        let above = ends.map(|(end, _)| end).take_while(|end| *end <= PLACE_LEN_MAX);
+        let whole = Some(self.text.len()).filter(|end| *end <= PLACE_LEN_MAX);
+        above.chain(whole).filter_map(|end| self.text.get(..end)).filter(|path| !path.is_empty())
     }
 }
 
@@ -157,6 +174,18 @@ mod tests {
     fn check_covers(outer: &str, inner: &str, expected: bool) {
         let path = ResourcePath::exactly;
         assert_eq!(path(outer).covers(&path(inner)), expected, "{outer:?} over {inner:?}");
+    }
+
+    #[test]
+    fn what_is_above_a_path() {
+        let path = ResourcePath::exactly;
+        let above = |text: &str| path(text).and_above().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(above("eu/orders/$management"), ["eu", "eu/orders", "eu/orders/$management"]);
+        assert_eq!(above("orders"), ["orders"]);
+        assert!(above("").is_empty());
+        // Whatever a peer writes, there is little to look at.
+        assert_eq!(above(&"a/".repeat(500_000)).len(), 200);
+        assert!(above(&"a".repeat(401)).is_empty());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::Name;
 
-use super::{Grant, ResourcePath, Rights};
+use super::{Credential, Grant, ResourcePath, Rights};
 
 /// Names taken from one certificate. Nobody needs more, and each is compared with each rule.
 const NAMES_MAX: usize = 64;
@@ -85,7 +85,7 @@ fn text(attribute: &AttributeTypeAndValue) -> Option<String> {
 }
 
 /// A name, and what whoever proves it may do where.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CertificateRule {
     name: CertificateName,
     rights: Rights,
@@ -109,7 +109,17 @@ impl CertificateRule {
             audience: self.place.clone(),
             rights: self.rights,
             valid_until: certificate.valid_until,
+            source: Credential::Certificate { name: self.name.clone(), place: self.place.clone() },
         })
+    }
+
+    /// Whether it is the rule for a name at a place.
+    pub(super) fn is_for(&self, name: &CertificateName, place: &ResourcePath) -> bool {
+        self.name == *name && self.place == *place
+    }
+
+    pub(super) const fn rights(&self) -> Rights {
+        self.rights
     }
 }
 

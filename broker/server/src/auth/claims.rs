@@ -1,10 +1,11 @@
 //! What one connection has been granted so far.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use peeklock_core::time::Timestamp;
 
-use super::{Granted, ResourcePath, Rights};
+use super::{Authority, CertificateName, Granted, ResourcePath, Rights, Secret};
 
 /// Audiences of one connection. A token each for 500 entities and their management nodes; beyond it
 /// a token for the namespace is the better one.
@@ -23,6 +24,41 @@ pub struct Grant {
     pub rights: Rights,
     /// The first moment at which they are gone; the end of the token and a grace.
     pub valid_until: Timestamp,
+    /// What they came from.
+    pub source: Credential,
+}
+
+/// The credential that a grant came from. When it is withdrawn, so is the grant.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Credential {
+    /// A key of a rule, by which a token was signed or which was a password.
+    Key {
+        /// The rule's name.
+        rule: Arc<str>,
+        /// Where the rule is.
+        place: ResourcePath,
+        /// The key.
+        key: Secret,
+    },
+    /// A name in a certificate.
+    Certificate {
+        /// The name.
+        name: CertificateName,
+        /// Where the rule is that knows it.
+        place: ResourcePath,
+    },
+    /// A token of an identity provider.
+    Issuer,
+}
+
+#[cfg(test)]
+impl Credential {
+    /// The well-known key of development mode.
+    pub(crate) fn well_known() -> Self {
+        let granted = Authority::new(Vec::new(), None, true)
+            .verify_password("RootManageSharedAccessKey", b"SAS_KEY_VALUE");
+        granted.into_iter().next().unwrap().source
+    }
 }
 
 /// The grants of one connection. Empty at first: nothing is allowed.
@@ -86,6 +122,23 @@ impl Claims {
         self.connection.retain(|grant| now < grant.valid_until);
         self.tokens.retain(|_, grants| {
             grants.retain(|grant| now < grant.valid_until);
+            !grants.is_empty()
+        });
+    }
+
+    /// Takes from each grant what its credential is not worth any more, or gives it what it is worth
+    /// now. The caller then looks at the links that are open.
+    pub fn look_again(&mut self, authority: &Authority) {
+        let still_counts = |grant: &mut Grant| match authority.worth(grant) {
+            Some(rights) => {
+                grant.rights = rights;
+                true
+            }
+            None => false,
+        };
+        self.connection.retain_mut(still_counts);
+        self.tokens.retain(|_, grants| {
+            grants.retain_mut(still_counts);
             !grants.is_empty()
         });
     }

@@ -21,10 +21,10 @@ use peeklock_core::entity::path::EntityPath;
 use peeklock_core::time::Timestamp;
 
 pub use self::audience::ResourcePath;
-pub use self::authority::{AccessRule, Authority};
+pub use self::authority::{AccessRule, Authority, RuleChange};
 pub(crate) use self::certificate::common_names;
 pub use self::certificate::{Certificate, CertificateName, CertificateRule, MalformedCertificate};
-pub use self::claims::{Claims, Grant, TooManyClaims};
+pub use self::claims::{Claims, Credential, Grant, TooManyClaims};
 pub use self::jwt::{Algorithm, IssuerSettings, JwtIssuers, RoleRule, Url};
 pub(crate) use self::jwt::{FirstAnswers, is_jwt};
 pub use self::sasl::{Granted, SaslDenied, external, sasl};
@@ -69,6 +69,16 @@ impl Rights {
     pub const NONE: Rights = Rights { send: false, listen: false, manage: false };
     /// Everything.
     pub const MANAGE: Rights = Rights { send: true, listen: true, manage: true };
+
+    /// What either allows.
+    #[must_use]
+    pub const fn or(self, other: Rights) -> Rights {
+        Rights {
+            send: self.send || other.send,
+            listen: self.listen || other.listen,
+            manage: self.manage || other.manage,
+        }
+    }
 
     /// Whether an action is among them.
     pub const fn allow(self, action: Action) -> bool {

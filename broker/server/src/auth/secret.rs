@@ -1,16 +1,18 @@
 //! A key that cannot be shown by accident.
 
 use std::fmt;
+use std::sync::Arc;
 
+use peeklock_core::entity::access::AccessKey;
 use subtle::ConstantTimeEq;
 
 /// A key. It has no `Display`, its `Debug` shows nothing, and it compares in constant time.
 #[derive(Clone)]
-pub struct Secret(String);
+pub struct Secret(Arc<str>);
 
 impl Secret {
     /// Takes a key.
-    pub fn new(text: impl Into<String>) -> Self {
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
 
@@ -29,6 +31,20 @@ impl Secret {
         self.0.as_bytes()
     }
 }
+
+impl From<&AccessKey> for Secret {
+    fn from(key: &AccessKey) -> Self {
+        Self(Arc::clone(key.expose()))
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.matches(other.expose())
+    }
+}
+
+impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

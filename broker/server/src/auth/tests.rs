@@ -1,5 +1,7 @@
 //! Signatures in here were computed with Python's `hmac`, not with the code under test.
 
+use peeklock_core::entity::access;
+
 use super::*;
 
 /// Before 1893456000 (2030), which the tokens below name as their end.
@@ -322,4 +324,137 @@ fn keys_are_not_shown() {
     for secret in ["primary\"", "c2Vjb25kYXJ5IGtleQ==", "b3JkZXJzIGtleQ==", "canary"] {
         assert!(!shown.contains(secret), "{shown}");
     }
+}
+
+/// Asks again what the claims of a connection are worth.
+fn look_again(claims: &mut Claims, authority: &Authority, resource: &str) -> [bool; 3] {
+    claims.look_again(authority);
+    let path = path(resource);
+    Action::ALL.map(|action| authorize(claims, action, &path, NOW).is_ok())
+}
+
+fn shop(primary: &str, second: Option<&str>, rights: Rights) -> AccessRule {
+    let second = second.map(Secret::new);
+    AccessRule::new("shop".into(), Secret::new(primary), second, rights, None)
+}
+
+#[test]
+fn a_grant_is_worth_what_its_rule_and_key_are_worth() {
+    let authority = configured();
+    let plain = |key: &[u8]| sasl(&authority, "PLAIN", Some(key)).unwrap().unwrap();
+    let mut by_first = Claims::default();
+    by_first.grant_connection(plain(b"\0shop\0primary"));
+    let mut by_second = Claims::default();
+    let token = authority.verify(FORM, "sb://broker.example/eu/my queue", NOW).unwrap();
+    by_second.grant(token, NOW).unwrap();
+    let mut look = |rules: Vec<AccessRule>| {
+        let before = *authority.changes().borrow();
+        let changes = authority.adopt(&Authority::new(rules, None, false));
+        assert_eq!(before == *authority.changes().borrow(), changes.is_empty());
+        let worth = [&mut by_first, &mut by_second]
+            .map(|claims| look_again(claims, &authority, "eu/my queue"));
+        (changes.iter().map(ToString::to_string).collect::<Vec<_>>(), worth)
+    };
+    let second = "c2Vjb25kYXJ5IGtleQ==";
+    let (send, none) = ([true, false, false], [false; 3]);
+    let same = vec![shop("primary", Some(second), SEND)];
+    assert_eq!(look(same.clone()), (vec!["rule orders of orders: removed".into()], [send, send]));
+    assert_eq!(look(same), (vec![], [send, send]));
+    let both = Rights { send: true, ..LISTEN };
+    let more = vec![shop("primary", Some(second), both)];
+    let wider = [true, true, false];
+    assert_eq!(look(more), (vec!["rule shop: rights changed".into()], [wider, wider]));
+    let rotated = vec![shop(second, Some("fresh"), SEND)];
+    let (changes, worth) = look(rotated);
+    assert_eq!(changes.len(), 3, "{changes:?}");
+    assert!(changes.concat().contains("secondary key") && !changes.concat().contains("fresh"));
+    assert_eq!(worth, [none, send], "a key may become the other one");
+    assert_eq!(look(Vec::new()), (vec!["rule shop: removed".into()], [none, none]));
+    // What is gone does not come back with the key.
+    let back = vec![shop("primary", Some(second), SEND)];
+    assert_eq!(look(back), (vec!["rule shop: added".into()], [none, none]));
+}
+
+#[test]
+fn clients_with_certificates_lose_what_their_rule_loses() {
+    let client = |rights, entity: Option<&EntityPath>| {
+        CertificateRule::new(CertificateName::Dns("shop.example".into()), rights, entity)
+    };
+    let known = |clients| Authority::new(Vec::new(), None, false).with_clients(clients);
+    let authority = known(vec![client(SEND, None), client(LISTEN, Some(&path("orders")))]);
+    let mut params = rcgen::CertificateParams::new(vec!["shop.example".into()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2033, 5, 18);
+    let signed = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    let certificate = Certificate::read(signed.der()).unwrap();
+    let mut claims = Claims::default();
+    claims.grant_connection(external(&authority, Some(&certificate)).unwrap().unwrap());
+    assert_eq!(look_again(&mut claims, &authority, "orders"), [true, true, false]);
+    let changes = authority.adopt(&known(vec![client(LISTEN, Some(&path("orders")))]));
+    assert_eq!(changes, [RuleChange::Clients]);
+    assert_eq!(look_again(&mut claims, &authority, "orders"), [false, true, false]);
+    authority.adopt(&known(Vec::new()));
+    assert_eq!(look_again(&mut claims, &authority, "orders"), [false; 3]);
+    assert!(claims.is_empty());
+}
+
+fn own_rule(name: &str, key: &str, rights: access::AccessRights) -> access::AccessRule {
+    access::AccessRule {
+        name: name.into(),
+        rights,
+        primary_key: access::AccessKey::new(key),
+        secondary_key: access::AccessKey::new("2nd"),
+        created_at: NOW,
+        modified_at: NOW,
+    }
+}
+
+/// `PLAIN_TEXT` was signed with this key by a rule of this name for `orders`.
+#[test]
+fn rules_of_an_entity_are_good_there_and_below_and_as_long_as_it_has_them() {
+    let authority = Authority::new(Vec::new(), None, false);
+    check(&authority, PLAIN_TEXT, "sb://localhost/orders", Err(TokenError::Signature));
+    let listen = access::AccessRights { listen: true, ..access::AccessRights::default() };
+    let rules = [own_rule("x", "y", listen), own_rule("orders", "b3JkZXJzIGtleQ==", listen)];
+    let changes = authority.changes();
+    authority.set_rules_of(&path("Orders"), &rules);
+    assert!(changes.has_changed().unwrap());
+    check(&authority, PLAIN_TEXT, "sb://localhost/orders", Ok(LISTEN));
+    check(&authority, PLAIN_TEXT, "sb://localhost/ORDERS/$DeadLetterQueue", Ok(LISTEN));
+    check(&authority, PLAIN_TEXT, "sb://localhost/orders/a/b/$management", Ok(LISTEN));
+    check(&authority, PLAIN_TEXT, "sb://localhost/orders2", Err(TokenError::Signature));
+    check(&authority, PLAIN_TEXT, "sb://localhost/eu/orders", Err(TokenError::Signature));
+    check(&authority, PLAIN_TEXT, "sb://localhost", Err(TokenError::Signature));
+
+    let mut claims = claims(&[(&authority, PLAIN_TEXT, "sb://localhost/orders")]);
+    let plain = sasl(&authority, "PLAIN", Some(b"\0x\x002nd")).unwrap().unwrap();
+    claims.grant_connection(plain);
+    check_allowed(&claims, Resource::Entity(&path("orders/x")), [false, true, false]);
+    check_allowed(&claims, Resource::Entity(&path("other")), [false; 3]);
+    let changes = authority.changes();
+    authority.set_rules_of(&path("orders"), &rules);
+    assert!(!changes.has_changed().unwrap(), "nothing is new");
+    // The same rule of another entity is another rule.
+    authority.set_rules_of_all(std::iter::once((&path("other"), &rules[..])));
+    assert!(changes.has_changed().unwrap());
+    assert_eq!(look_again(&mut claims, &authority, "orders"), [false; 3]);
+    assert!(claims.is_empty());
+    check(&authority, PLAIN_TEXT, "sb://localhost/orders", Err(TokenError::Signature));
+    authority.set_rules_of(&path("other"), &[]);
+    assert_eq!(sasl(&authority, "PLAIN", Some(b"\0x\0y")), Err(SaslDenied::Password));
+}
+
+/// The configuration may have a rule of the same name for the entity, and it keeps its own keys.
+#[test]
+fn rules_of_an_entity_and_of_the_configuration_stand_side_by_side() {
+    let authority = configured();
+    let send = access::AccessRights { send: true, ..access::AccessRights::default() };
+    authority.set_rules_of(&path("orders"), &[own_rule("orders", "own", send)]);
+    check(&authority, PLAIN_TEXT, "sb://localhost/orders", Ok(LISTEN));
+    let granted = sasl(&authority, "PLAIN", Some(b"\0orders\0own")).unwrap().unwrap();
+    let mut claims = Claims::default();
+    claims.grant_connection(granted);
+    check_allowed(&claims, Resource::Entity(&path("orders")), [true, false, false]);
+    authority.adopt(&Authority::new(Vec::new(), None, false));
+    assert_eq!(look_again(&mut claims, &authority, "orders"), [true, false, false]);
+    check(&authority, PLAIN_TEXT, "sb://localhost/orders", Err(TokenError::Signature));
 }

@@ -17,6 +17,7 @@ use super::namespaces::namespaces;
 use super::queues::{queue_path, queues};
 use super::raw::{Given, RawAccessRule, RawCount, RawLimits, RawLog, RawSettings, RawSize};
 use super::settings::{CACHE_BYTES_MIN, Limits, LogFormat, LogSettings, Settings, StorageSettings};
+use super::source::Source;
 use super::topics::topics;
 use super::units::{parse_size, parse_span, show_size, show_span};
 use crate::auth::{AccessRule, Authority, JwtIssuers, Rights, Secret};
@@ -125,6 +126,7 @@ pub(super) fn build(mut raw: RawSettings, queue_names: &[String]) -> Check<Setti
         limits: limits(raw.limits)?,
         log: log(raw.log)?,
         warnings,
+        source: Source::default(),
     })
 }
 

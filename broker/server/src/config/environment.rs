@@ -31,6 +31,12 @@ const KEYS: [&str; 18] = [
     "log",
 ];
 
+/// Whether a variable may say anything to us.
+pub(super) fn concerns_us((name, _): &(OsString, OsString)) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with(PREFIX) || name == "RUST_LOG" || name == "EMULATOR_HTTP_PORT"
+}
+
 /// The variables that concern us.
 #[derive(Debug, Default)]
 pub(super) struct Environment {

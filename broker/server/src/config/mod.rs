@@ -24,6 +24,7 @@ mod namespaces;
 mod queues;
 mod raw;
 mod settings;
+mod source;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -42,6 +43,7 @@ pub use settings::{
     NamespaceSettings, QueueDeclaration, Settings, StorageSettings, SubscriptionDeclaration,
     TlsSettings, TopicDeclaration,
 };
+pub use source::Source;
 use toml::Spanned;
 
 use self::raw::RawSettings;
@@ -106,7 +108,9 @@ pub fn load(
     overrides: &Overrides,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Settings, ConfigError> {
-    let environment = environment::Environment::gather(environment)?;
+    let environment: Vec<_> = environment.into_iter().filter(environment::concerns_us).collect();
+    let mut source = Source { overrides: overrides.clone(), environment, file: None };
+    let environment = environment::Environment::gather(source.environment.iter().cloned())?;
     let file = overrides.config.as_deref().or(environment.config_file.as_deref());
     let file = file.map(SourceFile::read).transpose()?;
     let mut raw = match &file {
@@ -145,6 +149,8 @@ pub fn load(
         settings.data_dir.clone_from(data);
     }
     settings.warnings.extend(warnings);
+    source.file = file.map(|file| (file.path, file.text));
+    settings.source = source;
     Ok(settings)
 }
 

@@ -117,6 +117,7 @@ pub(super) fn settings(
         status: status(&key("status"), raw.status)?,
         user_metadata: user_metadata(&key("user_metadata"), raw.user_metadata)?.into(),
         remarks: default.remarks,
+        access_rules: default.access_rules,
     };
     if settings.entity_bytes_max < settings.message_bytes_max {
         let reason = format!(

@@ -11,6 +11,7 @@ use peeklock_core::entity::settings::{BrokerSettings, QueueSettings};
 use peeklock_core::topic::rules::RuleDescription;
 use peeklock_core::topic::settings::TopicSettings;
 
+use super::Source;
 use crate::auth::Authority;
 use crate::namespaces::NamespaceName;
 use crate::net::AllowedNetworks;
@@ -56,6 +57,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// What a person should know about this configuration; to be logged once logging works.
     pub warnings: Vec<String>,
+    /// Where all this came from.
+    pub source: Source,
 }
 
 /// The least memory for messages: below it pages of a deep backlog would push each other out.

@@ -41,6 +41,7 @@ pub(super) fn topics(
             status: settings.status,
             user_metadata: settings.user_metadata,
             remarks: settings.remarks,
+            access_rules: settings.access_rules,
         };
         topics.push(TopicDeclaration { path, settings, subscriptions });
     }

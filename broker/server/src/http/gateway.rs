@@ -68,8 +68,8 @@ impl Gateway {
         let hand = tokio::spawn(pass_on(mailbox, Arc::clone(&waiting), Arc::clone(&seats)));
         tokio::spawn(give_back(shard.clone(), returned));
         let room = Arc::new(Semaphore::new(BODIES_KIB_MAX));
-        let _hand = Arc::new(Hand(hand.abort_handle()));
-        Ok(Self { shard, waiting, seats, room, _hand })
+        let hand = Arc::new(Hand(hand.abort_handle()));
+        Ok(Self { shard, waiting, seats, room, _hand: hand })
     }
 
     /// Room for a body of so many octets among all that are read at once, if there is any.
@@ -122,7 +122,8 @@ async fn pass_on(mailbox: Mailbox, waiting: Arc<Waiting>, seats: Arc<Seats>) {
                 Letter::Effect(EffectKind::ReceiverClosed { receiver, error }) => {
                     seats.closed(receiver, error);
                 }
-                Letter::Effect(EffectKind::Read { .. }) | Letter::CaughtUp { .. } => {
+                Letter::Effect(EffectKind::Read { .. } | EffectKind::AccessChanged { .. })
+                | Letter::CaughtUp { .. } => {
                     warn!("something came that HTTP did not ask for");
                 }
             }

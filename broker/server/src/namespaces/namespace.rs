@@ -67,7 +67,7 @@ impl Namespace {
     pub(crate) async fn start(common: &Common, plan: Plan) -> anyhow::Result<Arc<Self>> {
         let Plan { hosts, authority, store, clock, core, declared } = plan;
         let open = open::shard(core, declared, clock.clone());
-        let shard = driver::start(Arc::clone(&store), clock.clone(), open)?;
+        let shard = driver::start(Arc::clone(&store), clock.clone(), Arc::clone(&authority), open)?;
         let http = HttpContext {
             gateway: Gateway::start(shard.clone()).await?,
             shard,

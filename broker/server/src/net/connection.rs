@@ -49,6 +49,7 @@ pub(super) async fn run(
     let mut task = Task {
         transport,
         clock_changes: endpoint.clock_changes(),
+        rule_changes: endpoint.rule_changes(),
         endpoint,
         stay: None,
         mailbox: Mailbox::default(),
@@ -96,6 +97,7 @@ struct Task<T> {
     mailbox: Mailbox,
     gone: watch::Receiver<Option<Gone>>,
     clock_changes: ClockChanges,
+    rule_changes: watch::Receiver<u64>,
     buffer: BytesMut,
     buffer_size: usize,
     letters: Vec<Letter>,
@@ -137,6 +139,7 @@ impl<T: Transport> Task<T> {
                 () = self.mailbox.arrived() => {}
                 () = &mut alarm, if armed.is_some() => armed = None,
                 () = self.clock_changes.changed() => self.endpoint.clock_changed(Instant::now()),
+                Ok(()) = self.rule_changes.changed() => self.endpoint.rules_changed(Instant::now()),
                 _ = self.gone.wait_for(Option::is_some), if cut_at.is_none() => {
                     cut_at = Some(Instant::now() + LINGER);
                     self.endpoint.stop();
@@ -228,6 +231,9 @@ impl<T: Transport> Task<T> {
             self.stay = Some(stay);
             self.gone = namespace.gone();
             self.clock_changes = self.endpoint.clock_changes();
+            self.rule_changes = self.endpoint.rule_changes();
+            // They may have changed since they let it in.
+            self.endpoint.rules_changed(Instant::now());
         }
         let Some(Stay { shard, .. }) = &self.stay else { return Ok(()) };
         let commands = self.endpoint.take_commands();

@@ -444,7 +444,9 @@ impl History {
                     self.seen.expired += 1;
                     self.lost(receiver);
                 }
-                EffectKind::EntityClosed { .. } | EffectKind::Read { .. } => {
+                EffectKind::EntityClosed { .. }
+                | EffectKind::AccessChanged { .. }
+                | EffectKind::Read { .. } => {
                     panic!("not to be released")
                 }
             }

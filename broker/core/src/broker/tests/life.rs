@@ -74,6 +74,7 @@ fn take_closed(world: &mut World) -> (Vec<ClosedReceiver>, Vec<ClosedEntity>) {
             other @ (EffectKind::Reply { .. }
             | EffectKind::Deliver { .. }
             | EffectKind::Drained { .. }
+            | EffectKind::AccessChanged { .. }
             | EffectKind::Read { .. }) => world.released.push(other),
         }
     }

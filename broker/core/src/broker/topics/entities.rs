@@ -23,7 +23,8 @@ impl Broker {
             return Ok(ensured(entity));
         }
         let entities = self.of_kind(&path, TOPIC)?;
-        self.change_queue(entities, &settings.to_queue_settings()).map(ensured)
+        let settings = self.as_declared(entities, settings.to_queue_settings())?;
+        self.change_queue(entities, settings).map(ensured)
     }
 
     pub(super) fn create_topic(&mut self, path: EntityPath, settings: &TopicSettings) -> Answer {
@@ -41,7 +42,7 @@ impl Broker {
         let settings = settings.to_queue_settings();
         self.check_fixed(entities, &settings)?;
         self.note_use(entities.main);
-        self.change_queue(entities, &settings).map(ensured)
+        self.change_queue(entities, settings).map(ensured)
     }
 
     pub(super) fn describe_topic(&self, path: &EntityPath) -> Answer {
@@ -89,7 +90,7 @@ impl Broker {
             let rules = rules.unwrap_or_else(|| vec![RuleDescription::default_rule()]);
             return self.new_subscription(topic, path, settings, rules);
         };
-        let entity = self.change_queue(entities, &settings)?;
+        let entity = self.change_queue(entities, settings)?;
         if let Some(rules) = rules {
             self.replace_rules(topic, entity, rules);
         }
@@ -121,7 +122,7 @@ impl Broker {
         self.check_subscription(path, settings)?;
         self.check_targets(settings)?;
         self.note_use(entities.main);
-        self.change_queue(entities, settings).map(ensured)
+        self.change_queue(entities, settings.clone()).map(ensured)
     }
 
     pub(super) fn describe_subscription(&self, path: &EntityPath) -> Answer {
@@ -183,6 +184,11 @@ impl Broker {
         if settings.duplicate_window.is_some() {
             return Err(Error::InvalidArgument(
                 "Duplicates are detected by topics, not by subscriptions.",
+            ));
+        }
+        if !settings.access_rules.is_empty() {
+            return Err(Error::InvalidArgument(
+                "Authorization rules are of topics, not of subscriptions.",
             ));
         }
         Ok(self.of_kind(&topic, TOPIC)?.main)

@@ -301,6 +301,7 @@ impl History {
                 EffectKind::Drained { .. }
                 | EffectKind::ReceiverClosed { .. }
                 | EffectKind::EntityClosed { .. }
+                | EffectKind::AccessChanged { .. }
                 | EffectKind::Read { .. } => panic!("{kind:?}"),
             }
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use peeklock_core::time::Timestamp;
 
-use super::super::{Grant, ResourcePath, Rights};
+use super::super::{Credential, Grant, ResourcePath, Rights};
 
 /// A role, and what whoever has it may do where.
 #[derive(Clone, Debug)]
@@ -42,16 +42,13 @@ pub(super) fn grants(
     let mut places: BTreeMap<&ResourcePath, Rights> = BTreeMap::new();
     for rule in rules.iter().filter(|rule| roles.contains(rule.name.as_str())) {
         let rights = places.entry(&rule.place).or_insert(Rights::NONE);
-        *rights = Rights {
-            send: rights.send || rule.rights.send,
-            listen: rights.listen || rule.rights.listen,
-            manage: rights.manage || rule.rights.manage,
-        };
+        *rights = rights.or(rule.rights);
     }
     let grant = |(place, rights): (&ResourcePath, Rights)| Grant {
         audience: place.clone(),
         rights,
         valid_until,
+        source: Credential::Issuer,
     };
     places.into_iter().map(grant).collect()
 }

@@ -5,6 +5,7 @@
 //! what they read of the answers, so elements, their order and their prefixes are as the service
 //! writes them.
 
+mod access;
 mod call;
 mod entry;
 pub(super) mod error;

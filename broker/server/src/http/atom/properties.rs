@@ -10,7 +10,7 @@ use peeklock_core::time::{Span, Timestamp};
 use super::error::Fault;
 use super::time;
 use super::values;
-use super::xml::{COUNTS, Element, Space, Writer};
+use super::xml::{COUNTS, Element, Writer};
 
 pub(super) const MEGABYTE: u64 = 1024 * 1024;
 pub(super) const KILOBYTE: u64 = 1024;
@@ -148,13 +148,6 @@ impl Properties<'_> {
 
     /// Refuses what would be wrong to take and do nothing about.
     pub(super) fn refuse_what_is_not_there(&self) -> Result<(), Fault> {
-        let rules = self.0.child(Space::ServiceBus, "AuthorizationRules");
-        if rules.is_some_and(|rules| !rules.children.is_empty()) {
-            return Err(Fault::property(
-                "AuthorizationRules",
-                "access rules of entities are set in the configuration of the broker",
-            ));
-        }
         for name in ["IsAnonymousAccessible", "IsClientAffine"] {
             if self.flag(name)? == Some(true) {
                 return Err(Fault::property(name, "this broker does not have it"));

@@ -5,6 +5,7 @@ use peeklock_core::effect::{QueueDescription, Reply};
 use peeklock_core::entity::path::EntityPath;
 use peeklock_core::entity::settings::QueueSettings;
 
+use super::access;
 use super::call::{Call, Found, Intent, Listed, is_missing};
 use super::entry::Entry;
 use super::error::Fault;
@@ -102,6 +103,10 @@ fn settings(
         status: properties.status()?,
         user_metadata: properties.text("UserMetadata").unwrap_or_default().into(),
         remarks: properties.remarks(before, unused_window)?,
+        access_rules: access::read(
+            properties.0,
+            before.map_or(&[], |before| before.access_rules.as_slice()),
+        )?,
     })
 }
 
@@ -135,7 +140,7 @@ fn content(known: &QueueDescription, host: &str, is_new: bool) -> String {
     w.value("SizeInBytes", bytes);
     w.value("MessageCount", properties::total(counts));
     w.value("IsAnonymousAccessible", false);
-    w.leaf("AuthorizationRules", "");
+    access::write(w, &settings.access_rules);
     properties::write_status(w, settings.status);
     properties::write_target(w, "ForwardTo", settings.forward_to.as_ref(), host);
     properties::write_text(w, "UserMetadata", &settings.user_metadata);

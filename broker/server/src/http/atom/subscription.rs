@@ -6,6 +6,7 @@ use peeklock_core::entity::path::EntityPath;
 use peeklock_core::entity::settings::QueueSettings;
 use peeklock_core::topic::command::{TopicCommand, TopicReply};
 
+use super::access;
 use super::call::{Call, Found, Intent, Listed, is_missing};
 use super::entry::Entry;
 use super::error::Fault;
@@ -87,6 +88,7 @@ fn settings(
     before: Option<&QueueSettings>,
 ) -> Result<QueueSettings, Fault> {
     properties.refuse_what_is_not_there()?;
+    access::refuse(properties.0, "rules are of topics, and count for their subscriptions")?;
     let default = QueueSettings::default();
     let kept = before.unwrap_or(&default);
     let lock_duration = properties.finite_span("LockDuration")?;
@@ -109,6 +111,7 @@ fn settings(
         status: properties.status()?,
         user_metadata: properties.text("UserMetadata").unwrap_or_default().into(),
         remarks: properties.remarks(before, None)?,
+        access_rules: Vec::new(),
     })
 }
 

@@ -1,5 +1,6 @@
 //! Requests as SDKs send them, against a core over a store in memory.
 
+mod access;
 mod entities;
 mod refusals;
 mod rights;
@@ -84,7 +85,6 @@ impl World {
             let rows = store.scan(Table::State, &Broker::load_range(), usize::MAX, usize::MAX)?;
             Ok(Broker::load(broker, Box::new(SeededIds::new(1)), rows)?)
         });
-        let shard = driver::start(Arc::clone(&store), clock.clone(), open).unwrap();
         let send = Rights { send: true, ..Rights::NONE };
         let listen = Rights { listen: true, ..Rights::NONE };
         let rules = vec![
@@ -92,11 +92,14 @@ impl World {
             rule("listener", listen, None),
             rule("owner", Rights::MANAGE, Some("owned")),
         ];
+        let authority = Arc::new(Authority::new(rules, None, true));
+        let (at, by) = (Arc::clone(&store), clock.clone());
+        let shard = driver::start(at, by, Arc::clone(&authority), open).unwrap();
         let settings = EndpointSettings {
             engine: Arc::new(Config::default()),
             engine_with_certificate: Arc::new(Config::default()),
             clock: clock.clone(),
-            authority: Arc::new(Authority::new(rules, None, true)),
+            authority,
             authorize_within: Duration::from_secs(20),
         };
         let gateway = Gateway::start(shard.clone()).await.unwrap();

@@ -7,6 +7,7 @@ use peeklock_core::entity::settings::QueueSettings;
 use peeklock_core::topic::command::{TopicCommand, TopicDescription, TopicReply};
 use peeklock_core::topic::settings::TopicSettings;
 
+use super::access;
 use super::call::{Call, Found, Intent, Listed, is_missing};
 use super::entry::Entry;
 use super::error::Fault;
@@ -82,6 +83,8 @@ fn settings(
     before: Option<&TopicSettings>,
 ) -> Result<TopicSettings, Fault> {
     properties.refuse_what_is_not_there()?;
+    let rules_before = before.map_or(&[][..], |before| before.access_rules.as_slice());
+    let access_rules = access::read(properties.0, rules_before)?;
     // As far as a topic has them.
     let before = before.map(|before| QueueSettings {
         duplicate_window: before.duplicate_window,
@@ -102,6 +105,7 @@ fn settings(
         status: properties.status()?,
         user_metadata: properties.text("UserMetadata").unwrap_or_default().into(),
         remarks: properties.remarks(before, unused_window)?,
+        access_rules,
     })
 }
 
@@ -131,7 +135,7 @@ fn content(known: &TopicDescription, is_new: bool) -> String {
     w.value("SizeInBytes", bytes);
     w.value("FilteringMessagesBeforePublishing", remarks.filters_before_publishing);
     w.value("IsAnonymousAccessible", false);
-    w.leaf("AuthorizationRules", "");
+    access::write(w, &settings.access_rules);
     properties::write_status(w, settings.status);
     properties::write_text(w, "UserMetadata", &settings.user_metadata);
     let (created, updated) = (known.created_at, known.updated_at);

@@ -3,7 +3,7 @@
 use peeklock_core::Span;
 
 use super::*;
-use crate::auth::{Grant, ResourcePath, Rights};
+use crate::auth::{AccessRule, Credential, Grant, ResourcePath, Rights, Secret};
 use crate::clock::Step;
 
 const SEND: Rights = Rights { send: true, ..Rights::NONE };
@@ -14,7 +14,8 @@ fn anonymous() -> World {
 
 /// As a token for the whole namespace does.
 fn grant(world: &mut World, rights: Rights, valid_until: Timestamp) {
-    let grant = Grant { audience: ResourcePath::default(), rights, valid_until };
+    let source = Credential::well_known();
+    let grant = Grant { audience: ResourcePath::default(), rights, valid_until, source };
     world.endpoint.claims.grant(grant, world.clock.now()).unwrap();
     world.endpoint.claims_changed(world.now);
     world.endpoint.end_turn(world.now);
@@ -140,6 +141,66 @@ fn a_newer_token_with_fewer_rights_ends_what_it_does_not_cover() {
     world.run();
     assert_eq!(world.message_count(), 1);
     assert_eq!(world.detached(sender), None);
+}
+
+/// Makes the broker take other keys and rights for the well-known rule, and gives the endpoint a turn.
+fn change_rules(world: &mut World, rules: Vec<AccessRule>) {
+    let mut changes = world.endpoint.rule_changes();
+    let authority = Arc::clone(&world.endpoint.settings.authority);
+    authority.adopt(&Authority::new(rules, None, false));
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
+    world.endpoint.rules_changed(world.now);
+    world.endpoint.end_turn(world.now);
+    world.run();
+}
+
+fn well_known(key: &str, second: Option<&str>, rights: Rights) -> Vec<AccessRule> {
+    let (name, second) = ("RootManageSharedAccessKey".to_owned(), second.map(Secret::new));
+    vec![AccessRule::new(name, Secret::new(key), second, rights, None)]
+}
+
+#[test]
+fn a_key_that_is_taken_away_takes_its_links_with_it() {
+    for sasl in [everything(), ClientSasl::Anonymous] {
+        let by_token = matches!(sasl, ClientSasl::Anonymous);
+        let mut world = World::with(sasl, Config::default(), QueueSettings::default());
+        if by_token {
+            let end = in_an_hour(&world);
+            grant(&mut world, Rights::MANAGE, end);
+        }
+        let (sender, receiver) = (world.sender(), world.receiver());
+        // As the second key it is still good; and another rule is nobody's business.
+        let mut rules = well_known("new", Some("SAS_KEY_VALUE"), Rights::MANAGE);
+        let other = AccessRule::new("o".to_owned(), Secret::new("o"), None, SEND, None);
+        rules.push(other);
+        change_rules(&mut world, rules);
+        assert!(!world.take_events().iter().any(|event| matches!(event, Event::Detach { .. })));
+
+        change_rules(&mut world, well_known("new", Some("SAS_KEY_VALUE"), SEND));
+        assert_eq!(world.detached(receiver).as_deref(), Some("amqp:unauthorized-access"));
+        assert_eq!(world.receiver_count(), 0);
+        world.send(sender, &Message::data("x"), true);
+        world.run();
+        assert_eq!(world.message_count(), 1);
+
+        change_rules(&mut world, well_known("new", Some("newer"), Rights::MANAGE));
+        assert_eq!(world.detached(sender).as_deref(), Some("amqp:unauthorized-access"));
+        // There is the same time again to show another right.
+        world.later(AUTHORIZE_WITHIN / 2);
+        assert_eq!(world.closed(), None);
+        world.later(AUTHORIZE_WITHIN);
+        assert_eq!(world.closed().as_deref(), Some("amqp:unauthorized-access"));
+    }
+}
+
+#[test]
+fn a_connection_that_has_no_rights_yet_keeps_its_time_to_show_some() {
+    let mut world = anonymous();
+    world.later(AUTHORIZE_WITHIN / 2);
+    change_rules(&mut world, Vec::new());
+    world.later(AUTHORIZE_WITHIN / 2 + Duration::from_millis(1));
+    assert_eq!(world.closed().as_deref(), Some("amqp:unauthorized-access"));
 }
 
 #[test]

@@ -63,9 +63,6 @@ async fn values_out_of_bounds_are_refused() {
 #[tokio::test]
 async fn what_the_broker_does_not_have_is_refused() {
     let world = World::new().await;
-    let rules = "<AuthorizationRules><AuthorizationRule><KeyName>k</KeyName></AuthorizationRule>\
-        </AuthorizationRules>";
-    world.create("/q", &queue(rules)).await.check(400, "AuthorizationRules");
     let open = "<IsAnonymousAccessible>true</IsAnonymousAccessible>";
     world.create("/q", &queue(open)).await.check(400, "IsAnonymousAccessible");
     world.create("/q", &queue("<AuthorizationRules/>")).await.check(201, "");
