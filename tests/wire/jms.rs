@@ -12,16 +12,16 @@ use peeklock_tests::{Peer, TestBroker, raw};
 
 const SELECTOR: u64 = 0x0000_468c_0000_0004;
 
-fn symbols(names: &[&'static str]) -> Vec<Symbol> {
+pub(crate) fn symbols(names: &[&'static str]) -> Vec<Symbol> {
     names.iter().map(|name| Symbol::from_static(name)).collect()
 }
 
-fn selector(text: &str) -> Map {
+pub(crate) fn selector(text: &str) -> Map {
     Map::new().with(Symbol::from_static("jms-selector"), raw::described(SELECTOR, text.into()))
 }
 
 /// The source that qpid-jms asks for: outcomes, and what becomes of what is settled without one.
-fn source(address: &str, capability: &'static str) -> Source {
+pub(crate) fn source(address: &str, capability: &'static str) -> Source {
     Source {
         outcomes: Some(symbols(&[
             "amqp:accepted:list",
@@ -47,7 +47,7 @@ fn browser(address: &str, filter: Option<Map>) -> Attach {
     }
 }
 
-fn send_colors(peer: &mut Peer, address: &str, colors: &[&str]) {
+pub(crate) fn send_colors(peer: &mut Peer, address: &str, colors: &[&str]) {
     let mut link = peer.attach_sender(address);
     for (place, color) in colors.iter().enumerate() {
         let message = Message::data(place.to_string()).with_property("color", *color);
@@ -60,7 +60,7 @@ fn texts(received: &[Received]) -> Vec<String> {
     received.iter().map(Received::text).collect()
 }
 
-fn drain(peer: &mut Peer, link: &mut Link, credit: u32) -> Vec<String> {
+pub(crate) fn drain(peer: &mut Peer, link: &mut Link, credit: u32) -> Vec<String> {
     texts(&peer.drain(link, credit))
 }
 

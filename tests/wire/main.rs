@@ -19,6 +19,7 @@ mod handshake;
 mod hostile;
 mod issuers;
 mod jms;
+mod jms_subscriptions;
 mod management;
 mod message_sessions;
 mod namespaces;

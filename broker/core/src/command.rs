@@ -128,6 +128,30 @@ pub enum Command {
         /// Which messages it wants to see; nothing for all.
         selector: Option<Box<SqlFilter>>,
     },
+    /// Makes a receiver known that is a JMS client's, which makes the subscription of a topic that it
+    /// receives from, unless it is there.
+    OpenSubscriber {
+        /// Who asked.
+        origin: Origin,
+        /// The new receiver.
+        receiver: ReceiverId,
+        /// What the client named: a topic, or something else.
+        path: EntityPath,
+        /// What becomes of a message that is delivered.
+        mode: ReceiveMode,
+        /// Which messages the subscription gets.
+        selector: Option<Box<SqlFilter>>,
+        /// What it wants besides.
+        wish: Box<SubscriberWish>,
+    },
+    /// Looks for a durable subscription that a JMS client made, whatever its topic. Answered by
+    /// [`Reply::SubscriptionFound`](crate::effect::Reply::SubscriptionFound).
+    FindSubscription {
+        /// Who asked.
+        origin: Origin,
+        /// The whole name of the subscription.
+        name: Box<str>,
+    },
     /// Asks for an entity to browse and to settle at, without receiving.
     OpenManagement {
         /// Who asked.
@@ -339,6 +363,21 @@ pub enum Command {
     },
     /// Does what is due by now.
     Tick,
+}
+
+/// What a JMS client wants of a topic.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SubscriberWish {
+    /// The subscription, by [`EntityPath::for_jms_subscription`].
+    pub subscription: EntityPath,
+    /// Whether it is for one receiver at a time.
+    pub exclusive: bool,
+    /// Whether the client may make and delete subscriptions of this topic.
+    pub may_create: bool,
+    /// Whether it may do so with those of any topic.
+    pub may_create_anywhere: bool,
+    /// Whether it wants nothing where there is no topic, instead of what other receivers get.
+    pub topic_only: bool,
 }
 
 /// A part of a transaction.

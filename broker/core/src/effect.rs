@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use peeklock_protocol::value::Str;
 use peeklock_storage::{Batch, CommitPosition};
 
 use crate::command::ReadRequest;
@@ -128,6 +129,13 @@ pub enum Reply {
         lock_duration: Span,
         /// The message session it holds, if it asked for one.
         session: Option<SessionLock>,
+    },
+    /// There is such a subscription, and nobody receives from it.
+    SubscriptionFound {
+        /// Where it is.
+        path: EntityPath,
+        /// The JMS selector that says what it gets, if it does not get everything.
+        selector: Option<Str>,
     },
     /// The entity is there.
     ManagementOpened {

@@ -78,6 +78,12 @@ pub enum Error {
     /// There is an entity of that name.
     #[error("The messaging entity '{0}' already exists.")]
     EntityExists(String),
+    /// Somebody receives from the subscription, who would not go with what was asked for.
+    #[error("The subscription '{0}' is in use.")]
+    SubscriptionInUse(String),
+    /// What was asked for takes a right to the entity that the client did not show.
+    #[error("Unauthorized access. 'Manage' claim(s) are required to create or delete '{0}'.")]
+    ManageRequired(String),
     /// There is no such transaction, or not on this connection.
     #[error("The transaction is unknown, was ended, or belongs to another connection.")]
     TransactionUnknown,

@@ -40,7 +40,7 @@ pub use crate::broker::Broker;
 pub use crate::broker::stats::{Counters, DurableEntity, DurableState, QueueStats};
 pub use crate::command::{
     Command, Enlistment, PropertyChanges, ReadRequest, ReadRows, ReceiveMode, Scan, SessionRequest,
-    Settlement,
+    Settlement, SubscriberWish,
 };
 pub use crate::effect::{
     Browsed, ClosedLinks, Counts, Delivery, Effect, EffectKind, MessageLock, MessageState,

@@ -28,6 +28,7 @@ import {
 } from "./rhea_client.mjs";
 import { doors } from "./rhea_doors.mjs";
 import { features } from "./rhea_features.mjs";
+import { subscriptions } from "./rhea_jms.mjs";
 import { selectors } from "./rhea_selectors.mjs";
 import { topics } from "./rhea_topics.mjs";
 
@@ -297,6 +298,7 @@ const scenarios = {
 
   ...features,
   ...selectors,
+  ...subscriptions,
   ...topics,
   ...doors,
 

@@ -28,12 +28,14 @@ export function next(emitter, wanted, refused = []) {
   );
 }
 
-export async function connect(broker, { password = KEY, reconnect = false } = {}) {
+export async function connect(broker, options = {}) {
+  const { password = KEY, reconnect = false, container_id } = options;
   const { host, port } = broker;
   const container = rhea.create_container();
   // What is refused is seen where it is waited for.
   container.on("error", () => {});
-  const connection = container.connect({ host, port, username: RULE, password, reconnect });
+  const named = container_id ? { container_id } : {};
+  const connection = container.connect({ host, port, username: RULE, password, reconnect, ...named });
   await next(connection, "connection_open", ["connection_error", "connection_close", "disconnected"]);
   return connection;
 }

@@ -7,6 +7,7 @@ from proton.utils import LinkDetached, SendException
 
 import harness
 import proton_features
+import proton_jms
 import proton_selectors
 import proton_topics
 from harness import expect, pattern
@@ -353,6 +354,7 @@ if __name__ == "__main__":
             **proton_features.SCENARIOS,
             **proton_selectors.SCENARIOS,
             **proton_topics.SCENARIOS,
+            **proton_jms.SCENARIOS,
             "idle": idle,
             "reconnect": reconnect,
         },

@@ -50,6 +50,7 @@ class Queue(MessagingHandler):
         super().__init__(prefetch=0, auto_accept=False, auto_settle=False)
         self.waiting = []
         self.refused = None
+        self.left = False
 
     def on_message(self, event):
         self.waiting.append((event.message, event.delivery))
@@ -57,18 +58,21 @@ class Queue(MessagingHandler):
     def on_link_error(self, event):
         self.refused = LinkDetached(event.link)
 
+    def on_link_remote_detach(self, event):
+        self.left = True
+
     def on_connection_error(self, event):
         raise ConnectionException(event.connection.remote_condition)
 
 
 class Receiver:
-    def __init__(self, connection, queue, options=None):
+    def __init__(self, connection, queue, options=None, name=None):
         self.connection = connection
         self.queue = Queue()
         self.blocking = connection.create_receiver(
             # The default name is the same for each receiver of a queue; the broker would take the
             # second for the first attached again.
-            queue, credit=0, handler=self.queue, name=str(uuid.uuid4()), options=options
+            queue, credit=0, handler=self.queue, name=name or str(uuid.uuid4()), options=options
         )
         self.link = self.blocking.link
 

@@ -60,6 +60,8 @@ impl From<Error> for Obstacle {
             | Error::SessionCannotBeLocked(_)
             | Error::Timeout(_)
             | Error::EntityExists(_)
+            | Error::SubscriptionInUse(_)
+            | Error::ManageRequired(_)
             | Error::TransactionUnknown
             | Error::TransactionTimeout
             | Error::TransactionRolledBack(_)

@@ -46,6 +46,8 @@ impl Broker {
             | Command::OpenReceiver { .. }
             | Command::OpenSelectingReceiver { .. }
             | Command::OpenBrowser { .. }
+            | Command::OpenSubscriber { .. }
+            | Command::FindSubscription { .. }
             | Command::OpenManagement { .. }
             | Command::Demand { .. }
             | Command::Drain { .. }

@@ -181,11 +181,19 @@ impl Broker {
                 let result = self.open_browser(receiver, &path, selector);
                 self.reply_at_once(origin, result);
             }
+            Command::OpenSubscriber { origin, receiver, path, mode, selector, wish } => {
+                let result = self.open_subscriber(receiver, &path, mode, selector, &wish);
+                self.reply_after_commit(origin, result);
+            }
+            Command::FindSubscription { origin, name } => {
+                let result = self.find_subscription(&name);
+                self.reply_at_once(origin, result);
+            }
             Command::OpenManagement { origin, path } => {
                 let result = self.open_management(&path);
                 self.reply_at_once(origin, result);
             }
-            Command::CloseReceiver { receiver } => self.close_receiver(receiver),
+            Command::CloseReceiver { receiver } => self.leave_receiver(receiver),
             Command::Send { origin, entity, messages, transaction: Some(enlistment) } => {
                 let result = self.enlist_send(origin, enlistment, entity, messages);
                 self.answer_enlisted(origin, enlistment, result);

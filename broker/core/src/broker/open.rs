@@ -66,6 +66,7 @@ impl Broker {
         if let Some((entity, seat)) = self.receivers.remove(&receiver)
             && let Some(queue) = queue_mut(&mut self.queues, entity)
         {
+            queue.sole_receiver.take_if(|sole| *sole == receiver);
             match seat {
                 Seat::Round(slot) => {
                     if let Some(group) = queue.receivers.close(slot) {

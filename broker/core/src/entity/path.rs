@@ -72,6 +72,8 @@ impl EntityPath {
     pub const LEN_MAX: usize = 260;
     /// Characters of a subscription's name, by the documentation.
     pub const SUBSCRIPTION_LEN_MAX: usize = 50;
+    /// Characters of a JMS client's id. Those that qpid-jms draws have about 45.
+    pub const CLIENT_LEN_MAX: usize = 128;
 
     /// Takes an address apart, in any of the forms that clients use. What it names need not exist,
     /// nor be a name that could be given to an entity.
@@ -97,7 +99,9 @@ impl EntityPath {
             return Err(PathError::Empty);
         }
         let (entity, subscription) = split_subscription(rest).unwrap_or((rest, ""));
-        if Self::LEN_MAX < entity.len() || Self::SUBSCRIPTION_LEN_MAX < subscription.len() {
+        let is_too_long = Self::SUBSCRIPTION_LEN_MAX < subscription.len()
+            && JmsName::parse(subscription).is_none();
+        if Self::LEN_MAX < entity.len() || is_too_long {
             return Err(PathError::TooLong);
         }
         Ok(Address { path: EntityPath::new(rest, subqueue), management })
@@ -136,10 +140,49 @@ impl EntityPath {
         Ok(EntityPath::new(&format!("{topic}/{SUBSCRIPTIONS}/{name}"), Subqueue::Main))
     }
 
+    /// The path of the subscription that a JMS client makes, as Service Bus names it: the name that the
+    /// client chose, its id if the subscription is its own, and whether it outlives its receivers.
+    pub fn for_jms_subscription(
+        topic: &EntityPath,
+        name: &str,
+        client: &str,
+        durable: bool,
+    ) -> Result<EntityPath, PathError> {
+        if name.is_empty() {
+            return Err(PathError::Empty);
+        }
+        if Self::SUBSCRIPTION_LEN_MAX < name.len() || Self::CLIENT_LEN_MAX < client.len() {
+            return Err(PathError::TooLong);
+        }
+        if !JmsName::allows(name) || !JmsName::allows(client) {
+            return Err(PathError::Character);
+        }
+        let topic = Self::for_new_entity(topic.name())?;
+        let full = JmsName { name, client, durable };
+        Ok(EntityPath::new(&format!("{topic}/{SUBSCRIPTIONS}/{full}"), Subqueue::Main))
+    }
+
+    /// The path of a subscription that may be there, whoever made it.
+    pub fn for_subscription(topic: &EntityPath, name: &str) -> Result<EntityPath, PathError> {
+        match JmsName::parse(name) {
+            Some(JmsName { name, client, durable }) => {
+                Self::for_jms_subscription(topic, name, client, durable)
+            }
+            None => Self::for_new_subscription(topic, name),
+        }
+    }
+
+    /// Whether it is a subscription that goes with the last of its receivers.
+    pub(crate) fn is_fleeting(&self) -> bool {
+        self.subscription()
+            .and_then(|(_, name)| JmsName::parse(name))
+            .is_some_and(|name| !name.durable)
+    }
+
     /// The path of any entity, as it displays.
     pub(crate) fn of_known_entity(name: &str) -> Result<EntityPath, PathError> {
         match split_subscription(name) {
-            Some((topic, name)) => Self::for_new_subscription(&Self::for_new_entity(topic)?, name),
+            Some((topic, name)) => Self::for_subscription(&Self::for_new_entity(topic)?, name),
             None => Self::for_new_entity(name),
         }
     }
@@ -222,6 +265,42 @@ fn split_subscription(path: &str) -> Option<(&str, &str)> {
     let (before, name) = path.rsplit_once('/')?;
     let (topic, segment) = before.rsplit_once('/')?;
     segment.eq_ignore_ascii_case(SUBSCRIPTIONS).then_some((topic, name))
+}
+
+/// The name of a subscription that a JMS client made.
+struct JmsName<'a> {
+    name: &'a str,
+    client: &'a str,
+    durable: bool,
+}
+
+impl<'a> JmsName<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let (rest, kind) = text.rsplit_once('$')?;
+        let (name, client) = rest.split_once('$')?;
+        let durable = match kind {
+            _ if kind.eq_ignore_ascii_case("D") => true,
+            _ if kind.eq_ignore_ascii_case("ND") => false,
+            _ => return None,
+        };
+        let fits = name.len() <= EntityPath::SUBSCRIPTION_LEN_MAX
+            && client.len() <= EntityPath::CLIENT_LEN_MAX;
+        let is_one = fits && !name.is_empty() && Self::allows(name) && Self::allows(client);
+        is_one.then_some(JmsName { name, client, durable })
+    }
+
+    /// What can be written in an address, and told from what stands beside it.
+    fn allows(part: &str) -> bool {
+        let means_more = |c| matches!(c, '$' | '/' | '\\' | '%' | '?' | '#' | '|');
+        part.chars().all(|c| c.is_ascii_graphic() && !means_more(c))
+    }
+}
+
+impl fmt::Display for JmsName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.durable { "D" } else { "ND" };
+        write!(f, "{}${}${kind}", self.name, self.client)
+    }
 }
 
 fn is_plain_segment(segment: &str) -> bool {
@@ -383,5 +462,36 @@ mod tests {
         assert_eq!(named(&path.to_string()), path);
         let too_long = format!("t/Subscriptions/{}", "s".repeat(51));
         assert_eq!(EntityPath::parse(&too_long), Err(PathError::TooLong));
+    }
+
+    #[test]
+    fn subscriptions_of_jms_clients_have_names_of_their_own() {
+        let topic = EntityPath::for_new_entity("t").unwrap();
+        let of = |name: &str, client: &str, durable| {
+            EntityPath::for_jms_subscription(&topic, name, client, durable)
+        };
+        let own = of("Prices", "ID:4c-1:1", true).unwrap();
+        assert_eq!(own.to_string(), "t/Subscriptions/Prices$ID:4c-1:1$D");
+        assert!(!own.is_fleeting());
+        let shared = of("prices", "", false).unwrap();
+        assert_eq!(shared.to_string(), "t/Subscriptions/prices$$ND");
+        assert!(shared.is_fleeting() && !topic.is_fleeting());
+        let longest = of(&"s".repeat(50), &"c".repeat(128), true).unwrap();
+        for path in [own, shared, longest] {
+            assert_eq!(EntityPath::parse(&path.to_string()).unwrap().path, path);
+            let escaped = path.to_string().replace('$', "%24");
+            assert_eq!(EntityPath::parse(&escaped).unwrap().path, path);
+            assert_eq!(EntityPath::of_known_entity(&path.to_string()), Ok(path));
+        }
+        for bad in ["a$b", "a/b", "a b", "a|b", "é", "a%41"] {
+            assert_eq!(of(bad, "", true), Err(PathError::Character), "{bad}");
+            assert_eq!(of("a", bad, true), Err(PathError::Character), "{bad}");
+        }
+        assert_eq!(of("", "", true), Err(PathError::Empty));
+        assert_eq!(of(&"s".repeat(51), "", true), Err(PathError::TooLong));
+        assert_eq!(of("s", &"c".repeat(129), true), Err(PathError::TooLong));
+        for bad in ["$c$D", "s$D", "s$c$X", "s$c$D$ND"] {
+            assert!(EntityPath::for_subscription(&topic, bad).is_err(), "{bad}");
+        }
     }
 }

@@ -60,7 +60,7 @@ use crate::entity::kind::EntityKind;
 use crate::entity::namespace::QueueEntities;
 use crate::entity::path::{EntityPath, Subqueue};
 use crate::entity::settings::QueueSettings;
-use crate::id::{EntityId, LockToken, SequenceNumber};
+use crate::id::{EntityId, LockToken, ReceiverId, SequenceNumber};
 use crate::message::StoredMessage;
 use crate::time::Timestamp;
 
@@ -89,6 +89,8 @@ pub(crate) struct Queue {
     doomed: BTreeSet<SequenceNumber>,
     pub(crate) locks: LockTable,
     pub(crate) receivers: Receivers,
+    /// Who receives from it and will have nobody beside it.
+    pub(crate) sole_receiver: Option<ReceiverId>,
     /// Receivers that only look.
     pub(crate) browsers: Browsers,
     /// What receivers with selectors have looked at.
@@ -173,6 +175,7 @@ impl Queue {
             doomed: BTreeSet::new(),
             locks: LockTable::default(),
             receivers: Receivers::default(),
+            sole_receiver: None,
             browsers: Browsers::default(),
             selecting: Selecting::default(),
             window: Window::new(on_disk),

@@ -49,6 +49,10 @@ pub(super) fn put_rule(subscription: EntityId, rule: &Rule, batch: &mut Batch) {
             row.put_u8(2);
             put_sql(sql, &mut row);
         }
+        RuleFilter::Selector(text) => {
+            row.put_u8(4);
+            put_text(text, &mut row);
+        }
         RuleFilter::Correlation(Correlation { system, user }) => {
             row.put_u8(3);
             row.put_u16(u16::try_from(system.len()).expect("there are few such properties"));
@@ -107,6 +111,7 @@ pub(super) fn read_rule(fields: &mut Fields<'_>) -> Option<Rule> {
             let system = (0..count).map(|_| property()).collect::<Option<_>>()?;
             RuleFilter::Correlation(Correlation { system, user: read_values(fields)? })
         }
+        4 => RuleFilter::Selector(fields.text()?.into()),
         _ => return None,
     };
     let action = match fields.u8()? {
@@ -157,6 +162,7 @@ mod tests {
             RuleFilter::True,
             RuleFilter::False,
             RuleFilter::Sql(sql.clone()),
+            RuleFilter::Selector("a BETWEEN 1 AND 2".into()),
             RuleFilter::Correlation(correlation),
             RuleFilter::Correlation(Correlation::default()),
         ];

@@ -33,6 +33,8 @@ pub enum RuleFilter {
     False,
     /// Those for which an expression is true.
     Sql(SqlText),
+    /// Those for which a JMS selector is true. Clients of Service Bus are shown it as an expression.
+    Selector(Str),
     /// Those that have certain properties.
     Correlation(Correlation),
 }
@@ -103,6 +105,7 @@ impl RuleDescription {
             RuleFilter::Sql(SqlText { text, parameters }) => {
                 Compiled::Sql(SqlFilter::with_parameters(text, parameters)?)
             }
+            RuleFilter::Selector(text) => Compiled::Sql(SqlFilter::selector(text)?),
             RuleFilter::Correlation(Correlation { system, user }) => {
                 let system = system.iter().cloned();
                 Compiled::Correlation(CorrelationFilter::new(system, user.iter().cloned()))
@@ -119,6 +122,7 @@ impl RuleDescription {
         let filter = match &self.filter {
             RuleFilter::True | RuleFilter::False => 0,
             RuleFilter::Sql(text) => text.bytes(),
+            RuleFilter::Selector(text) => text.len(),
             RuleFilter::Correlation(Correlation { system, user }) => {
                 let texts: usize = system.iter().map(|(_, text)| text.len() + 4).sum();
                 texts + encoded(user).len()

@@ -101,7 +101,7 @@ impl Topic {
         for rule in rules {
             match rule.filter {
                 RuleFilter::True | RuleFilter::False => constant += 1,
-                RuleFilter::Sql(_) => sql += 1,
+                RuleFilter::Sql(_) | RuleFilter::Selector(_) => sql += 1,
                 RuleFilter::Correlation(_) => correlation += 1,
             }
         }

@@ -18,6 +18,7 @@ use tracing::{debug, info};
 use super::condition::Refusal;
 use super::endpoint::Endpoint;
 use super::filters::{self, Filters};
+use super::jms;
 use super::link::{Browse, IncomingLink, Link, Node, OutgoingLink, RequestLink, ResponseLink, Via};
 use super::management::SessionHolder;
 use super::session;
@@ -33,7 +34,7 @@ const REQUEST_SIZE_MAX: u64 = 1024 * 1024;
 const REQUEST_OVERHEAD: u64 = 64 * 1024;
 
 /// Attach replies have no delivery; a link has one attach, so any constant will do.
-const ATTACH: DeliveryId = peeklock_protocol::serial::SerialNumber(0);
+pub(super) const ATTACH: DeliveryId = peeklock_protocol::serial::SerialNumber(0);
 
 /// Link property that names where messages go in the end which are sent by way of another entity.
 /// Transactions span entities here, so they go there at once; the way is a matter of rights.
@@ -100,7 +101,7 @@ impl Endpoint {
     }
 
     fn attach_outgoing(&mut self, id: LinkId, attach: &Attach) -> Result<(), ErrorInfo> {
-        let source = attach.source.as_ref().ok_or_else(|| invalid("The source is missing."))?;
+        let Some(source) = &attach.source else { return self.look_up_subscription(id, attach) };
         match named(source.view().address())? {
             Named::Cbs => self.open_responses(id, attach, Node::Cbs, true),
             Named::Namespace => {
@@ -124,11 +125,14 @@ impl Endpoint {
                     let text = "A selector for the messages of a session is not supported.";
                     return Err(ErrorInfo::new(condition::NOT_IMPLEMENTED, text));
                 }
-                let browse = filters::browses(source.view()).then(|| Browse {
+                let wanted = self.wanted_subscription(attach, source.view(), &path)?;
+                // A durable subscriber asks for copies too, and means those of its subscription.
+                let browses = filters::browses(source.view()) && wanted.is_none();
+                let browse = browses.then(|| Browse {
                     unsettled: attach.snd_settle_mode == Some(SenderSettleMode::Unsettled),
                 });
-                if browse.is_some() && session.is_some() {
-                    let text = "Looking at the messages of a session by a link is not supported.";
+                if (browse.is_some() || wanted.is_some()) && session.is_some() {
+                    let text = "A session is not looked at, and has no subscription of its own.";
                     return Err(ErrorInfo::new(condition::NOT_IMPLEMENTED, text));
                 }
                 let mode = match attach.snd_settle_mode {
@@ -138,7 +142,16 @@ impl Endpoint {
                 let receiver = self.receiver(id);
                 let origin = self.origin(id, ATTACH);
                 let at = path.clone();
+                let jms = jms::link_of(source.view(), wanted.is_some());
                 self.commands.push(match selector {
+                    selector if let Some(wish) = wanted => Command::OpenSubscriber {
+                        origin,
+                        receiver,
+                        path: at,
+                        mode,
+                        selector,
+                        wish: Box::new(wish),
+                    },
                     selector if browse.is_some() => {
                         Command::OpenBrowser { origin, receiver, path: at, selector }
                     }
@@ -158,6 +171,7 @@ impl Endpoint {
                     session_filter: filter.map(Box::new),
                     in_place,
                     browse,
+                    jms,
                     holds: None,
                     limit: 0,
                     returned: 0,
@@ -237,7 +251,8 @@ impl Endpoint {
             session::granted(*filter, lock)
         } else {
             let source = link.in_place.take().map(|source| (*source).into());
-            AttachReply { source, ..AttachReply::default() }
+            let offered_capabilities = link.jms.as_ref().and_then(|jms| jms.offers());
+            AttachReply { source, offered_capabilities, ..AttachReply::default() }
         };
         let _ = self.engine.accept_attach(id, reply);
         self.update_demand(id);
@@ -260,7 +275,10 @@ impl Endpoint {
                 let _ = self.engine.accept_attach(id, AttachReply::default());
                 self.flush_responses(id);
             }
-            Some(Link::Incoming(_) | Link::Outgoing(_) | Link::Coordinator(_)) | None => {}
+            Some(
+                Link::Incoming(_) | Link::Outgoing(_) | Link::Lookup(_) | Link::Coordinator(_),
+            )
+            | None => {}
         }
     }
 
@@ -270,7 +288,7 @@ impl Endpoint {
         self.reject(id, error);
     }
 
-    fn reject(&mut self, id: LinkId, error: ErrorInfo) {
+    pub(super) fn reject(&mut self, id: LinkId, error: ErrorInfo) {
         info!(
             link = id.to_u64(),
             entity = self.entity(id),
@@ -283,7 +301,7 @@ impl Endpoint {
         let _ = self.engine.reject_attach(id, error);
     }
 
-    fn authorize<'a>(
+    pub(super) fn authorize<'a>(
         &self,
         action: Action,
         path: impl Into<Resource<'a>>,

@@ -62,6 +62,8 @@ impl Refusal {
             Error::SessionCannotBeLocked(_) => (condition::SESSION_CANNOT_BE_LOCKED, Link, 410),
             Error::Timeout(_) => (condition::TIMEOUT, Link, 408),
             Error::EntityDisabled(_) => (condition::ENTITY_DISABLED, Link, 400),
+            Error::SubscriptionInUse(_) => (condition::RESOURCE_LOCKED, Link, 409),
+            Error::ManageRequired(_) => (condition::UNAUTHORIZED_ACCESS, Link, 401),
             Error::EntityExists(_) => (condition::ENTITY_ALREADY_EXISTS, Delivery, 409),
             Error::TransactionUnknown => (condition::TRANSACTION_UNKNOWN_ID, Delivery, 400),
             Error::TransactionTimeout => (condition::TRANSACTION_TIMEOUT, Delivery, 400),
@@ -240,6 +242,8 @@ mod tests {
             ),
             (Error::Timeout(WaitTime(Span(59_900))), "com.microsoft:timeout", 408),
             (Error::EntityDisabled("q".into()), "com.microsoft:entity-disabled", 400),
+            (Error::SubscriptionInUse("s".into()), "amqp:resource-locked", 409),
+            (Error::ManageRequired("s".into()), "amqp:unauthorized-access", 401),
         ] {
             check(&Refusal::of(&error), condition, Link, status, &error.to_string());
         }

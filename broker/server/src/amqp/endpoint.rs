@@ -72,6 +72,8 @@ pub(crate) struct Endpoint {
     pub(super) scratch: BytesMut,
     /// The host the peer believes to talk to; appears in texts about entities.
     pub(super) host: String,
+    /// What the peer calls itself.
+    pub(super) container: String,
     over_limit: bool,
     /// When a peer without claims is closed.
     authorize_by: Instant,
@@ -107,6 +109,7 @@ impl Endpoint {
             unproven_declares: 0,
             scratch: BytesMut::new(),
             host: String::from("localhost"),
+            container: String::new(),
             over_limit,
             authorize_by: now + settings.authorize_within,
             claims_due: Some(now + settings.authorize_within),
@@ -252,7 +255,7 @@ impl Endpoint {
             (Link::Requests(link), ClosedLinks::All) => link.entity == Some(entity),
             (Link::Responses(link), ClosedLinks::All) => nodes.contains(&link.node),
             (Link::Requests(_) | Link::Responses(_), ClosedLinks::Senders)
-            | (Link::Outgoing(_) | Link::Coordinator(_), _) => false,
+            | (Link::Outgoing(_) | Link::Lookup(_) | Link::Coordinator(_), _) => false,
         };
         let meant: Vec<LinkId> =
             self.links.iter().filter(|(_, link)| is_meant(link)).map(|(id, _)| *id).collect();
@@ -303,14 +306,12 @@ impl Endpoint {
         for (id, link) in &self.links {
             match link {
                 // Also one whose attach the core has not answered: it handles commands in order.
-                Link::Outgoing(link) => {
-                    self.commands.push(Command::CloseReceiver { receiver: link.receiver });
-                }
+                Link::Outgoing(link) => self.commands.extend(link.last_commands()),
                 Link::Coordinator(_) => {
                     let (connection, link) = (self.id, id.to_u64());
                     self.commands.push(Command::CloseCoordinator { connection, link });
                 }
-                Link::Incoming(_) | Link::Requests(_) | Link::Responses(_) => {}
+                Link::Incoming(_) | Link::Requests(_) | Link::Responses(_) | Link::Lookup(_) => {}
             }
         }
         self.commands
@@ -344,7 +345,7 @@ impl Endpoint {
             Event::Open(open) => self.open(&open),
             Event::End { links, .. } => links.into_iter().for_each(|link| self.lose(link)),
             Event::Attach { link, attach } => self.attach(link, &attach),
-            Event::Detach { link, error, .. } => {
+            Event::Detach { link, error, closed } => {
                 let condition = error.as_ref().map(|error| error.condition.as_str());
                 debug!(
                     link = link.to_u64(),
@@ -352,6 +353,9 @@ impl Endpoint {
                     condition,
                     "link detached"
                 );
+                if closed && error.is_none() {
+                    self.unsubscribe(link);
+                }
                 self.lose(link);
             }
             Event::Credit { link, .. } => self.credit_changed(link),
@@ -408,6 +412,7 @@ impl Endpoint {
     }
 
     fn open(&mut self, open: &Open) {
+        open.container_id.as_str().clone_into(&mut self.container);
         if let Some(host) = &open.hostname {
             host.split(':').next().unwrap_or_default().clone_into(&mut self.host);
             if let Some(Err(error @ OtherNamespace)) = self.find_place(|place| place.name(host)) {
@@ -438,7 +443,7 @@ impl Endpoint {
         match self.links.remove(&id) {
             Some(Link::Outgoing(link)) => {
                 // Also when the core has not answered the attach: it handles commands in order.
-                self.commands.push(Command::CloseReceiver { receiver: link.receiver });
+                self.commands.extend(link.last_commands());
             }
             Some(Link::Incoming(link)) => {
                 let bytes: usize = link.pending.iter().map(|send| send.bytes).sum();
@@ -449,7 +454,7 @@ impl Endpoint {
                 let (connection, link) = (self.id, id.to_u64());
                 self.commands.push(Command::CloseCoordinator { connection, link });
             }
-            Some(Link::Responses(_)) | None => {}
+            Some(Link::Responses(_) | Link::Lookup(_)) | None => {}
         }
     }
 
@@ -499,6 +504,9 @@ impl Endpoint {
                     .all(|path| allowed(Action::Send, path.into()))
             }
             Link::Outgoing(link) => allowed(Action::Listen, (&link.path).into()),
+            Link::Lookup(link) => {
+                link.path.as_ref().is_none_or(|path| allowed(Action::Manage, path.into()))
+            }
             // What is done with a transaction needs the right to do it.
             Link::Coordinator(_) => true,
             Link::Requests(RequestLink { node, .. })

@@ -4,17 +4,24 @@
 use peeklock_core::filter::SqlFilter;
 use peeklock_protocol::condition::{self, ErrorInfo};
 use peeklock_protocol::terminus::Source;
-use peeklock_protocol::value::{Map, Value};
+use peeklock_protocol::value::{Map, Str, Symbol, Value};
 
 const SELECTOR: &str = "apache.org:selector-filter:string";
 const SELECTOR_CODE: u64 = 0x0000_468C_0000_0004;
 
 /// How a source gives its messages to links (AMQP §3.5.4): those that copy leave them where they are.
-const COPY: &str = "copy";
+pub(super) const COPY: &str = "copy";
 
 /// Whether a link only wants to look.
 pub(super) fn browses(source: &Source) -> bool {
     source.distribution_mode.as_ref().is_some_and(|mode| *mode == *COPY)
+}
+
+/// A selector as JMS clients put it on a link.
+pub(super) fn selector(text: &Str) -> Map {
+    let described =
+        Value::Described(Box::new((Value::Ulong(SELECTOR_CODE), Value::String(text.clone()))));
+    Map::new().with(Symbol::from_static("jms-selector"), described)
 }
 
 /// What a link asks for that does not ask for a session.
@@ -71,8 +78,6 @@ fn invalid(text: &str) -> ErrorInfo {
 
 #[cfg(test)]
 mod tests {
-    use peeklock_protocol::value::Symbol;
-
     use super::*;
 
     fn described(descriptor: impl Into<Value>, value: impl Into<Value>) -> Value {

@@ -35,7 +35,7 @@ impl Endpoint {
             Some(Link::Incoming(_)) => self.receive_message(delivery),
             Some(Link::Requests(_)) => self.receive_request(&delivery, now),
             Some(Link::Coordinator(_)) => self.coordinate(&delivery),
-            Some(Link::Outgoing(_) | Link::Responses(_)) | None => {}
+            Some(Link::Outgoing(_) | Link::Responses(_) | Link::Lookup(_)) | None => {}
         }
     }
 

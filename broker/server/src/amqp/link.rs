@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use peeklock_core::{EntityId, EntityPath, ReceiverId, TransactionId};
+use peeklock_core::{Command, EntityId, EntityPath, ReceiverId, Settlement, TransactionId};
 use peeklock_protocol::connection::SessionId;
 use peeklock_protocol::delivery::DeliveryId;
 use peeklock_protocol::terminus::Source;
 use peeklock_protocol::value::Value;
 
+use super::jms::{JmsLink, LookupLink};
 use super::management::SessionHolder;
 use super::session::SessionFilter;
 
@@ -25,6 +26,8 @@ pub(super) enum Link {
     Requests(RequestLink),
     /// The peer receives the responses.
     Responses(ResponseLink),
+    /// The peer has looked up a subscription.
+    Lookup(LookupLink),
     /// The peer declares and discharges transactions.
     Coordinator(CoordinatorLink),
 }
@@ -37,6 +40,7 @@ impl Link {
             Self::Outgoing(link) => Some(&link.path),
             Self::Requests(RequestLink { node, .. })
             | Self::Responses(ResponseLink { node, .. }) => node.path(),
+            Self::Lookup(link) => link.path.as_ref(),
             Self::Coordinator(_) => None,
         }
     }
@@ -103,6 +107,8 @@ pub(super) struct OutgoingLink {
     pub(super) in_place: Option<Box<Source>>,
     /// Whether it only looks, and how what it sees is sent.
     pub(super) browse: Option<Browse>,
+    /// What is kept of it because a JMS client has it.
+    pub(super) jms: Option<Box<JmsLink>>,
     /// The session it holds.
     pub(super) holds: Option<SessionHolder>,
     /// The demand last announced to the core, as a total of deliveries.
@@ -112,6 +118,23 @@ pub(super) struct OutgoingLink {
     /// A drain was passed to the core and is not answered yet.
     pub(super) draining: bool,
     pub(super) pending: VecDeque<PendingSettle>,
+}
+
+impl OutgoingLink {
+    /// What its end comes to.
+    pub(super) fn last_commands(&self) -> impl Iterator<Item = Command> {
+        let held = self.jms.iter().flat_map(|jms| jms.held());
+        let release = self.entity.into_iter().flat_map(move |entity| {
+            held.clone().map(move |token| Command::Settle {
+                origin: None,
+                entity,
+                token,
+                settlement: Settlement::Release,
+                transaction: None,
+            })
+        });
+        std::iter::once(Command::CloseReceiver { receiver: self.receiver }).chain(release)
+    }
 }
 
 /// A link that only looks.

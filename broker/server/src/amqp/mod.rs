@@ -21,6 +21,7 @@ mod encode;
 mod endpoint;
 mod filters;
 mod incoming;
+mod jms;
 mod link;
 pub mod management;
 mod outgoing;

@@ -29,7 +29,10 @@ impl Endpoint {
         match self.links.get(&id) {
             Some(Link::Outgoing(_)) => self.update_demand(id),
             Some(Link::Responses(_)) => self.flush_responses(id),
-            Some(Link::Incoming(_) | Link::Requests(_) | Link::Coordinator(_)) | None => {}
+            Some(
+                Link::Incoming(_) | Link::Requests(_) | Link::Lookup(_) | Link::Coordinator(_),
+            )
+            | None => {}
         }
     }
 
@@ -76,7 +79,7 @@ impl Endpoint {
 
     pub(super) fn deliver(&mut self, receiver: ReceiverId, delivery: &Delivery) {
         let id = LinkId::from_u64(receiver.link);
-        let Some(Link::Outgoing(link)) = self.links.get(&id) else {
+        let Some(Link::Outgoing(link)) = self.links.get_mut(&id) else {
             self.give_back(delivery);
             return;
         };
@@ -85,6 +88,9 @@ impl Endpoint {
             (None, Some(browse)) => (tag_of(delivery.sequence), !browse.unsettled),
             (None, None) => ([0; 16], true),
         };
+        if let (Some(jms), Some(lock)) = (&mut link.jms, &delivery.lock) {
+            jms.note_given(lock.token);
+        }
         let parts = encode::delivery(delivery, &mut self.scratch);
         let outgoing =
             OutgoingDelivery { tag: &tag, message_format: 0, settled, state: None, parts: &parts };
@@ -93,6 +99,9 @@ impl Endpoint {
             self.give_back(delivery);
             if let Some(Link::Outgoing(link)) = self.links.get_mut(&id) {
                 link.returned += 1;
+                if let (Some(jms), Some(lock)) = (&mut link.jms, &delivery.lock) {
+                    jms.note_settled(lock.token);
+                }
             }
             self.update_demand(id);
         }
@@ -151,6 +160,9 @@ impl Endpoint {
         let origin = (!settled || transaction.is_some()).then_some(origin);
         let enlist = |transaction| Enlistment { transaction, answered: !settled };
         let token = LockToken(token);
+        if let Some(jms) = &mut link.jms {
+            jms.note_settled(token);
+        }
         self.commands.push(Command::Settle {
             origin,
             entity,

@@ -81,6 +81,7 @@ impl Broker {
         settings: QueueSettings,
         rules: Option<Vec<RuleDescription>>,
     ) -> Answer {
+        check_new_name(&path)?;
         let topic = self.check_subscription(&path, &settings)?;
         let entities = self.namespace.queue(&path);
         if let Some(rules) = &rules {
@@ -103,6 +104,7 @@ impl Broker {
         settings: QueueSettings,
         rule: Option<RuleDescription>,
     ) -> Answer {
+        check_new_name(&path)?;
         let topic = self.check_subscription(&path, &settings)?;
         if self.namespace.queue(&path).is_some() {
             return Err(Error::EntityExists(path.to_string()));
@@ -168,7 +170,7 @@ impl Broker {
     }
 
     /// Says which topic a subscription belongs to, if it could be there as described.
-    fn check_subscription(
+    pub(super) fn check_subscription(
         &self,
         path: &EntityPath,
         settings: &QueueSettings,
@@ -177,7 +179,7 @@ impl Broker {
         let Some((topic, name)) = path.subscription().filter(|_| is_whole) else {
             return Err(Error::InvalidArgument("The name of the subscription is not valid."));
         };
-        if EntityPath::for_new_subscription(&topic, name).is_err() {
+        if EntityPath::for_subscription(&topic, name).is_err() {
             return Err(Error::InvalidArgument("The name of the subscription is not valid."));
         }
         check_settings(path, settings)?;
@@ -194,7 +196,7 @@ impl Broker {
         Ok(self.of_kind(&topic, TOPIC)?.main)
     }
 
-    fn new_subscription(
+    pub(super) fn new_subscription(
         &mut self,
         topic: EntityId,
         path: EntityPath,
@@ -210,6 +212,17 @@ impl Broker {
         self.replace_rules(topic, entity, rules);
         Ok(ensured(entity))
     }
+}
+
+/// Names as JMS clients give them are for subscriptions that JMS clients make.
+fn check_new_name(path: &EntityPath) -> Result<(), Error> {
+    let found = path.subscription();
+    let is_valid =
+        found.is_some_and(|(topic, name)| EntityPath::for_new_subscription(&topic, name).is_ok());
+    if is_valid {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument("The name of the subscription is not valid."))
 }
 
 fn check_topic_name(path: &EntityPath) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 //! becomes of a message that is sent to a topic is `publish.rs`.
 
 mod entities;
+mod jms;
 mod load;
 mod publish;
 mod rules;

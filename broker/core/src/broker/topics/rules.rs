@@ -146,7 +146,7 @@ impl Broker {
         Ok((topic.ok_or_else(|| Error::EntityNotFound(path.to_string()))?, entity))
     }
 
-    fn subscription(
+    pub(super) fn subscription(
         &self,
         topic: EntityId,
         subscription: EntityId,

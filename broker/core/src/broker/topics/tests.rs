@@ -2,6 +2,7 @@
 
 mod entities;
 mod history;
+mod jms;
 mod list;
 mod publish;
 mod rules;

@@ -54,6 +54,7 @@ fn description(rule: &Rule) -> Value {
         RuleFilter::True => described(TRUE_FILTER, Vec::new()),
         RuleFilter::False => described(FALSE_FILTER, Vec::new()),
         RuleFilter::Sql(filter) => described(SQL_FILTER, text(filter)),
+        RuleFilter::Selector(filter) => described(SQL_FILTER, text(&SqlText::plain(filter))),
         RuleFilter::Correlation(filter) => described(CORRELATION_FILTER, correlation(filter)),
     };
     let created_at = Value::Timestamp(rule.created_at.as_amqp());

@@ -347,6 +347,7 @@ impl Pending {
                 | Reply::SenderOpened { .. }
                 | Reply::ReceiverOpened { .. }
                 | Reply::ManagementOpened { .. }
+                | Reply::SubscriptionFound { .. }
                 | Reply::Accepted
                 | Reply::Declared { .. }
                 | Reply::Discharged,

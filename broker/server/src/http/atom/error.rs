@@ -124,6 +124,8 @@ impl From<Error> for Fault {
             | Error::SessionLockLost
             | Error::SessionCannotBeLocked(_)
             | Error::Timeout(_)
+            | Error::SubscriptionInUse(_)
+            | Error::ManageRequired(_)
             | Error::TransactionUnknown
             | Error::TransactionTimeout
             | Error::TransactionRolledBack(_)

@@ -314,5 +314,5 @@ fn entity(name: &str) -> Option<EntityPath> {
 }
 
 fn subscription_path(topic: &str, name: &str) -> Option<EntityPath> {
-    EntityPath::for_new_subscription(&entity(topic)?, name).ok()
+    EntityPath::for_subscription(&entity(topic)?, name).ok()
 }

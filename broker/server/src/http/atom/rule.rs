@@ -186,7 +186,7 @@ fn write_filter(w: &mut Writer, filter: &RuleFilter) {
     let kind = match filter {
         RuleFilter::True => "TrueFilter",
         RuleFilter::False => "FalseFilter",
-        RuleFilter::Sql(_) => "SqlFilter",
+        RuleFilter::Sql(_) | RuleFilter::Selector(_) => "SqlFilter",
         RuleFilter::Correlation(_) => "CorrelationFilter",
     };
     w.open("Filter", &[("i:type", kind)]);
@@ -194,6 +194,7 @@ fn write_filter(w: &mut Writer, filter: &RuleFilter) {
         RuleFilter::True => write_sql(w, &SqlText::plain("1=1")),
         RuleFilter::False => write_sql(w, &SqlText::plain("1=0")),
         RuleFilter::Sql(sql) => write_sql(w, sql),
+        RuleFilter::Selector(text) => write_sql(w, &SqlText::plain(text)),
         RuleFilter::Correlation(Correlation { system, user }) => {
             for (name, wanted) in CORRELATION_FIELDS {
                 if let Some((_, text)) = system.iter().find(|(property, _)| *property == wanted) {

@@ -24,6 +24,8 @@ pub(super) fn fault(error: Error) -> Fault {
         Error::SessionLockLost
         | Error::SessionCannotBeLocked(_)
         | Error::Timeout(_)
+        | Error::SubscriptionInUse(_)
+        | Error::ManageRequired(_)
         | Error::TransactionUnknown
         | Error::TransactionTimeout
         | Error::TransactionRolledBack(_)
