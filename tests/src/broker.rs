@@ -72,6 +72,12 @@ impl Setup {
         self.argument("--virtual-time")
     }
 
+    /// Lets namespaces be made and dropped.
+    #[must_use]
+    pub fn test_control(self) -> Self {
+        self.argument("--test-control")
+    }
+
     /// Keeps messages on disk.
     #[must_use]
     pub fn durable(mut self) -> Self {
@@ -365,10 +371,11 @@ impl TestBroker {
             ["\"level\":\"WARN\"", "\"level\":\"ERROR\"", "panicked at"]
                 .iter()
                 .any(|mark| line.contains(mark))
-                // What `--dev`, `--ephemeral` and `--virtual-time` warn of was wanted.
+                // What these options warn of was wanted.
                 && !line.contains("--dev")
                 && !line.contains("in memory only")
                 && !line.contains("virtual time is on")
+                && !line.contains("test control is on")
                 && !line.contains("development")
         };
         self.log.lines().into_iter().filter(is_loud).collect()

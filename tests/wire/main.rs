@@ -6,6 +6,7 @@ mod attach;
 mod cbs;
 mod clock;
 mod confused;
+mod control;
 mod deferral;
 mod duplicates;
 mod emulator;

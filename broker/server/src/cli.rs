@@ -82,6 +82,9 @@ pub struct ServeArguments {
     /// Let clients stop and advance the broker's clock, see docs/VIRTUAL-TIME.md: for tests
     #[arg(long)]
     virtual_time: bool,
+    /// Let clients make and drop namespaces in memory, see docs/TESTING-WITH-PEEKLOCK.md: for tests
+    #[arg(long)]
+    test_control: bool,
     /// Start although the store is damaged, and lose what cannot be read
     #[arg(long)]
     accept_data_loss: bool,
@@ -145,6 +148,7 @@ impl ServeArguments {
             dev,
             ephemeral,
             virtual_time: self.virtual_time,
+            test_control: self.test_control,
             accept_data_loss: self.accept_data_loss,
             log_level: self.log_level,
             log_format: self.log_format,

@@ -249,7 +249,10 @@ impl Driver {
             }
             healthy = self.turn();
             if let Some(done) = stopping.take() {
-                let _ = done.send(self.close().await);
+                let closed = self.close().await;
+                // Nobody who is still here gets an answer any more.
+                self.mailboxes.values().for_each(lose);
+                let _ = done.send(closed);
                 return;
             }
         }

@@ -23,7 +23,7 @@ use crate::auth::FirstAnswers;
 use crate::clock::Clock;
 use crate::config::{CACHE_BYTES_MIN, ListenAddress, NamespaceSettings, Settings};
 use crate::namespaces::open::{self, Declared, Rank};
-use crate::namespaces::{Common, Gone, Namespace, Namespaces, Plan};
+use crate::namespaces::{Common, Gone, Maker, Namespace, Namespaces, Plan};
 use crate::net::listener::{self, Door};
 use crate::net::tls::{self, Tls};
 use crate::reload::{self, Authorities};
@@ -78,7 +78,12 @@ impl Running {
         }
         let common = common(&settings);
         let default = Namespace::start(&common, default_plan(&settings)?).await?;
-        let namespaces = Namespaces::new(default);
+        let maker = settings.test_control.then(|| Maker {
+            common: common.clone(),
+            core: settings.core,
+            virtual_time: settings.virtual_time,
+        });
+        let namespaces = Namespaces::new(default, maker);
         for declared in &settings.namespaces {
             let name = declared.name.clone();
             let started = match further_plan(&settings, declared) {
@@ -150,6 +155,7 @@ fn default_plan(settings: &Settings) -> anyhow::Result<Plan> {
         clock: clock(settings),
         core: share(settings),
         declared: Declared { queues: settings.queues.clone(), topics: settings.topics.clone() },
+        made: false,
     })
 }
 
@@ -167,6 +173,7 @@ fn further_plan(settings: &Settings, namespace: &NamespaceSettings) -> anyhow::R
         clock: clock(settings),
         core: share(settings),
         declared: Declared { queues: namespace.queues.clone(), topics: namespace.topics.clone() },
+        made: false,
     })
 }
 

@@ -26,7 +26,7 @@ use super::request::PendingRequest;
 use crate::auth::{self, Action, Authority, Certificate, Claims, Resource};
 use crate::clock::{Clock, ClockChanges};
 use crate::mailbox::Letter;
-use crate::namespaces::{Namespace, OtherNamespace, Place};
+use crate::namespaces::{Gone, Namespace, OtherNamespace, Place};
 
 /// Bytes of messages sent by the peer and not yet on disk above which its socket is not read. The
 /// credit of a link counts messages and cannot bound bytes.
@@ -295,9 +295,13 @@ impl Endpoint {
         std::mem::take(&mut self.catch_ups)
     }
 
-    /// The broker stops: the peer is told to come back later.
-    pub(crate) fn stop(&mut self) {
-        self.close(condition::CONNECTION_FORCED, "The broker is stopping. Please reconnect.");
+    /// The connection has to go, and the peer is told why.
+    pub(crate) fn stop(&mut self, why: Gone) {
+        let text = match why {
+            Gone::Stopping => "The broker is stopping. Please reconnect.",
+            Gone::Dropped => "The namespace is gone.",
+        };
+        self.close(condition::CONNECTION_FORCED, text);
     }
 
     /// The last commands of a connection: its receivers ask for nothing more, and what it has not

@@ -16,7 +16,9 @@ use super::issuers::issuers;
 use super::namespaces::namespaces;
 use super::queues::{queue_path, queues};
 use super::raw::{Given, RawAccessRule, RawCount, RawLimits, RawLog, RawSettings, RawSize};
-use super::settings::{CACHE_BYTES_MIN, Limits, LogFormat, LogSettings, Settings, StorageSettings};
+use super::settings::{
+    CACHE_BYTES_MIN, Limits, ListenAddress, LogFormat, LogSettings, Settings, StorageSettings,
+};
 use super::source::Source;
 use super::topics::topics;
 use super::units::{parse_size, parse_span, show_size, show_span};
@@ -86,6 +88,14 @@ pub(super) fn build(mut raw: RawSettings, queue_names: &[String]) -> Check<Setti
                 .to_owned(),
         );
     }
+    let test_control = test_control(raw.test_control, &listeners, dev)?;
+    if test_control {
+        warnings.push(
+            "test control is on: whoever has the right Manage can make and drop namespaces; this is for \
+             tests, never for production"
+                .to_owned(),
+        );
+    }
     let hosts = hosts(raw.hosts)?;
     let storage = StorageSettings {
         free_space_reserve: size(
@@ -107,6 +117,7 @@ pub(super) fn build(mut raw: RawSettings, queue_names: &[String]) -> Check<Setti
         emulator: false,
         ephemeral: raw.ephemeral.is_some_and(Spanned::into_inner),
         virtual_time,
+        test_control,
         data_dir: data_dir(raw.data)?,
         storage,
         core: core(raw.storage.cache, raw.limits.entities.take())?,
@@ -128,6 +139,21 @@ pub(super) fn build(mut raw: RawSettings, queue_names: &[String]) -> Check<Setti
         warnings,
         source: Source::default(),
     })
+}
+
+/// What a test may do to a broker nobody should do to one that others use. With `dev` it is clear that
+/// it has nothing to protect.
+fn test_control(raw: Given<bool>, listeners: &[ListenAddress], dev: bool) -> Check<bool> {
+    let Some(raw) = raw.filter(|raw| *raw.get_ref()) else { return Ok(false) };
+    match listeners.iter().find(|address| !address.is_loopback()) {
+        Some(outside) if !dev => {
+            let reason = format!(
+                "other machines reach {outside}; listen at addresses of this machine alone, or use --dev"
+            );
+            refuse("test_control", raw.span(), reason)
+        }
+        Some(_) | None => Ok(true),
+    }
 }
 
 fn data_dir(raw: Given<String>) -> Check<PathBuf> {

@@ -10,10 +10,11 @@ use super::raw::RawSettings;
 const PREFIX: &str = "PEEKLOCK_";
 
 /// Top-level keys that a variable may begin with.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "data",
     "ephemeral",
     "virtual_time",
+    "test_control",
     "dev",
     "listen",
     "allowed_networks",

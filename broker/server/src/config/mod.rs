@@ -46,6 +46,7 @@ pub use settings::{
 pub use source::Source;
 use toml::Spanned;
 
+pub(crate) use self::namespaces::Wanted;
 use self::raw::RawSettings;
 
 /// What the command line may say; each overrides the file and the environment.
@@ -73,6 +74,8 @@ pub struct Overrides {
     pub ephemeral: bool,
     /// Let clients steer the clock.
     pub virtual_time: bool,
+    /// Let clients make namespaces.
+    pub test_control: bool,
     /// Start although the store is damaged.
     pub accept_data_loss: bool,
     /// The level of the log.
@@ -238,6 +241,10 @@ fn from_options(overrides: &Overrides, origins: &mut BTreeMap<String, String>) -
     if overrides.virtual_time {
         origin("virtual_time", "--virtual-time");
         raw.virtual_time = Some(given(true));
+    }
+    if overrides.test_control {
+        origin("test_control", "--test-control");
+        raw.test_control = Some(given(true));
     }
     if overrides.accept_data_loss {
         origin("storage.accept_data_loss", "--accept-data-loss");

@@ -6,8 +6,8 @@ use super::Problem;
 use super::build::{Check, hosts, parsed, refuse, rules};
 use super::issuers::issuers;
 use super::queues::queues;
-use super::raw::RawNamespace;
-use super::settings::NamespaceSettings;
+use super::raw::{RawNamespace, RawWanted};
+use super::settings::{NamespaceSettings, QueueDeclaration, TopicDeclaration};
 use super::topics::topics;
 use crate::auth::{Authority, JwtIssuers};
 use crate::namespaces::NamespaceName;
@@ -84,4 +84,32 @@ fn own_hosts(list: &str, raw: Option<Vec<toml::Spanned<String>>>) -> Check<Vec<S
         .map_err(|problem| Problem { key: format!("{list}.{}", problem.key), ..problem })?;
     let lower = |host: String| host.to_ascii_lowercase();
     Ok(hosts.unwrap_or_default().into_iter().map(lower).collect())
+}
+
+/// What a test asks for with a namespace: entities, as the configuration declares them.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) queues: Vec<QueueDeclaration>,
+    pub(crate) topics: Vec<TopicDeclaration>,
+    /// Whether its clock can be steered; not said: as that of the default namespace.
+    pub(crate) virtual_time: Option<bool>,
+}
+
+impl Wanted {
+    /// Reads JSON with the keys and values of the configuration.
+    pub(crate) fn read(json: &[u8]) -> Result<Self, String> {
+        if json.is_empty() {
+            return Ok(Self::default());
+        }
+        let value: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(json).map_err(|error| format!("no JSON object: {error}"))?;
+        // The configuration is read as TOML, which has no null.
+        let text = toml::to_string(&value).map_err(|error| format!("no configuration: {error}"))?;
+        let raw: RawWanted =
+            toml::from_str(&text).map_err(|error| error.message().trim().to_owned())?;
+        let said = |problem: Problem| format!("{}: {}", problem.key, problem.reason);
+        let queues = queues(raw.queue.unwrap_or_default(), &[]).map_err(said)?;
+        let topics = topics(raw.topic.unwrap_or_default(), &queues).map_err(said)?;
+        Ok(Self { queues, topics, virtual_time: raw.virtual_time })
+    }
 }

@@ -20,6 +20,7 @@ pub(super) struct RawSettings {
     pub data: Given<String>,
     pub ephemeral: Given<bool>,
     pub virtual_time: Given<bool>,
+    pub test_control: Given<bool>,
     pub dev: Given<bool>,
     pub listen: Option<Vec<Spanned<String>>>,
     pub allowed_networks: Option<Vec<Spanned<String>>>,
@@ -52,6 +53,15 @@ pub(super) struct RawNamespace {
     pub topic: Option<Vec<RawTopic>>,
     pub rule: Option<Vec<RawAccessRule>>,
     pub issuer: Option<Vec<RawIssuer>>,
+}
+
+/// A namespace that a test wants.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWanted {
+    pub virtual_time: Option<bool>,
+    pub queue: Option<Vec<RawQueue>>,
+    pub topic: Option<Vec<RawTopic>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -240,8 +250,8 @@ macro_rules! overlay {
 impl RawSettings {
     /// Overlays a later source: what it says wins, what it leaves out stays.
     pub(super) fn overlay(&mut self, over: Self) {
-        overlay!(self, over; data, ephemeral, virtual_time, dev, listen, allowed_networks, plain_text, hosts,
-            queue, topic, rule, namespace, issuer);
+        overlay!(self, over; data, ephemeral, virtual_time, test_control, dev, listen, allowed_networks, plain_text,
+            hosts, queue, topic, rule, namespace, issuer);
         overlay!(self.tls, over.tls; certificate, key, client_ca, client);
         overlay!(self.http, over.http; allowed_origins);
         overlay!(self.limits, over.limits; entities, connections, sessions_per_connection, links_per_connection,

@@ -27,6 +27,8 @@ pub struct Settings {
     pub ephemeral: bool,
     /// The clock can be steered by whoever has the right Manage: for tests.
     pub virtual_time: bool,
+    /// Namespaces can be made and dropped by whoever has the right Manage: for tests.
+    pub test_control: bool,
     /// Where the store is, unless `ephemeral`.
     pub data_dir: PathBuf,
     /// How carefully rows are kept.

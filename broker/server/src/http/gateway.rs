@@ -99,6 +99,21 @@ impl Gateway {
     }
 }
 
+impl Gateway {
+    /// Waits until the driver has done all that is due by now.
+    pub(crate) async fn catch_up(&self) -> Result<(), Error> {
+        let (question, answered) = self.waiting.enter();
+        let to = Origin { connection: CONNECTION, link: question.number, delivery: 0 };
+        if let Err(Stopped) = self.shard.send(Input::CatchUp { to }).await {
+            return Err(Error::ServerBusy("The broker is stopping."));
+        }
+        match tokio::time::timeout(ANSWER_WITHIN, answered).await {
+            Ok(Ok(answer)) => answer.map(|_| ()),
+            Ok(Err(_)) | Err(_) => Err(Error::StoreUnavailable),
+        }
+    }
+}
+
 /// Hands out answers.
 async fn pass_on(mailbox: Mailbox, waiting: Arc<Waiting>, seats: Arc<Seats>) {
     let mut letters = Vec::new();
@@ -108,6 +123,8 @@ async fn pass_on(mailbox: Mailbox, waiting: Arc<Waiting>, seats: Arc<Seats>) {
         for letter in letters.drain(..) {
             match letter {
                 Letter::Effect(EffectKind::Reply { to, result }) => waiting.answer(to.link, result),
+                // There is nothing more to say of it.
+                Letter::CaughtUp { to } => waiting.answer(to.link, Ok(Reply::Settled)),
                 // What was asked has an unknown outcome. Dropping tells so.
                 Letter::StoreLost => {
                     waiting.askers().clear();
@@ -122,8 +139,7 @@ async fn pass_on(mailbox: Mailbox, waiting: Arc<Waiting>, seats: Arc<Seats>) {
                 Letter::Effect(EffectKind::ReceiverClosed { receiver, error }) => {
                     seats.closed(receiver, error);
                 }
-                Letter::Effect(EffectKind::Read { .. } | EffectKind::AccessChanged { .. })
-                | Letter::CaughtUp { .. } => {
+                Letter::Effect(EffectKind::Read { .. } | EffectKind::AccessChanged { .. }) => {
                     warn!("something came that HTTP did not ask for");
                 }
             }

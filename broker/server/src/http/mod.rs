@@ -6,6 +6,7 @@
 mod atom;
 pub(crate) mod authorize;
 pub(crate) mod body;
+pub(crate) mod control;
 pub(crate) mod gateway;
 mod health;
 mod rest;
@@ -31,6 +32,7 @@ use tokio::sync::watch;
 use tower_service::Service;
 use tracing::{debug, info};
 
+use self::control::Control;
 use self::gateway::Gateway;
 use crate::amqp::EndpointSettings;
 use crate::config::AllowedOrigins;
@@ -100,12 +102,14 @@ impl HttpPeer {
 }
 
 /// All routes. What none of them takes is the path of an entity, or of nothing.
-pub(crate) fn router(context: HttpContext) -> Router {
+pub(crate) fn router(control: Control) -> Router {
+    let context = control.http.clone();
     Router::new()
         .merge(health::router())
         .merge(websocket::router())
         .fallback(answer)
         .with_state(context)
+        .merge(control::router(control))
 }
 
 /// Answers whatever no other route takes: all paths are those of entities and their messages, or might

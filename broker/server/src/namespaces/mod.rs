@@ -11,6 +11,7 @@
 //! namespace's own rules to say: finding one grants nothing.
 
 pub mod limits;
+mod making;
 mod name;
 mod namespace;
 pub(crate) mod open;
@@ -20,14 +21,16 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use axum::extract::Request;
 use axum::http::header::{AUTHORIZATION, HOST};
 use peeklock_storage::StoreError;
 
+pub(crate) use self::making::{MakeError, Maker};
 pub use self::name::NamespaceName;
 pub(crate) use self::namespace::{Common, Gone, Namespace, Plan, Stay};
+pub(crate) use self::open::Declared;
 pub(crate) use self::place::{OtherNamespace, Place};
 use crate::driver::Stopped;
 use crate::http::authorize::SERVICE_BUS_AUTHORIZATION;
@@ -36,14 +39,30 @@ use crate::http::authorize::SERVICE_BUS_AUTHORIZATION;
 #[derive(Clone)]
 pub(crate) struct Namespaces(Arc<Directory>);
 
+/// The same for what the namespaces themselves hold.
+#[derive(Clone)]
+pub(crate) struct WeakNamespaces(Weak<Directory>);
+
+impl WeakNamespaces {
+    /// Nothing once the broker has stopped.
+    pub(crate) fn upgrade(&self) -> Option<Namespaces> {
+        self.0.upgrade().map(Namespaces)
+    }
+}
+
 struct Directory {
     default: Arc<Namespace>,
+    /// If more may be made.
+    maker: Option<Maker>,
     others: RwLock<BTreeMap<NamespaceName, Arc<Namespace>>>,
 }
 
 impl Namespaces {
-    pub(crate) fn new(default: Arc<Namespace>) -> Self {
-        Self(Arc::new(Directory { default, others: RwLock::default() }))
+    pub(crate) fn new(default: Arc<Namespace>, maker: Option<Maker>) -> Self {
+        let directory = Arc::new(Directory { default, maker, others: RwLock::default() });
+        let weak = WeakNamespaces(Arc::downgrade(&directory));
+        directory.default.let_control(weak);
+        Self(directory)
     }
 
     /// Adds one of which the name is free.

@@ -1,6 +1,6 @@
 //! One namespace, from its store to its routes.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use peeklock_core::BrokerSettings;
@@ -9,13 +9,17 @@ use peeklock_storage::{Store, StoreError};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::warn;
 
+use super::WeakNamespaces;
+use super::limits::DROP_WITHIN;
 use super::open::{self, Declared};
 use crate::amqp::EndpointSettings;
 use crate::auth::{self, Authority, TokenError};
 use crate::clock::Clock;
 use crate::config::{AllowedOrigins, Limits};
 use crate::driver::{self, ShardHandle, Stopped};
+use crate::http::control::Control;
 use crate::http::gateway::Gateway;
 use crate::http::{self, HttpContext};
 
@@ -24,6 +28,8 @@ use crate::http::{self, HttpContext};
 pub(crate) enum Gone {
     /// The broker stops.
     Stopping,
+    /// Their namespace was dropped.
+    Dropped,
 }
 
 /// What all namespaces of a broker have alike.
@@ -44,6 +50,8 @@ pub(crate) struct Plan {
     pub(crate) clock: Clock,
     pub(crate) core: BrokerSettings,
     pub(crate) declared: Declared,
+    /// By a request, while the broker runs.
+    pub(crate) made: bool,
 }
 
 /// See the module.
@@ -53,6 +61,9 @@ pub(crate) struct Namespace {
     routes: Router,
     gone: watch::Sender<Option<Gone>>,
     connections: TaskTracker,
+    made: bool,
+    /// What its own routes can do to namespaces, which only those of the default one can.
+    control: Arc<OnceLock<WeakNamespaces>>,
 }
 
 /// A connection's stay in a namespace.
@@ -65,7 +76,7 @@ pub(crate) struct Stay {
 impl Namespace {
     /// Loads it and starts its driver.
     pub(crate) async fn start(common: &Common, plan: Plan) -> anyhow::Result<Arc<Self>> {
-        let Plan { hosts, authority, store, clock, core, declared } = plan;
+        let Plan { hosts, authority, store, clock, core, declared, made } = plan;
         let open = open::shard(core, declared, clock.clone());
         let shard = driver::start(Arc::clone(&store), clock.clone(), Arc::clone(&authority), open)?;
         let http = HttpContext {
@@ -82,9 +93,37 @@ impl Namespace {
             store,
             origins: Arc::clone(&common.origins),
         };
-        let routes = http::router(http.clone());
+        let control = Arc::new(OnceLock::new());
+        let routes = http::router(Control { http: http.clone(), namespaces: Arc::clone(&control) });
         let (gone, _) = watch::channel(None);
-        Ok(Arc::new(Self { hosts, http, routes, gone, connections: TaskTracker::new() }))
+        let connections = TaskTracker::new();
+        Ok(Arc::new(Self { hosts, http, routes, gone, connections, made, control }))
+    }
+
+    /// Lets its routes make and drop others.
+    pub(super) fn let_control(&self, namespaces: WeakNamespaces) {
+        // The first directory it stands in; there is no other.
+        let _ = self.control.set(namespaces);
+    }
+
+    pub(super) fn is_made(&self) -> bool {
+        self.made
+    }
+
+    pub(super) fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Waits until its connections are gone, and stops.
+    pub(super) async fn end(&self) {
+        self.connections.close();
+        if tokio::time::timeout(DROP_WITHIN, self.connections.wait()).await.is_err() {
+            warn!(connections = self.connections.len(), "some connections of a namespace stay");
+        }
+        match self.stop().await {
+            Ok(Ok(())) | Err(Stopped) => {}
+            Ok(Err(error)) => warn!(%error, "the store of a namespace did not close"),
+        }
     }
 
     pub(crate) fn hosts(&self) -> &[String] {

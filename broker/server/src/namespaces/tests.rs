@@ -13,7 +13,7 @@ use super::open::Declared;
 use super::*;
 use crate::auth::{AccessRule, Authority, Rights, Secret};
 use crate::clock::Clock;
-use crate::config::{AllowedOrigins, Limits};
+use crate::config::{AllowedOrigins, Limits, Wanted};
 
 const EXPIRY: u64 = 4_102_444_800;
 
@@ -47,13 +47,14 @@ async fn start(name: &str, hosts: &[&str]) -> Arc<Namespace> {
         clock: Clock::real(),
         core: BrokerSettings::default(),
         declared: Declared::default(),
+        made: false,
     };
     Namespace::start(&common(), plan).await.unwrap()
 }
 
 /// The default one, `shop` without hosts, `desk` with one.
 async fn world() -> Namespaces {
-    let namespaces = Namespaces::new(start("default", &[]).await);
+    let namespaces = Namespaces::new(start("default", &[]).await, None);
     namespaces.add("shop".parse().unwrap(), start("shop", &[]).await);
     namespaces.add("desk".parse().unwrap(), start("desk", &["mail.example"]).await);
     namespaces
@@ -202,4 +203,91 @@ async fn a_host_counts_more_than_a_key_and_the_last_host_counts() {
     assert_eq!(name(&place), "desk");
     assert_eq!(place.name("unknown.example"), Ok(()));
     assert_eq!(name(&place), "desk");
+}
+
+/// One that may make others.
+async fn maker() -> Namespaces {
+    let core = BrokerSettings::default();
+    let maker = Maker { common: common(), core, virtual_time: false };
+    Namespaces::new(start("default", &[]).await, Some(maker))
+}
+
+fn name(text: &str) -> NamespaceName {
+    text.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_namespace_is_made_with_a_key_and_entities_of_its_own() {
+    let namespaces = maker().await;
+    let wanted = br#"{"queue": [{"name": "q", "lock_duration": "5s"}], "topic": [{"name": "t",
+        "subscription": [{"name": "s", "rule": [{"name": "r", "sql_filter": "a = 1"}]}]}]}"#;
+    let made = namespaces.make(name("one"), Wanted::read(wanted).unwrap()).await.unwrap();
+    let response = format!("\0{}\0{}", made.rule, made.key);
+    let found = namespaces.by_plain(Some(response.as_bytes())).unwrap();
+    assert!(namespaces.by_host("one.example").is_some_and(|one| Arc::ptr_eq(&one, &found)));
+    let queues = found.enter().shard.query(|core| core.queue_stats().count()).await.unwrap();
+    assert_eq!(queues, 3, "the queue, the topic and its subscription");
+    let other = namespaces.make(name("two"), Wanted::default()).await.unwrap();
+    assert_ne!(made.key, other.key);
+    assert_eq!(made.key.len(), 44);
+}
+
+#[tokio::test]
+async fn a_name_is_taken_once_and_only_what_was_made_is_dropped() {
+    let namespaces = maker().await;
+    namespaces.add(name("declared"), start("declared", &[]).await);
+    namespaces.make(name("one"), Wanted::default()).await.unwrap();
+    for taken in ["one", "declared"] {
+        let refused = namespaces.make(name(taken), Wanted::default()).await;
+        assert!(matches!(refused, Err(MakeError::Exists)), "{taken}");
+    }
+    for missing in ["declared", "two", ""] {
+        let refused = namespaces.drop_made(missing).await;
+        assert!(matches!(refused, Err(MakeError::NotMade)), "{missing}");
+    }
+    namespaces.drop_made("one").await.unwrap();
+    namespaces.make(name("one"), Wanted::default()).await.unwrap();
+    let off = world().await;
+    assert!(matches!(off.make(name("one"), Wanted::default()).await, Err(MakeError::Off)));
+    assert!(matches!(off.drop_made("shop").await, Err(MakeError::Off)));
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_dropped_namespace() {
+    let namespaces = maker().await;
+    namespaces.make(name("one"), Wanted::default()).await.unwrap();
+    let one = namespaces.by_host("one").unwrap();
+    let (weak, store) = (Arc::downgrade(&one), Arc::downgrade(one.store()));
+    let stay = one.enter();
+    let mut told = one.gone();
+    drop(one);
+    let mut drop_it = std::pin::pin!(namespaces.drop_made("one"));
+    tokio::select! {
+        _ = &mut drop_it => panic!("a connection is still there"),
+        why = told.wait_for(Option::is_some) => assert_eq!(*why.unwrap(), Some(Gone::Dropped)),
+    }
+    assert!(namespaces.by_host("one").is_none(), "it is found no more");
+    let shard = stay.shard.clone();
+    drop(stay);
+    drop_it.await.unwrap();
+    assert!(shard.query(|_| ()).await.is_err(), "its driver has ended");
+    drop(shard);
+    // The task that hands out answers ends by itself.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(weak.upgrade().is_none(), "the namespace");
+    assert!(store.upgrade().is_none(), "its store");
+}
+
+#[tokio::test]
+async fn namespaces_are_bounded() {
+    let namespaces = maker().await;
+    for n in 0..limits::MADE_MAX {
+        namespaces.make(name(&format!("n{n}")), Wanted::default()).await.unwrap();
+    }
+    let refused = namespaces.make(name("more"), Wanted::default()).await;
+    assert!(matches!(refused, Err(MakeError::TooMany)));
+    namespaces.drop_made("n7").await.unwrap();
+    namespaces.make(name("more"), Wanted::default()).await.unwrap();
 }

@@ -36,6 +36,9 @@ const WRITE_SLICES_MAX: usize = 64;
 /// nothing (pyamqp, proton), so this is no fault of theirs.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// The same when a test has dropped the namespace, and waits for that.
+const LINGER_DROPPED: Duration = Duration::from_millis(50);
+
 /// Serves a connection to its end. What was read of it already comes with it. Until it has entered a
 /// namespace, `gone` is the default one's.
 pub(super) async fn run(
@@ -140,9 +143,13 @@ impl<T: Transport> Task<T> {
                 () = &mut alarm, if armed.is_some() => armed = None,
                 () = self.clock_changes.changed() => self.endpoint.clock_changed(Instant::now()),
                 Ok(()) = self.rule_changes.changed() => self.endpoint.rules_changed(Instant::now()),
-                _ = self.gone.wait_for(Option::is_some), if cut_at.is_none() => {
-                    cut_at = Some(Instant::now() + LINGER);
-                    self.endpoint.stop();
+                why = gone(&mut self.gone), if cut_at.is_none() => {
+                    let linger = match why {
+                        Gone::Stopping => LINGER,
+                        Gone::Dropped => LINGER_DROPPED,
+                    };
+                    cut_at = Some(Instant::now() + linger);
+                    self.endpoint.stop(why);
                 }
             }
             let now = Instant::now();
@@ -245,6 +252,12 @@ impl<T: Transport> Task<T> {
         }
         Ok(())
     }
+}
+
+/// Waits until the connection has to go.
+async fn gone(told: &mut watch::Receiver<Option<Gone>>) -> Gone {
+    // The sender is gone with its namespace.
+    told.wait_for(Option::is_some).await.map_or(Gone::Dropped, |why| why.unwrap_or(Gone::Dropped))
 }
 
 /// Sets the alarm when the deadline comes before the one it is set for; an alarm that rings too

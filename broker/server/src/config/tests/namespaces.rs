@@ -94,3 +94,46 @@ fn namespaces_are_bounded() {
         "{refused}"
     );
 }
+
+#[test]
+fn what_a_test_wants_is_written_as_the_configuration_is() {
+    let wanted = Wanted::read(
+        br#"{"queue": [{"name": "q", "max_delivery_count": 3}], "virtual_time": true}"#,
+    );
+    let wanted = wanted.unwrap();
+    assert_eq!((wanted.queues.len(), wanted.queues[0].settings.attempts_max), (1, 3));
+    assert_eq!(wanted.virtual_time, Some(true));
+    assert!(Wanted::read(b"").unwrap().queues.is_empty());
+    for (json, expected) in [
+        (&b"[1]"[..], "no JSON object"),
+        (b"{\"queue\": ", "no JSON object"),
+        (
+            br#"{"queue": [{"name": "q", "lock_duration": "1h"}]}"#,
+            "queue[0].lock_duration: 1h is not",
+        ),
+        (br#"{"queue": [{"lock_duration": "5s"}]}"#, "missing field `name`"),
+        (br#"{"rule": []}"#, "unknown field `rule`"),
+        (br#"{"queue": null}"#, "no configuration"),
+        (br#"{"hosts": ["a"]}"#, "unknown field `hosts`"),
+    ] {
+        let refused = Wanted::read(json).unwrap_err();
+        assert!(refused.starts_with(expected), "{refused}");
+    }
+}
+
+#[test]
+fn test_control_is_for_this_machine_or_for_development() {
+    let outside = "plain_text = true\nlisten = [\"0.0.0.0:5672\"]\n";
+    let on = "test_control = true\n";
+    assert!(!from_file("").unwrap().test_control);
+    assert!(from_file(on).unwrap().test_control);
+    check_refused(
+        &format!("{outside}{on}"),
+        "FILE:3: test_control: other machines reach 0.0.0.0:5672; listen at addresses of this machine alone, \
+         or use --dev",
+    );
+    let option = Overrides { dev: true, test_control: true, ..Overrides::default() };
+    let settings = load_text(outside, &[], option).unwrap();
+    assert!(settings.test_control);
+    assert!(settings.warnings.iter().any(|warning| warning.contains("test control is on")));
+}

@@ -1,0 +1,113 @@
+//! `/$peeklock/…`: what tests do to a broker. JSON both ways.
+//!
+//! Each request needs the right Manage on the namespace that it is for.
+
+mod clock;
+mod namespaces;
+
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::{HeaderName, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::HttpContext;
+use super::authorize::Caller;
+use super::body::{BodyError, read_body};
+use crate::auth::Action;
+use crate::clock::Clock;
+use crate::namespaces::WeakNamespaces;
+
+/// Bytes of a body: hundreds of entities with all their settings.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// What the routes need.
+#[derive(Clone)]
+pub(crate) struct Control {
+    pub(crate) http: HttpContext,
+    /// All namespaces, given to the default one.
+    pub(crate) namespaces: Arc<OnceLock<WeakNamespaces>>,
+}
+
+/// Not all clients leave the dollar sign as it is.
+const PREFIXES: [&str; 2] = ["/$peeklock", "/%24peeklock"];
+
+pub(super) fn router(control: Control) -> Router {
+    let mut routes = Router::new();
+    for prefix in PREFIXES {
+        routes = namespaces::routes(routes, prefix);
+        routes = clock::routes(routes, prefix);
+    }
+    routes.with_state(control)
+}
+
+/// What a request was answered with if not what it wanted.
+#[derive(Debug)]
+struct Fault {
+    status: StatusCode,
+    text: String,
+}
+
+impl Fault {
+    fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        Self { status, text: text.into() }
+    }
+
+    fn bad(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        answer(self.status, &json!({ "error": self.text }))
+    }
+}
+
+impl From<BodyError> for Fault {
+    fn from(error: BodyError) -> Self {
+        let status = match error {
+            BodyError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            BodyError::Late | BodyError::Broken => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+fn answer(status: StatusCode, body: &Value) -> Response {
+    let headers: [(HeaderName, &str); 2] =
+        [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
+    (status, headers, format!("{body}\n")).into_response()
+}
+
+impl Control {
+    /// Who may do this may do everything in the namespace. The token is judged by the time of day:
+    /// whoever has moved the clock far ahead must be able to go on.
+    fn check(&self, head: &Parts) -> Result<(), Fault> {
+        let settings = &self.http.settings;
+        let caller = Caller {
+            headers: &head.headers,
+            authority: &settings.authority,
+            host: host(head),
+            now: Clock::real().now(),
+        };
+        caller
+            .may_any(&[Action::Manage], "$peeklock")
+            .map_err(|error| Fault::new(StatusCode::UNAUTHORIZED, error.to_string()))
+    }
+}
+
+/// The host that a request is for, with its port.
+fn host(head: &Parts) -> &str {
+    let said = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    said.or(head.uri.authority().map(Authority::as_str)).unwrap_or_default()
+}
+
+async fn body(body: Body) -> Result<bytes::Bytes, Fault> {
+    Ok(read_body(body, BODY_BYTES_MAX).await?)
+}
