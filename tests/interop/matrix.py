@@ -81,6 +81,9 @@ SCENARIOS = {
     "manage-namespace": None,
     "tls": {},
     "websocket": {},
+    "identity": {},
+    "identity-renewal": {},
+    "identity-management": None,
     "kombu": None,
     "celery": None,
     "readme": None,
@@ -179,7 +182,7 @@ def free_port():
 class Broker:
     """The binary as it ships, with its data in a folder of its own."""
 
-    def __init__(self, binary, folder):
+    def __init__(self, binary, folder, issuer):
         self.binary, self.folder = binary, folder
         self.port = free_port()
         self.process = None
@@ -190,6 +193,7 @@ class Broker:
         with open(os.path.join(folder, "interop.toml"), "w", encoding="utf-8") as file:
             file.write(config())
             file.write(self.tls())
+            file.write(issuer.config())
 
     def tls(self):
         path = functools.partial(os.path.join, self.certificates)
@@ -416,7 +420,11 @@ def main():
         if not arguments.broker:
             parser.error("--broker or --port is needed")
         folder = tempfile.mkdtemp(prefix="peeklock-interop-")
-        broker = Broker(arguments.broker, folder)
+        # It needs libraries that nothing else here does.
+        from issuer import Issuer
+
+        issuer = Issuer()
+        broker = Broker(arguments.broker, folder, issuer)
         exits = []
 
         def restart():
@@ -426,7 +434,11 @@ def main():
         broker.start()
         try:
             authority = os.path.join(broker.certificates, "ca.pem")
-            trust = {"INTEROP_CERTIFICATES": broker.certificates, "NODE_EXTRA_CA_CERTS": authority}
+            trust = {
+                "INTEROP_CERTIFICATES": broker.certificates,
+                "INTEROP_ISSUER": issuer.name,
+                "NODE_EXTRA_CA_CERTS": authority,
+            }
             results = run_all(clients, wanted, broker.port, restart, trust)
         finally:
             exits.append(broker.stop())

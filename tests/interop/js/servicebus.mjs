@@ -6,6 +6,7 @@ import { expect, IDLE_MS, LARGE, OVERSIZE, pattern, run, sleep, waitForRestart }
 import { connected, expectEmpty, fails, receive, send, withId } from "./servicebus_client.mjs";
 import { doors } from "./servicebus_doors.mjs";
 import { features } from "./servicebus_features.mjs";
+import { identity } from "./servicebus_identity.mjs";
 import { management } from "./servicebus_management.mjs";
 import { topics } from "./servicebus_topics.mjs";
 
@@ -321,6 +322,7 @@ const scenarios = {
   ...management,
   ...topics,
   ...doors,
+  ...identity,
 
   idle: (broker) =>
     connected(broker, async (client) => {

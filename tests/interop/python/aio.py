@@ -21,6 +21,7 @@ from azure.servicebus.exceptions import (
 import aio_features
 import doors
 import harness
+import identity
 import management
 import topics
 from harness import expect, pattern
@@ -399,6 +400,7 @@ if __name__ == "__main__":
             **topics.scenarios(connect),
             **management.scenarios(management.asynchronous),
             **doors.scenarios(ServiceBusClient),
+            **identity.scenarios(ServiceBusClient),
             "idle": idle,
             "reconnect": reconnect,
         },

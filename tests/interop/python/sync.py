@@ -24,6 +24,7 @@ from azure.servicebus.exceptions import (
 import doors
 import frameworks
 import harness
+import identity
 import management
 import sync_features
 import topics
@@ -416,6 +417,7 @@ if __name__ == "__main__":
             **topics.scenarios(connect),
             **management.scenarios(management.blocking),
             **doors.scenarios(ServiceBusClient),
+            **identity.scenarios(ServiceBusClient),
             **frameworks.SCENARIOS,
             "readme": readme,
             "idle": idle,
