@@ -3,6 +3,7 @@
 
 mod ask;
 mod attach;
+mod canary;
 mod cbs;
 mod clock;
 mod confused;

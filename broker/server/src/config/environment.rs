@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::ConfigError;
 use super::raw::RawSettings;
+use super::{ConfigError, unquoted};
 
 const PREFIX: &str = "PEEKLOCK_";
 
@@ -94,7 +94,8 @@ impl Environment {
         for (name, text) in &self.values {
             let key = name.trim_start_matches(PREFIX).to_ascii_lowercase().replace("__", ".");
             let line = format!("{key} = {}", as_toml(&key, text));
-            let raw = toml::from_str(&line).map_err(|wrong| error(name, wrong.message()))?;
+            let raw =
+                toml::from_str(&line).map_err(|wrong| error(name, &unquoted(wrong.message())))?;
             all.overlay(raw);
             origins.insert(key, source(name));
         }

@@ -191,7 +191,7 @@ impl SourceFile {
         toml::from_str(&self.text).map_err(|error: toml::de::Error| {
             let span = error.span().unwrap_or(0..0);
             let key = key_at(&self.text, span.start);
-            self.error(&Problem { key, span, reason: error.message().to_owned() })
+            self.error(&Problem { key, span, reason: unquoted(error.message()) })
         })
     }
 
@@ -204,6 +204,17 @@ impl SourceFile {
             reason: problem.reason.clone(),
         }
     }
+}
+
+/// What the parser says of a text in a wrong place, without the text: it may be a key.
+fn unquoted(message: &str) -> String {
+    for beginning in ["invalid type: ", "invalid value: "] {
+        let text = message.strip_prefix(beginning).filter(|rest| rest.starts_with("string "));
+        if let Some((_, expected)) = text.and_then(|rest| rest.rsplit_once(", expected ")) {
+            return format!("{beginning}string, expected {expected}");
+        }
+    }
+    message.to_owned()
 }
 
 /// Values of the command line, and which option each key came from.

@@ -257,7 +257,7 @@ fn a_refusal_names_file_line_key_and_reason() {
 fn what_the_parser_refuses_has_its_key_too() {
     check_refused(
         "[limits]\nconnections = 'many'",
-        "FILE:2: limits.connections: invalid type: string \"many\", expected i64",
+        "FILE:2: limits.connections: invalid type: string, expected i64",
     );
     let unknown = from_file("[limits]\n\nconections = 1").unwrap_err();
     assert!(
