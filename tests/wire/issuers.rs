@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use peeklock_protocol::condition;
-use peeklock_protocol::performative::Detach;
+use peeklock_protocol::performative::{Detach, Open};
 use peeklock_tests::broker::Setup;
 use peeklock_tests::link::{receiver, sender};
 use peeklock_tests::message::Message;
@@ -414,6 +414,30 @@ fn a_new_key_is_asked_for_when_a_token_names_it() {
     broker.assert_nothing_above_info_was_logged();
 }
 
+/// A key that the issuer withdraws ends what was opened with it; other changes end nothing.
+#[test]
+fn a_withdrawn_key_cuts_its_links() {
+    let issuer = FakeIssuer::start();
+    let broker = issuer.trusted(setup(), &format!("refresh_every = \"1s\"\n{ROLES}")).start();
+    let mut peer = broker.anonymous_peer();
+    let mut cbs = peer.open_cbs();
+    assert_eq!(put(&mut peer, &mut cbs, &issuer.token_for("sender")).0, 202);
+    let mut link = peer.attach_sender("q");
+    issuer.add_keys(&json!([Signer::new("another").public()]));
+    issuer.wait_to_be_asked(2);
+    issuer.show_keys(Manner::HangUp);
+    issuer.wait_to_be_asked(2);
+    peer.send_accepted(&mut link, &Message::data("still granted").encode());
+    issuer.change_key("second");
+    issuer.show_keys(Manner::Well);
+    let detach: Detach = peer.find();
+    assert_eq!(detach.handle, link.remote_handle);
+    assert_eq!(detach.error.expect("the reason").condition, *condition::UNAUTHORIZED_ACCESS);
+    // With a new token the client goes on.
+    assert_eq!(put(&mut peer, &mut cbs, &issuer.token_for("sender")).0, 202);
+    peer.attach_sender("q");
+}
+
 #[test]
 fn invented_keys_do_not_flood_the_issuer() {
     let issuer = FakeIssuer::start();
@@ -431,6 +455,30 @@ fn invented_keys_do_not_flood_the_issuer() {
     let allowed = 2 + usize::try_from(started.elapsed().as_secs() / 10).expect("seconds");
     assert!(issuer.keys_asked() <= allowed, "{} questions", issuer.keys_asked());
     assert_eq!(status(&broker, &issuer.token_for("sender")).0, 202);
+}
+
+/// Whom one namespace trusts is nothing to another.
+#[test]
+fn a_namespace_has_issuers_of_its_own() {
+    let (one, other) = (FakeIssuer::start(), FakeIssuer::start());
+    let config = format!(
+        "[[namespace]]\nname = \"test\"\n[[namespace.queue]]\nname = \"q\"\n\
+         [[namespace.issuer]]\nissuer = \"{}\"\naudiences = [\"{AUDIENCE}\"]\nplain_text = true\n\
+         [[namespace.issuer.role]]\nname = \"sender\"\nrights = [\"send\"]\n",
+        other.name()
+    );
+    let broker = one.trusted(setup(), ROLES).config(&config).start();
+    for (host, good, bad) in [("localhost", &one, &other), ("test.example", &other, &one)] {
+        let open =
+            Open { container_id: "tests".into(), hostname: Some(host.into()), ..Open::default() };
+        let mut peer = broker.connect().anonymous().open_with(open).begin();
+        let mut cbs = peer.open_cbs();
+        let audience = format!("sb://{host}/q");
+        assert_eq!(peer.put_token(&mut cbs, &audience, &bad.token_for("sender")), 401, "{host}");
+        peer.expect_refusal(sender("q"), condition::UNAUTHORIZED_ACCESS);
+        assert_eq!(peer.put_token(&mut cbs, &audience, &good.token_for("sender")), 202, "{host}");
+        peer.attach_sender("q");
+    }
 }
 
 /// Who can put keys in on the way owns the broker: the issuer must prove who it is.

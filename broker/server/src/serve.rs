@@ -96,8 +96,8 @@ impl Running {
         let (stop, stopped) = watch::channel(false);
         let tasks = TaskTracker::new();
         let others = settings.namespaces.iter().map(|declared| &declared.authority);
-        let issuers = others.chain([&settings.authority]).map(|authority| authority.issuers());
-        let first = issuers.map(|issuers| issuers.start(&tasks, &stopped));
+        let all = others.chain([&settings.authority]);
+        let first = all.map(|authority| authority.start_issuers(&tasks, &stopped));
         FirstAnswers::wait(first.collect::<anyhow::Result<_>>()?).await;
         let door = Door {
             namespaces: namespaces.clone(),

@@ -13,12 +13,13 @@ use peeklock_core::entity::path::EntityPath;
 use peeklock_core::time::{Span, Timestamp};
 use sha2::Sha256;
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use super::audience::Audience;
 use super::token::SasToken;
 use super::{
-    Certificate, CertificateRule, Credential, Grant, JwtIssuers, ResourcePath, Rights, Secret,
-    TokenError,
+    Certificate, CertificateRule, Credential, FirstAnswers, Grant, JwtIssuers, ResourcePath,
+    Rights, Secret, TokenError,
 };
 
 /// The rule and key that clients of the Service Bus emulator have in their connection strings.
@@ -148,7 +149,7 @@ impl Rules {
 #[derive(Debug)]
 pub struct Authority {
     rules: RwLock<Rules>,
-    /// Whose tokens are accepted besides our own. They do not change while the broker runs.
+    /// Whose tokens are accepted besides our own. They do not change while the broker runs, but their keys do.
     issuers: JwtIssuers,
     /// The hosts this namespace answers to, in lower case; any, when not given.
     hosts: Option<Vec<String>>,
@@ -196,6 +197,17 @@ impl Authority {
         &self.issuers
     }
 
+    /// Asks identity providers for their keys from now on, until the broker stops. A key that is gone takes
+    /// with it what it has granted.
+    pub(crate) fn start_issuers(
+        &self,
+        tasks: &TaskTracker,
+        stop: &watch::Receiver<bool>,
+    ) -> anyhow::Result<FirstAnswers> {
+        let generation = self.generation.clone();
+        self.issuers.start(tasks, stop, move || count_up(&generation))
+    }
+
     /// Tells of changes after which a credential may be worth less than before. Who holds grants then
     /// looks at them again with [`super::Claims::look_again`].
     pub fn changes(&self) -> watch::Receiver<u64> {
@@ -204,7 +216,7 @@ impl Authority {
 
     /// Makes all who hold grants look at them again.
     pub(crate) fn note_change(&self) {
-        self.generation.send_modify(|generation| *generation = generation.wrapping_add(1));
+        count_up(&self.generation);
     }
 
     /// Takes the rules and clients of a configuration that was read again, and says what is different.
@@ -326,8 +338,8 @@ impl Authority {
                 let own = rules.clients.iter().filter(|rule| rule.is_for(name, place));
                 own.map(CertificateRule::rights).reduce(Rights::or)
             }
-            // Issuers and what their roles are worth are those of the start.
-            Credential::Issuer => Some(grant.rights),
+            // What roles are worth is as it was at the start.
+            Credential::Issuer(key) => self.issuers.has(key).then_some(grant.rights),
         }
     }
 
@@ -343,6 +355,10 @@ impl Authority {
     fn write(&self) -> RwLockWriteGuard<'_, Rules> {
         self.rules.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn count_up(generation: &watch::Sender<u64>) {
+    generation.send_modify(|generation| *generation = generation.wrapping_add(1));
 }
 
 fn differences(before: &[AccessRule], after: &[AccessRule]) -> Vec<RuleChange> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use peeklock_core::time::Timestamp;
 
-use super::{Authority, CertificateName, Granted, ResourcePath, Rights, Secret};
+use super::{Authority, CertificateName, Granted, IssuerKey, ResourcePath, Rights, Secret};
 
 /// Audiences of one connection. A token each for 500 entities and their management nodes; beyond it
 /// a token for the namespace is the better one.
@@ -47,8 +47,8 @@ pub enum Credential {
         /// Where the rule is that knows it.
         place: ResourcePath,
     },
-    /// A token of an identity provider.
-    Issuer,
+    /// A key of an identity provider, by which a token was signed.
+    Issuer(IssuerKey),
 }
 
 #[cfg(test)]

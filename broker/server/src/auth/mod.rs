@@ -25,7 +25,7 @@ pub use self::authority::{AccessRule, Authority, RuleChange};
 pub(crate) use self::certificate::common_names;
 pub use self::certificate::{Certificate, CertificateName, CertificateRule, MalformedCertificate};
 pub use self::claims::{Claims, Credential, Grant, TooManyClaims};
-pub use self::jwt::{Algorithm, IssuerSettings, JwtIssuers, RoleRule, Url};
+pub use self::jwt::{Algorithm, IssuerKey, IssuerSettings, JwtIssuers, RoleRule, Url};
 pub(crate) use self::jwt::{FirstAnswers, is_jwt};
 pub use self::sasl::{Granted, SaslDenied, external, sasl};
 pub use self::secret::Secret;

@@ -2,15 +2,15 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use peeklock_core::time::{Span, Timestamp};
 use tokio::sync::Notify;
 use tracing::debug;
 
-use super::super::{Grant, TokenError};
-use super::algorithm::Algorithm;
+use super::super::{Credential, Grant, TokenError};
+use super::algorithm::{Algorithm, PublicKey};
 use super::keys::{Judged, KeySet};
 use super::limits::UNKNOWN_KEY_PAUSE;
 use super::roles::{self, RoleRule};
@@ -44,6 +44,13 @@ pub struct IssuerSettings {
     pub keys_kept_for: Duration,
 }
 
+/// A key of an issuer, by which a token was signed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IssuerKey {
+    pub(super) issuer: Arc<str>,
+    pub(super) public: Arc<PublicKey>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Issuer {
@@ -73,7 +80,7 @@ impl Issuer {
         now: Timestamp,
         at: Instant,
     ) -> Result<Vec<Grant>, TokenError> {
-        self.check_signature(token, at)?;
+        let public = self.check_signature(token, at)?;
         let claims = &token.claims;
         let valid_until = claims.valid_until(now, self.settings.clock_skew)?;
         if !claims.is_for(&self.settings.audiences) {
@@ -81,10 +88,13 @@ impl Issuer {
         }
         let paths = self.settings.claims.iter();
         let names: HashSet<&str> = paths.flat_map(|path| claims.texts(path)).collect();
-        Ok(roles::grants(&self.settings.roles, &names, valid_until))
+        let issuer = self.settings.issuer.as_str().into();
+        let source = Credential::Issuer(IssuerKey { issuer, public });
+        Ok(roles::grants(&self.settings.roles, &names, valid_until, &source))
     }
 
-    fn check_signature(&self, token: &Jwt<'_>, at: Instant) -> Result<(), TokenError> {
+    /// The key that has signed a token.
+    fn check_signature(&self, token: &Jwt<'_>, at: Instant) -> Result<Arc<PublicKey>, TokenError> {
         let algorithm: Algorithm = token.header.alg.parse().map_err(|_| TokenError::Signature)?;
         if !self.settings.algorithms.contains(&algorithm) {
             debug!(issuer = self.settings.issuer, %algorithm, "the algorithm is not allowed");
@@ -102,7 +112,7 @@ impl Issuer {
         };
         let id = token.header.kid.as_deref();
         match keys.judge(id, algorithm, token.signed.as_bytes(), &token.signature) {
-            Judged::Genuine => Ok(()),
+            Judged::Genuine(public) => Ok(public),
             Judged::Forged => Err(TokenError::Signature),
             Judged::UnknownKey => {
                 let pause =
@@ -125,6 +135,12 @@ impl Issuer {
         let is_new = known.keys.as_ref().is_none_or(|(old, _)| *old != keys);
         known.keys = Some((keys, asked_at));
         is_new
+    }
+
+    /// Whether a key is still one of its own, as far as we were told.
+    pub(super) fn has(&self, public: &PublicKey) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.keys.as_ref().is_some_and(|(keys, _)| keys.has(public))
     }
 
     /// Whether there are keys that may be used.

@@ -1,5 +1,7 @@
 //! The keys of an issuer: a JSON Web Key Set (RFC 7517), read with care.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
@@ -31,14 +33,14 @@ struct Key {
     id: Option<String>,
     /// The one algorithm it is for, if it says so.
     algorithm: Option<Algorithm>,
-    public: PublicKey,
+    public: Arc<PublicKey>,
 }
 
 /// What a set makes of a signature.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Judged {
-    /// One of its keys made it.
-    Genuine,
+    /// This one of its keys made it.
+    Genuine(Arc<PublicKey>),
     /// The key that it should be made with did not make it.
     Forged,
     /// It has no such key.
@@ -63,6 +65,10 @@ impl KeySet {
         if keys.is_empty() { Err(KeySetError::Empty) } else { Ok(Self(keys)) }
     }
 
+    pub(super) fn has(&self, public: &PublicKey) -> bool {
+        self.0.iter().any(|key| *key.public == *public)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -84,7 +90,7 @@ impl KeySet {
         // Keys of different kinds may share an id.
         for key in self.0.iter().filter(is_meant) {
             if key.signed(algorithm, signed, signature) {
-                return Judged::Genuine;
+                return Judged::Genuine(Arc::clone(&key.public));
             }
             judged = Judged::Forged;
         }
@@ -137,7 +143,7 @@ impl Key {
             Some(algorithm) => fits(algorithm) && allowed.contains(algorithm),
             None => allowed.iter().any(fits),
         };
-        is_of_use.then_some(Self { id: fields.kid, algorithm, public })
+        is_of_use.then_some(Self { id: fields.kid, algorithm, public: Arc::new(public) })
     }
 
     fn signed(&self, algorithm: Algorithm, signed: &[u8], signature: &[u8]) -> bool {

@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::algorithm::Algorithm;
 use self::issuer::Issuer;
-pub use self::issuer::IssuerSettings;
+pub use self::issuer::{IssuerKey, IssuerSettings};
 pub use self::roles::RoleRule;
 use self::token::Jwt;
 pub(crate) use self::token::is_jwt;
@@ -53,12 +53,19 @@ impl JwtIssuers {
         issuer.ok_or(TokenError::Issuer)?.verify(&token, now, at)
     }
 
-    /// Asks for keys from now on, until the broker stops. Fails when a file of the configuration is of no
-    /// use.
-    pub(crate) fn start(
+    /// Whether a key is still one of its issuer's.
+    pub(super) fn has(&self, key: &IssuerKey) -> bool {
+        let issuer = self.0.iter().find(|issuer| *issuer.settings.issuer == *key.issuer);
+        issuer.is_some_and(|issuer| issuer.has(&key.public))
+    }
+
+    /// Asks for keys from now on, until the broker stops, and says when there are others. Fails when a file
+    /// of the configuration is of no use.
+    pub(super) fn start(
         &self,
         tasks: &TaskTracker,
         stop: &watch::Receiver<bool>,
+        changed: impl Fn() + Clone + Send + Sync + 'static,
     ) -> anyhow::Result<FirstAnswers> {
         let mut first = Vec::new();
         for issuer in &self.0 {
@@ -66,7 +73,8 @@ impl JwtIssuers {
                 fetch::tls(Some(ca_file))?;
             }
             let (asked, answered) = watch::channel(false);
-            tasks.spawn(refresh::run(Arc::clone(issuer), asked, stop.clone()));
+            let changed = changed.clone();
+            tasks.spawn(refresh::run(Arc::clone(issuer), changed, asked, stop.clone()));
             first.push(answered);
         }
         Ok(FirstAnswers(first))

@@ -41,6 +41,7 @@ enum NoKeys {
 /// Asks again and again until the broker stops. Says once when the first answer is there, good or bad.
 pub(super) async fn run(
     issuer: Arc<Issuer>,
+    changed: impl Fn() + Send + Sync,
     asked: watch::Sender<bool>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -58,6 +59,7 @@ pub(super) async fn run(
                 let count = keys.len();
                 if issuer.take(Some(keys), asked_at) {
                     info!(issuer = name, keys = count, "the issuer has new keys");
+                    changed();
                 } else if said.is_some() {
                     info!(issuer = name, "the issuer gives its keys again");
                 }

@@ -38,6 +38,7 @@ pub(super) fn grants(
     rules: &[RoleRule],
     roles: &HashSet<&str>,
     valid_until: Timestamp,
+    source: &Credential,
 ) -> Vec<Grant> {
     let mut places: BTreeMap<&ResourcePath, Rights> = BTreeMap::new();
     for rule in rules.iter().filter(|rule| roles.contains(rule.name.as_str())) {
@@ -48,7 +49,7 @@ pub(super) fn grants(
         audience: place.clone(),
         rights,
         valid_until,
-        source: Credential::Issuer,
+        source: source.clone(),
     };
     places.into_iter().map(grant).collect()
 }

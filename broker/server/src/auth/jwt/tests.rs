@@ -298,6 +298,31 @@ fn keys_that_are_too_old_are_not_believed() {
     assert!(issuers.verify(&token, NOW, at + 24 * hour).is_ok());
 }
 
+/// What one of its tokens grants is worth nothing when the key is gone.
+#[test]
+fn a_key_that_is_withdrawn_takes_its_grants_with_it() {
+    let (signer, other, at) = (Signer::new(), Signer::new(), Instant::now());
+    let issuers = issuers(settings(&Algorithm::DEFAULT, sender()), &signer.keys(), at);
+    let authority = Authority::new(Vec::new(), None, false).with_issuers(issuers);
+    let (audience, grants) =
+        authority.verify_jwt(&signer.sign(&json!({})), "sb://h/orders", NOW).unwrap();
+    let mut claims = Claims::default();
+    claims.grant_all(audience, grants, NOW).unwrap();
+    let mut may_send = |keys: Option<&[&Signer]>| {
+        let keys = keys.map(|signers| {
+            let keys: Vec<_> = signers.iter().map(|signer| signer.keys()[0].clone()).collect();
+            KeySet::read(json!({ "keys": keys }).to_string().as_bytes(), &Algorithm::ALL).unwrap()
+        });
+        authority.issuers().0[0].take(keys, at);
+        claims.look_again(&authority);
+        authorize(&claims, Action::Send, &EntityPath::parse("orders").unwrap().path, NOW).is_ok()
+    };
+    assert!(may_send(None));
+    assert!(may_send(Some(&[&other, &signer])));
+    assert!(!may_send(Some(&[&other])));
+    assert!(!may_send(Some(&[&signer])), "what is gone does not come back by itself");
+}
+
 #[tokio::test]
 async fn an_unknown_key_is_asked_for_now_and_then() {
     let (recorded, signer, at) = (recorded(), Signer::new(), Instant::now());
