@@ -6,12 +6,12 @@ use std::ops::Range;
 use peeklock_storage::CommitPosition;
 
 use super::Broker;
-use super::look::Viewer;
+use super::look::{Asked, Viewer};
 use super::read::Purpose;
 use crate::command::{ReadRequest, ReadRows};
 use crate::effect::{Browsed, MessageState};
 use crate::error::Error;
-use crate::id::{EntityId, Origin, SequenceNumber};
+use crate::id::{EntityId, SequenceNumber};
 use crate::queue::browsers::View;
 use crate::queue::paging::{PageRow, assemble, bodies_request};
 use crate::rows;
@@ -19,7 +19,7 @@ use crate::rows;
 /// A browse that waits for rows of all kinds.
 #[derive(Debug)]
 pub(super) struct BrowsingShelves {
-    pub(super) origin: Origin,
+    pub(super) asked: Asked,
     /// The topic that keeps some of the messages, if it is a subscription.
     topic: Option<EntityId>,
     range: Range<SequenceNumber>,
@@ -50,20 +50,14 @@ impl BrowsingShelves {
 }
 
 impl Broker {
-    pub(super) fn browse_shelves(
-        &mut self,
-        origin: Origin,
-        entity: EntityId,
-        from: SequenceNumber,
-        rows_max: usize,
-        bytes_max: usize,
-    ) {
+    pub(super) fn browse_shelves(&mut self, asked: Asked, rows_max: usize, bytes_max: usize) {
+        let Asked { origin, entity, from, .. } = asked;
         let (numbers, topic) = match self.queue(entity) {
             Ok(queue) => (queue.numbers(), queue.shares_with()),
             Err(error) => return self.reply_at_once(origin, Err(error)),
         };
         let range = from..numbers.next_sequence.max(from);
-        let browsing = BrowsingShelves { origin, topic, range, rows_max, bytes_max };
+        let browsing = BrowsingShelves { asked, topic, range, rows_max, bytes_max };
         let scans = rows::shelf_scans(
             entity,
             topic,
@@ -79,9 +73,9 @@ impl Broker {
     }
 
     pub(super) fn browse_shelves_done(&mut self, browsing: &BrowsingShelves, rows: ReadRows) {
-        let BrowsingShelves { origin, rows_max, bytes_max, .. } = *browsing;
-        let (viewer, end) = (Viewer::Client(origin), browsing.range.end);
-        let (messages, rows) = (Vec::new(), merge(browsing, rows));
+        let BrowsingShelves { asked, rows_max, bytes_max, .. } = *browsing;
+        let (rows, end) = merge(browsing, rows);
+        let (viewer, messages) = (Viewer::Client(asked), Vec::new());
         self.browse_page(BrowsedPage { viewer, messages, rows, rows_max, bytes_max, end });
     }
 
@@ -116,7 +110,7 @@ impl Broker {
     }
 
     pub(super) fn browse_shelves_failed(&mut self, browsing: &BrowsingShelves) {
-        self.reply_at_once(browsing.origin, Err(Error::StoreUnavailable));
+        self.reply_at_once(browsing.asked.origin, Err(Error::StoreUnavailable));
     }
 }
 
@@ -133,8 +127,11 @@ pub(super) fn browsed_row(row: PageRow, state: MessageState) -> Option<Browsed> 
 }
 
 /// Puts the answers to [`rows::shelf_scans`] together, in the order of numbers. Each scan may have
-/// stopped early; what is shown ends where the first of them did.
-fn merge(browsing: &BrowsingShelves, rows: ReadRows) -> Vec<(PageRow, MessageState)> {
+/// stopped early; what is shown ends where the first of them did, and that is said too.
+fn merge(
+    browsing: &BrowsingShelves,
+    rows: ReadRows,
+) -> (Vec<(PageRow, MessageState)>, SequenceNumber) {
     let mut scans = rows.scans.into_iter();
     let [marks, sections, active, scheduled, deferred, runs] =
         std::array::from_fn(|_| scans.next().unwrap_or_default());
@@ -155,5 +152,5 @@ fn merge(browsing: &BrowsingShelves, rows: ReadRows) -> Vec<(PageRow, MessageSta
     }
     all.retain(|(row, _)| row.sequence < end);
     all.sort_by_key(|(row, _)| row.sequence);
-    all
+    (all, end)
 }

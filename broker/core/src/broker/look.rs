@@ -10,7 +10,7 @@ use crate::effect::{Delivery, EffectKind, MessageState, Reply};
 use crate::entity::path::EntityPath;
 use crate::error::Error;
 use crate::filter::SqlFilter;
-use crate::id::{EntityId, Origin, ReceiverId};
+use crate::id::{EntityId, Origin, ReceiverId, SequenceNumber};
 use crate::queue::browsers::{Look, View};
 
 /// Messages looked at in one turn of a queue, so that a turn stays short; the rest follow at once.
@@ -20,9 +20,20 @@ const LOOKS_MAX: u64 = 1_024;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Viewer {
     /// Somebody who asked once.
-    Client(Origin),
+    Client(Asked),
     /// A receiver.
     Browser(Look),
+}
+
+/// What a client asked to see.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) origin: Origin,
+    pub(super) entity: EntityId,
+    pub(super) from: SequenceNumber,
+    pub(super) count_max: u32,
+    /// Octets of messages.
+    pub(super) bytes_max: usize,
 }
 
 impl Broker {
@@ -67,9 +78,9 @@ impl Broker {
     /// Reads for somebody who looks. Many clients may do so at a time, and one browser of a queue.
     pub(super) fn read_to_look(&mut self, viewer: Viewer, request: ReadRequest, purpose: Purpose) {
         match viewer {
-            Viewer::Client(origin) => {
+            Viewer::Client(asked) => {
                 if let Err(error) = self.start_client_read(request, purpose) {
-                    self.reply_at_once(origin, Err(error));
+                    self.reply_at_once(asked.origin, Err(error));
                 }
             }
             Viewer::Browser(look) => {
@@ -89,12 +100,25 @@ impl Broker {
         result: Result<View, Error>,
     ) {
         match viewer {
-            Viewer::Client(to) => {
+            Viewer::Client(asked) => {
+                if let Ok(view) = &result
+                    && view.messages.is_empty()
+                    && self.has_more(asked, view.end)
+                {
+                    // Clients take an empty answer for the end of the queue.
+                    return self.browse(Asked { from: view.end, ..asked });
+                }
                 let result = result.map(|view| Reply::Browsed { messages: view.messages });
-                self.emit(after, EffectKind::Reply { to, result });
+                self.emit(after, EffectKind::Reply { to: asked.origin, result });
             }
             Viewer::Browser(look) => self.looked(look, after, result),
         }
+    }
+
+    /// Whether there may be messages behind those that were read, and are gone by now.
+    fn has_more(&self, asked: Asked, read_to: SequenceNumber) -> bool {
+        asked.from < read_to
+            && self.queue(asked.entity).is_ok_and(|queue| read_to < queue.next_sequence())
     }
 
     fn looked(&mut self, look: Look, after: CommitPosition, result: Result<View, Error>) {

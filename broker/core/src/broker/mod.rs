@@ -40,6 +40,7 @@ use peeklock_storage::{Batch, CommitPosition, Epoch};
 
 use self::deadline::Deadlines;
 use self::dedup::{Gates, Submission};
+use self::look::Asked;
 use self::read::Purpose;
 use self::stats::Counters;
 use self::transaction::Transactions;
@@ -234,7 +235,7 @@ impl Broker {
                 self.reply_at_once(origin, result);
             }
             Command::Browse { origin, entity, from, count_max, bytes_max, session: None } => {
-                self.browse(origin, entity, from, count_max, bytes_max);
+                self.browse(Asked { origin, entity, from, count_max, bytes_max });
             }
             Command::Browse { origin, entity, from, count_max, bytes_max, session: Some(id) } => {
                 self.browse_session(origin, entity, &id, from, count_max, bytes_max);

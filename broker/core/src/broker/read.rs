@@ -8,7 +8,7 @@ use super::dedup::GateRead;
 use super::delete_batch::Deleting;
 use super::fetch::Fetching;
 use super::forward::ForwardRead;
-use super::look::Viewer;
+use super::look::{Asked, Viewer};
 use super::schedule::DueMessages;
 use super::sessions::{Listing, SessionBrowse, StateWish};
 use super::topics::Sweep;
@@ -372,23 +372,17 @@ impl Broker {
         self.commit(&Change::Lost { entity, sequence, row_exists });
     }
 
-    pub(super) fn browse(
-        &mut self,
-        origin: Origin,
-        entity: EntityId,
-        from: SequenceNumber,
-        count_max: u32,
-        bytes_max: usize,
-    ) {
+    pub(super) fn browse(&mut self, asked: Asked) {
+        let Asked { entity, from, count_max, bytes_max, .. } = asked;
         let count_max = count_max.min(self.settings.browse_count_max) as usize;
         let bytes_max = bytes_max.min(self.settings.browse_bytes_max);
         let has_shelves = self
             .receivable(entity)
             .is_ok_and(|queue| queue.deferred_count() + queue.scheduled_count() > 0);
         if has_shelves {
-            return self.browse_shelves(origin, entity, from, count_max, bytes_max);
+            return self.browse_shelves(asked, count_max, bytes_max);
         }
-        self.browse_active(Viewer::Client(origin), entity, from, count_max, bytes_max);
+        self.browse_active(Viewer::Client(asked), entity, from, count_max, bytes_max);
     }
 
     /// Looks at messages that are to be delivered, or locked.

@@ -21,7 +21,8 @@ use crate::rows;
 pub(in crate::broker) struct SessionBrowse {
     pub(in crate::broker) origin: Origin,
     entity: EntityId,
-    count_max: usize,
+    session: MessageSessionId,
+    count_max: u32,
     bytes_max: usize,
     wanted: Option<Vec<Found>>,
 }
@@ -48,11 +49,13 @@ impl Broker {
         let has_sessions = self
             .receivable(entity)
             .and_then(|queue| if queue.has_sessions() { Ok(()) } else { Err(NO_SESSIONS) });
-        let count_max = count_max.min(self.settings.browse_count_max) as usize;
+        let count_max = count_max.min(self.settings.browse_count_max);
         let scan_bytes_max = self.settings.browse_bytes_max;
-        let scans = rows::session_browse_scans(entity, session, from, count_max, scan_bytes_max);
+        let scans =
+            rows::session_browse_scans(entity, session, from, count_max as usize, scan_bytes_max);
         let bytes_max = bytes_max.min(self.settings.browse_bytes_max);
-        let browse = SessionBrowse { origin, entity, count_max, bytes_max, wanted: None };
+        let session = session.clone();
+        let browse = SessionBrowse { origin, entity, session, count_max, bytes_max, wanted: None };
         let request = ReadRequest { scans, gets: Vec::new() };
         let started = has_sessions
             .and_then(|()| self.start_client_read(request, Purpose::BrowseSession(browse)));
@@ -62,13 +65,12 @@ impl Broker {
     }
 
     pub(in crate::broker) fn browse_session_done(&mut self, browse: SessionBrowse, rows: ReadRows) {
-        let origin = browse.origin;
-        let Some(wanted) = browse.wanted else {
-            return self.browse_index_done(&browse, &rows);
+        let Some(wanted) = &browse.wanted else {
+            return self.browse_index_done(browse, &rows);
         };
         let mut gets = rows.gets.into_iter();
         let mut messages = Vec::with_capacity(wanted.len());
-        for Found { sequence, shelf, .. } in wanted {
+        for Found { sequence, shelf, .. } in wanted.iter().copied() {
             let [message, mark, section] = [(); 3].map(|()| gets.next().flatten());
             let size = message.as_deref().map_or(0, StoredMessage::size_of_row);
             let row = PageRow::from_rows(sequence, size, message, mark.as_ref(), section);
@@ -80,29 +82,35 @@ impl Broker {
             // What is gone by now is left out.
             messages.extend(browsed_row(row, state));
         }
+        if let Some(last) = wanted.last().filter(|_| messages.is_empty()) {
+            // Clients take an empty answer for the end of the session.
+            let SessionBrowse { origin, entity, session, count_max, bytes_max, .. } = &browse;
+            let from = last.sequence.next();
+            return self.browse_session(*origin, *entity, session, from, *count_max, *bytes_max);
+        }
         self.name_sources(&mut messages);
-        self.reply_at_once(origin, Ok(Reply::Browsed { messages }));
+        self.reply_at_once(browse.origin, Ok(Reply::Browsed { messages }));
     }
 
-    fn browse_index_done(&mut self, browse: &SessionBrowse, rows: &ReadRows) {
+    fn browse_index_done(&mut self, browse: SessionBrowse, rows: &ReadRows) {
         let mut bytes_left = browse.bytes_max as u64;
         let mut wanted: Vec<Found> = Vec::new();
-        let all = in_order(&rows.scans, browse.count_max, self.settings.browse_bytes_max);
-        for found in all.into_iter().take(browse.count_max) {
+        let count_max = browse.count_max as usize;
+        let all = in_order(&rows.scans, count_max, self.settings.browse_bytes_max);
+        for found in all.into_iter().take(count_max) {
             if bytes_left < found.size && !wanted.is_empty() {
                 break;
             }
             bytes_left = bytes_left.saturating_sub(found.size);
             wanted.push(found);
         }
-        let SessionBrowse { origin, entity, count_max, bytes_max, .. } = *browse;
+        let SessionBrowse { origin, entity, .. } = browse;
         if wanted.is_empty() {
             return self.reply_at_once(origin, Ok(Reply::Browsed { messages: Vec::new() }));
         }
         let places = wanted.iter().map(|found| (found.sequence, found.shelf));
         let request = rows::shelf_gets(entity, places);
-        let wanted = Some(wanted);
-        let browse = SessionBrowse { origin, entity, count_max, bytes_max, wanted };
+        let browse = SessionBrowse { wanted: Some(wanted), ..browse };
         let started: Result<(), Error> =
             self.start_client_read(request, Purpose::BrowseSession(browse));
         if let Err(error) = started {

@@ -810,3 +810,28 @@ fn a_turn_expires_no_more_of_its_sessions_than_it_may() {
     let is_drained = |kind: &&EffectKind| matches!(kind, EffectKind::Drained { .. });
     assert_eq!(world.released.iter().filter(is_drained).count(), 3);
 }
+
+#[test]
+fn what_left_a_session_does_not_hide_what_is_behind_it() {
+    let (mut world, entity) = small_world(settings());
+    world.put(entity, &["a:1", "a:2", "b:3", "a:4"]);
+    let (receiver, accepted) = world.start_accept_in(ReceiveMode::ReceiveAndDelete, 1, named("a"));
+    world.accepted(accepted).unwrap().unwrap();
+    world.reads_wait = true;
+    let (origin, from) = (world.origin(), SequenceNumber(0));
+    let (count_max, bytes_max, session) = (2, usize::MAX, Some(id("a")));
+    world.handle(Command::Browse { origin, entity, from, count_max, bytes_max, session });
+    while world.turn() || world.sync_one() {}
+    assert!(world.answer_read(0), "the index");
+    while world.turn() || world.sync_one() {}
+    world.handle(Command::Demand { receiver, limit: 2 });
+    while world.turn() || world.sync_one() {}
+    while world.answer_read(1) {
+        while world.turn() || world.sync_one() {}
+    }
+    assert_eq!(world.take_deliveries().len(), 2);
+    world.settle_down();
+    let Some(Ok(Reply::Browsed { messages })) = world.take_reply(origin) else { panic!() };
+    let bodies: Vec<_> = messages.iter().map(|browsed| body_text(&browsed.message)).collect();
+    assert_eq!(bodies, ["4"]);
+}

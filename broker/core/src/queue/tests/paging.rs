@@ -390,3 +390,29 @@ fn large_messages_are_paged_one_by_one() {
         assert!(world.broker.resident_bytes() <= 16 * 1024 + 2 * 11_000);
     }
 }
+
+#[test]
+fn what_is_gone_by_now_does_not_hide_what_is_behind_it() {
+    let small =
+        BrokerSettings { window_count_max: 2, page_rows_max: 2, ..BrokerSettings::default() };
+    let (mut world, entity) = World::with_queue(small, QueueSettings::default());
+    world.send_all(entity, &["1", "2", "3"]).unwrap();
+    world.crash();
+    world.send_all(entity, &["4"]).unwrap();
+    let receiver = world.open(1, "q", ReceiveMode::ReceiveAndDelete);
+    world.reads_wait = true;
+    let (origin, from) = (world.origin(), SequenceNumber(0));
+    let (count_max, bytes_max) = (10, usize::MAX);
+    world.handle(Command::Browse { origin, entity, from, count_max, bytes_max, session: None });
+    while world.turn() || world.sync_one() {}
+    world.handle(Command::Demand { receiver, limit: 3 });
+    while world.turn() || world.sync_one() {}
+    while world.answer_read(1) {
+        while world.turn() || world.sync_one() {}
+    }
+    assert_eq!(world.take_deliveries().len(), 3);
+    world.settle_down();
+    let Some(Ok(Reply::Browsed { messages })) = world.take_reply(origin) else { panic!() };
+    let numbers: Vec<_> = messages.iter().map(|message| message.sequence.0).collect();
+    assert_eq!(numbers, [4]);
+}
