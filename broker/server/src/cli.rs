@@ -1,23 +1,34 @@
 //! The command line. Values are checked where those of the file are: in [`crate::config`].
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::bench;
+use crate::client::ClientCommand;
 use crate::config::{EMULATOR_CONFIG, EmulatorOptions, Overrides};
 
 /// Exit codes, beside 0. Usage errors of the command line are 2 as well.
 pub mod exit {
     /// A health check found the broker unwell.
     pub const UNHEALTHY: u8 = 1;
+    /// A command failed for a reason that has no code of its own.
+    pub const FAILED: u8 = 1;
     /// The configuration is wrong.
     pub const CONFIGURATION: u8 = 2;
     /// The broker could not start.
     pub const START: u8 = 3;
     /// The broker did not stop cleanly.
     pub const STOP: u8 = 4;
+    /// The entity, rule or message that a command is about is not there.
+    pub const NOT_FOUND: u8 = 5;
+    /// The broker refused what a command asked for, or the person who was asked did.
+    pub const REFUSED: u8 = 6;
+    /// A command found no broker, or lost it on the way.
+    pub const UNREACHABLE: u8 = 7;
 }
 
 /// A message broker that speaks the Azure Service Bus dialect of AMQP 1.0.
@@ -40,6 +51,19 @@ pub enum Command {
     Cert(CertificateArguments),
     /// Put load on a broker, this one or any other that speaks AMQP 1.0, and measure it
     Bench(Box<bench::Arguments>),
+    /// For people, by way of a running broker
+    #[command(flatten)]
+    Client(ClientCommand),
+    /// Write a script that completes commands and options in a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// Writes the script of a shell.
+pub fn write_completions(shell: Shell, out: &mut dyn io::Write) {
+    clap_complete::generate(shell, &mut Cli::command(), "peeklock", out);
 }
 
 /// Options of `peeklock serve`.
@@ -158,8 +182,6 @@ impl ServeArguments {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

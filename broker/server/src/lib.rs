@@ -5,6 +5,7 @@ pub mod auth;
 pub mod bench;
 pub mod certificates;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 mod driver;

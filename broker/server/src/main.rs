@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use peeklock::cli::{
     CertificateArguments, Cli, Command, HealthcheckArguments, ServeArguments, exit,
+    write_completions,
 };
 use peeklock::serve::ServeError;
-use peeklock::{bench, certificates, config, healthcheck, serve, telemetry};
+use peeklock::{bench, certificates, client, config, healthcheck, serve, telemetry};
 use tracing::warn;
 
 /// RocksDB allocates through it as well.
@@ -22,6 +23,8 @@ fn main() -> ExitCode {
         Command::Healthcheck(arguments) => check_health(&arguments),
         Command::Cert(arguments) => make_certificates(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Client(command) => client::run(&command),
+        Command::Completions { shell } => complete(shell),
     }
 }
 
@@ -63,6 +66,14 @@ fn make_certificates(arguments: &CertificateArguments) -> ExitCode {
         }
         Err(error) => fail(exit::START, &error),
     }
+}
+
+fn complete(shell: clap_complete::Shell) -> ExitCode {
+    let mut script = Vec::new();
+    write_completions(shell, &mut script);
+    // A reader that goes away has what it wanted.
+    let _ = io::stdout().write_all(&script);
+    ExitCode::SUCCESS
 }
 
 fn fail(code: u8, error: &dyn std::error::Error) -> ExitCode {

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::arguments::{Extent, Plan};
-use super::client::Client;
+use super::client;
 use super::failure::Failure;
 use super::process::{Sample, raise_open_files_limit};
 use super::report::{Idle, Process, Report, Run};
@@ -99,7 +99,7 @@ async fn hold(
     ready: tokio::sync::mpsc::Sender<()>,
 ) -> Result<(), Failure> {
     let permit = opening.acquire().await;
-    let (mut client, _) = Client::open(&shared.plan).await?;
+    let (mut client, _) = client::open(&shared.plan).await?;
     drop(permit);
     let _ = ready.send(()).await; // The run may have given up already.
     let mut phase = shared.watch_phase();
@@ -111,5 +111,5 @@ async fn hold(
         };
         client.exchange(wake).await?;
     }
-    client.close().await
+    Ok(client.close().await?)
 }

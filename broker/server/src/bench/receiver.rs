@@ -11,12 +11,13 @@ use peeklock_protocol::performative::ReceiverSettleMode;
 use tokio::sync::{mpsc, watch};
 
 use super::arguments::{Extent, Plan, SettleMode};
-use super::client::Client;
-use super::failure::{Failure, describe};
+use super::client::{self, Client};
+use super::failure::Failure;
 use super::shared::{Phase, Shared};
 use super::stamp::Stamp;
 use super::statistics::Statistics;
 use super::{link, message};
+use crate::client::amqp::describe;
 
 /// How long a broker may take to use up or give back credit at the end. What it sends after that is
 /// never seen, and shows in the counts.
@@ -52,7 +53,7 @@ async fn receive_all(
     statistics: &mut Statistics,
 ) -> Result<(), Failure> {
     let plan = &shared.plan;
-    let (mut client, session) = Client::open(plan).await?;
+    let (mut client, session) = client::open(plan).await?;
     let attach = link::receiver(plan, shared.run, index);
     let (link, reply) = client.attach(session, attach).await?;
     let quota = match plan.extent {
@@ -83,7 +84,7 @@ async fn receive_all(
     if let Ok(result) = tokio::time::timeout(DRAIN_WITHIN, draining).await {
         result?;
     }
-    receiver.client.close().await
+    Ok(receiver.client.close().await?)
 }
 
 impl Receiver {

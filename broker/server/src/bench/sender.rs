@@ -12,14 +12,15 @@ use peeklock_protocol::delivery_state::DeliveryState;
 use tokio::sync::{mpsc, watch};
 
 use super::arguments::{Extent, Plan};
-use super::client::Client;
-use super::failure::{Failure, describe};
+use super::client::{self, Client};
+use super::failure::Failure;
 use super::link;
 use super::message::MessageTemplate;
 use super::schedule::{FineTimer, Schedule};
 use super::shared::{Phase, Shared};
 use super::stamp::Stamp;
 use super::statistics::Statistics;
+use crate::client::amqp::describe;
 
 /// Sends without an outcome, each with the moment its latency counts from. A slot's number is the
 /// delivery-tag, so an outcome finds its slot without a search.
@@ -88,7 +89,7 @@ async fn send_all(
     statistics: &mut Statistics,
 ) -> Result<(), Failure> {
     let plan = &shared.plan;
-    let (mut client, session) = Client::open(plan).await?;
+    let (mut client, session) = client::open(plan).await?;
     let attach = link::sender(&plan.target, shared.run, index);
     let (link, _) = client.attach(session, attach).await?;
     let quota = match plan.extent {
@@ -111,7 +112,7 @@ async fn send_all(
     let under_load = phase.wait_for(|phase| Phase::WarmUp <= *phase);
     let _ = under_load.await;
     sender.send_until_done(&mut phase, statistics).await?;
-    sender.client.close().await
+    Ok(sender.client.close().await?)
 }
 
 impl Sender {

@@ -32,6 +32,9 @@ const KEYS: [&str; 19] = [
     "log",
 ];
 
+/// Variables for the commands of people, which the broker leaves alone.
+const OF_COMMANDS: [&str; 3] = ["CONNECTION_STRING", "KEY", "KEY_NAME"];
+
 /// Whether a variable may say anything to us.
 pub(super) fn concerns_us((name, _): &(OsString, OsString)) -> bool {
     let name = name.to_string_lossy();
@@ -69,6 +72,9 @@ impl Environment {
                 continue;
             }
             let Some(key) = name.strip_prefix(PREFIX) else { continue };
+            if OF_COMMANDS.contains(&key) {
+                continue;
+            }
             if key == "CONFIG" {
                 found.config_file = Some(PathBuf::from(value));
                 continue;

@@ -28,7 +28,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod topics;
-mod units;
+pub(crate) mod units;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// `"60s"`, `"1m30s"`, `"500ms"`, `"2h"`: numbers with units, largest first not required.
-pub(super) fn parse_span(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
     let wrong =
         || format!("{text:?} is not a span of time: write it as \"60s\", \"1m30s\" or \"500ms\"");
     let mut total = Duration::ZERO;
@@ -31,7 +31,7 @@ pub(super) fn parse_span(text: &str) -> Result<Duration, String> {
 }
 
 /// `"64 KiB"`, `"1MiB"`, `"80 GiB"`, `"1000"`: binary units only, so that nobody has to guess.
-pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let wrong = || {
         format!("{text:?} is not a size: write it as 1048576, \"64 KiB\", \"1 MiB\" or \"80 GiB\"")
     };
@@ -48,7 +48,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 /// Writes a span the way [`parse_span`] reads it, for the bounds in a refusal.
-pub(super) fn show_span(span: Duration) -> String {
+pub(crate) fn show_span(span: Duration) -> String {
     let millis = span.as_millis();
     for (unit, factor) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
         if millis != 0 && millis.is_multiple_of(factor) {
@@ -59,7 +59,7 @@ pub(super) fn show_span(span: Duration) -> String {
 }
 
 /// Writes a size the way [`parse_size`] reads it.
-pub(super) fn show_size(size: u64) -> String {
+pub(crate) fn show_size(size: u64) -> String {
     for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
         if size != 0 && size.trailing_zeros() >= shift {
             return format!("{} {unit}", size >> shift);

@@ -3,7 +3,7 @@
 //! Each kind of page has a file or folder of its own. Handlers ask the core through
 //! [`HttpContext::shard`] and allow nothing by themselves: see [`crate::auth::authorize`].
 
-mod atom;
+pub(crate) mod atom;
 pub(crate) mod authorize;
 pub(crate) mod body;
 pub(crate) mod control;

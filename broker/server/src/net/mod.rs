@@ -5,7 +5,7 @@ pub(crate) mod listener;
 mod network;
 mod sniff;
 pub(crate) mod tls;
-mod transport;
+pub(crate) mod transport;
 mod visit;
 mod websocket;
 

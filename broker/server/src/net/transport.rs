@@ -17,7 +17,7 @@ pub(super) const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// What [`Transport::ready`] has waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ready {
+pub(crate) enum Ready {
     /// So many bytes were read; none at the end of the stream.
     Read(usize),
     /// What could not be written may be tried again.
@@ -26,7 +26,7 @@ pub(super) enum Ready {
 
 /// A stream of bytes in both directions. What is tried does not wait and says
 /// [`ErrorKind::WouldBlock`].
-pub(super) trait Transport: Send {
+pub(crate) trait Transport: Send {
     /// Waits until there is something to read, which it reads, or until it is worth writing again.
     /// Nothing is lost when the future is dropped.
     fn ready(
@@ -75,7 +75,7 @@ impl Transport for TcpStream {
 }
 
 /// A stream that is only polled, and has a buffer of its own for what is written: TLS.
-pub(super) struct Polled<S>(pub(super) S);
+pub(crate) struct Polled<S>(pub(crate) S);
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for Polled<S> {
     async fn ready(&mut self, buffer: &mut BytesMut, read: bool, write: bool) -> io::Result<Ready> {
@@ -112,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for Polled<S> {
 }
 
 /// Polls once. Whoever wants to be woken polls again, in [`Transport::ready`].
-pub(super) fn once<T>(poll: impl FnOnce(&mut Context<'_>) -> Poll<io::Result<T>>) -> io::Result<T> {
+pub(crate) fn once<T>(poll: impl FnOnce(&mut Context<'_>) -> Poll<io::Result<T>>) -> io::Result<T> {
     match poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,
         Poll::Pending => Err(ErrorKind::WouldBlock.into()),
@@ -120,13 +120,13 @@ pub(super) fn once<T>(poll: impl FnOnce(&mut Context<'_>) -> Poll<io::Result<T>>
 }
 
 /// A stream of which the first bytes were read already.
-pub(super) struct Begun<S> {
+pub(crate) struct Begun<S> {
     first: BytesMut,
     rest: S,
 }
 
 impl<S> Begun<S> {
-    pub(super) fn new(first: BytesMut, rest: S) -> Self {
+    pub(crate) fn new(first: BytesMut, rest: S) -> Self {
         Self { first, rest }
     }
 }

@@ -13,11 +13,11 @@ const MORE: &str = "To know more visit https://aka.ms/sbResourceMgrExceptions.";
 
 /// Why a request was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(in crate::http) struct Fault {
-    pub(in crate::http) status: StatusCode,
+pub(crate) struct Fault {
+    pub(crate) status: StatusCode,
     /// What SDKs look at where the status says too little.
-    pub(in crate::http) sub_code: Option<u32>,
-    pub(in crate::http) detail: String,
+    pub(crate) sub_code: Option<u32>,
+    pub(crate) detail: String,
 }
 
 impl Fault {

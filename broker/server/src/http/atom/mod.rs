@@ -8,21 +8,21 @@
 mod access;
 mod call;
 mod entry;
-pub(super) mod error;
+pub(crate) mod error;
 mod feed;
 mod limits;
 mod namespace;
 pub(super) mod paths;
 mod properties;
 mod queue;
-mod rule;
+pub(crate) mod rule;
 mod subscription;
 #[cfg(test)]
 mod tests;
-pub(super) mod time;
+pub(crate) mod time;
 mod topic;
-mod values;
-mod xml;
+pub(crate) mod values;
+pub(crate) mod xml;
 
 use axum::body::Body;
 use axum::extract::{Request, State};

@@ -4,6 +4,7 @@ use peeklock_core::command::Command;
 use peeklock_core::effect::Reply;
 use peeklock_core::entity::path::EntityPath;
 use peeklock_core::filter::SystemProperty;
+use peeklock_core::time::Timestamp;
 use peeklock_core::topic::command::{TopicCommand, TopicReply};
 use peeklock_core::topic::rules::{
     Correlation, DEFAULT_RULE, Rule, RuleDescription, RuleFilter, SqlText,
@@ -18,7 +19,7 @@ use super::time;
 use super::values;
 use super::xml::{Element, SCHEMA_INSTANCE, SERVICE_BUS, Space, Writer};
 
-pub(super) const DESCRIPTION: &str = "RuleDescription";
+pub(crate) const DESCRIPTION: &str = "RuleDescription";
 
 /// The level of the language, which SDKs hand on and nobody asks about.
 const COMPATIBILITY_LEVEL: u8 = 20;
@@ -102,7 +103,7 @@ pub(super) async fn delete(
 }
 
 /// Reads a rule. The address of a request says how it is called, and the request may not differ.
-pub(super) fn read(description: &Element, name: Option<&str>) -> Result<RuleDescription, Fault> {
+pub(crate) fn read(description: &Element, name: Option<&str>) -> Result<RuleDescription, Fault> {
     let given = description.text_of("Name");
     if let (Some(name), Some(given)) = (name, given)
         && !name.eq_ignore_ascii_case(given)
@@ -162,12 +163,28 @@ fn entry(rule: &Rule, intent: Intent) -> Entry {
 }
 
 fn content(rule: &Rule) -> String {
+    document(&rule.description, Some(rule.created_at))
+}
+
+/// A rule as requests and answers have it.
+pub(crate) fn document(description: &RuleDescription, created_at: Option<Timestamp>) -> String {
     let mut writer = Writer::default();
     let w = &mut writer;
     w.open(DESCRIPTION, &[("xmlns", SERVICE_BUS), ("xmlns:i", SCHEMA_INSTANCE)]);
-    write_filter(w, &rule.description.filter);
+    write_parts(w, description, created_at);
+    w.close(DESCRIPTION);
+    writer.finish()
+}
+
+/// What stands in a rule.
+pub(crate) fn write_parts(
+    w: &mut Writer,
+    description: &RuleDescription,
+    created_at: Option<Timestamp>,
+) {
+    write_filter(w, &description.filter);
     // Never missing: JavaScript looks into it.
-    match &rule.description.action {
+    match &description.action {
         None => w.leaf_with("Action", &[("i:type", "EmptyRuleAction")], ""),
         Some(action) => {
             w.open("Action", &[("i:type", "SqlRuleAction")]);
@@ -175,10 +192,10 @@ fn content(rule: &Rule) -> String {
             w.close("Action");
         }
     }
-    w.leaf("CreatedAt", &time::show_exact_moment(rule.created_at));
-    w.leaf("Name", &rule.description.name);
-    w.close(DESCRIPTION);
-    writer.finish()
+    if let Some(created_at) = created_at {
+        w.leaf("CreatedAt", &time::show_exact_moment(created_at));
+    }
+    w.leaf("Name", &description.name);
 }
 
 /// JavaScript takes a filter for one by correlation unless it has an expression.

@@ -17,13 +17,13 @@ const SHOWN_FOREVER: &str = "P10675199DT2H48M5.4775807S";
 const FOREVER_DAYS: i128 = 10_675_199;
 
 /// A span that does not end.
-pub(super) const FOREVER: Span = Span(u64::MAX);
+pub(crate) const FOREVER: Span = Span(u64::MAX);
 
 /// The moment before all others, which stands for never.
-pub(super) const NEVER: &str = "0001-01-01T00:00:00Z";
+pub(crate) const NEVER: &str = "0001-01-01T00:00:00Z";
 
 /// Reads `P1DT2H3M4.5S` as ticks. Years and months count as .NET counts them, though nobody sends any.
-pub(super) fn parse_ticks(text: &str) -> Option<i128> {
+pub(crate) fn parse_ticks(text: &str) -> Option<i128> {
     let text = text.trim();
     let (sign, rest) = match text.strip_prefix('-') {
         Some(rest) => (-1, rest),
@@ -86,7 +86,7 @@ fn fraction_ticks(digits: &str) -> Option<i128> {
 }
 
 /// Reads a span that is not negative.
-pub(super) fn parse_span(text: &str) -> Option<Span> {
+pub(crate) fn parse_span(text: &str) -> Option<Span> {
     let ticks = parse_ticks(text).filter(|ticks| 0 <= *ticks)?;
     if FOREVER_DAYS * TICKS_PER_DAY <= ticks {
         return Some(FOREVER);
@@ -94,7 +94,7 @@ pub(super) fn parse_span(text: &str) -> Option<Span> {
     u64::try_from(ticks / TICKS_PER_MILLISECOND).ok().map(Span)
 }
 
-pub(super) fn show_span(span: Option<Span>) -> String {
+pub(crate) fn show_span(span: Option<Span>) -> String {
     let ticks = span.map(|span| i128::from(span.0) * TICKS_PER_MILLISECOND);
     match ticks.filter(|ticks| *ticks < FOREVER_DAYS * TICKS_PER_DAY) {
         Some(ticks) => show_ticks(ticks),
@@ -103,7 +103,7 @@ pub(super) fn show_span(span: Option<Span>) -> String {
 }
 
 /// `P1DT2H3M4.5S`, without the parts that are zero.
-pub(super) fn show_ticks(ticks: i128) -> String {
+pub(crate) fn show_ticks(ticks: i128) -> String {
     let mut out = String::from(if ticks < 0 { "-P" } else { "P" });
     let ticks = ticks.abs();
     let (days, rest) = (ticks / TICKS_PER_DAY, ticks % TICKS_PER_DAY);
@@ -131,17 +131,17 @@ pub(super) fn show_ticks(ticks: i128) -> String {
 }
 
 /// `2026-01-31T12:34:56.789Z`, without zeros at the end of the fraction.
-pub(super) fn show_moment(at: Timestamp) -> String {
+pub(crate) fn show_moment(at: Timestamp) -> String {
     show_millis(at.as_amqp(), 0)
 }
 
 /// The same with seven digits behind the point, as rules have it.
-pub(super) fn show_exact_moment(at: Timestamp) -> String {
+pub(crate) fn show_exact_moment(at: Timestamp) -> String {
     show_millis(at.as_amqp(), 7)
 }
 
 /// A moment in milliseconds since 1970, with so many digits behind the point at least.
-pub(super) fn show_millis(millis: i64, digits_min: usize) -> String {
+pub(crate) fn show_millis(millis: i64, digits_min: usize) -> String {
     let (days, of_day) = (millis.div_euclid(86_400_000), millis.rem_euclid(86_400_000));
     let (year, month, day) = date_of(days);
     let (seconds, millis) = (of_day / 1000, of_day % 1000);
@@ -156,7 +156,7 @@ pub(super) fn show_millis(millis: i64, digits_min: usize) -> String {
 }
 
 /// Reads a moment as milliseconds since 1970. Without a zone it is in UTC.
-pub(in crate::http) fn parse_millis(text: &str) -> Option<i64> {
+pub(crate) fn parse_millis(text: &str) -> Option<i64> {
     let text = text.trim();
     let (date, time) = text.split_once('T')?;
     let [year, month, day] = fixed(date, '-', [4, 2, 2])?;
@@ -228,7 +228,7 @@ pub(in crate::http) fn date_of(days: i64) -> (i64, i64, i64) {
 }
 
 /// Ticks since the year 1, as `ETag` has them.
-pub(super) fn ticks_of(at: Timestamp) -> i128 {
+pub(crate) fn ticks_of(at: Timestamp) -> i128 {
     i128::from(at.0) * TICKS_PER_MILLISECOND + TICKS_TO_1970
 }
 

@@ -13,7 +13,7 @@ const ITEM: &str = "KeyValueOfstringanyType";
 const TIMESPAN: &str = "com.microsoft:timespan";
 
 /// Reads a list of values, in their order.
-pub(super) fn read(list: &Element) -> Result<Vec<(Str, Value)>, Fault> {
+pub(crate) fn read(list: &Element) -> Result<Vec<(Str, Value)>, Fault> {
     let items = list.children.iter().filter(|child| child.name == ITEM);
     items.map(item).collect()
 }
@@ -47,7 +47,7 @@ fn item(item: &Element) -> Result<(Str, Value), Fault> {
 }
 
 /// As XML Schema and all SDKs write it.
-pub(super) fn flag(text: &str) -> Option<bool> {
+pub(crate) fn flag(text: &str) -> Option<bool> {
     match text.trim() {
         text if text.eq_ignore_ascii_case("true") || text == "1" => Some(true),
         text if text.eq_ignore_ascii_case("false") || text == "0" => Some(false),
@@ -57,7 +57,7 @@ pub(super) fn flag(text: &str) -> Option<bool> {
 
 /// Writes a list of values; nothing when there are none. JavaScript takes the type to begin behind
 /// five characters.
-pub(super) fn write(writer: &mut Writer, list: &str, values: &[(Str, Value)]) {
+pub(crate) fn write(writer: &mut Writer, list: &str, values: &[(Str, Value)]) {
     if values.is_empty() {
         return;
     }

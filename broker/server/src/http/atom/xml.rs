@@ -12,17 +12,17 @@ use quick_xml::name::{Namespace, ResolveResult};
 
 use super::limits::{ATTRIBUTES_MAX, BINDINGS_MAX, DEPTH_MAX, ELEMENTS_MAX};
 
-pub(super) const ATOM: &str = "http://www.w3.org/2005/Atom";
-pub(super) const SERVICE_BUS: &str =
+pub(crate) const ATOM: &str = "http://www.w3.org/2005/Atom";
+pub(crate) const SERVICE_BUS: &str =
     "http://schemas.microsoft.com/netservices/2010/10/servicebus/connect";
-pub(super) const COUNTS: &str = "http://schemas.microsoft.com/netservices/2011/06/servicebus";
-pub(super) const SCHEMA_INSTANCE: &str = "http://www.w3.org/2001/XMLSchema-instance";
-pub(super) const SCHEMA: &str = "http://www.w3.org/2001/XMLSchema";
-pub(super) const SERIALIZATION: &str = "http://schemas.microsoft.com/2003/10/Serialization/";
+pub(crate) const COUNTS: &str = "http://schemas.microsoft.com/netservices/2011/06/servicebus";
+pub(crate) const SCHEMA_INSTANCE: &str = "http://www.w3.org/2001/XMLSchema-instance";
+pub(crate) const SCHEMA: &str = "http://www.w3.org/2001/XMLSchema";
+pub(crate) const SERIALIZATION: &str = "http://schemas.microsoft.com/2003/10/Serialization/";
 
 /// Which vocabulary an element belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Space {
+pub(crate) enum Space {
     Atom,
     ServiceBus,
     Other,
@@ -30,20 +30,20 @@ pub(super) enum Space {
 
 /// An element with what stands in it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Element {
-    pub(super) space: Space,
+pub(crate) struct Element {
+    pub(crate) space: Space,
     /// Without a prefix.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// What `type` of XML Schema says, without a prefix.
-    pub(super) kind: Option<String>,
+    pub(crate) kind: Option<String>,
     /// All text directly in it.
-    pub(super) text: String,
-    pub(super) children: Vec<Element>,
+    pub(crate) text: String,
+    pub(crate) children: Vec<Element>,
 }
 
 /// The text is not XML, or more of it than anybody needs. The texts are for the peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub(super) enum XmlError {
+pub(crate) enum XmlError {
     #[error("The body of the request is not well-formed XML in UTF-8.")]
     Malformed,
     #[error("The body of the request must not have a document type or entities.")]
@@ -54,19 +54,19 @@ pub(super) enum XmlError {
 
 impl Element {
     /// The first child of that name.
-    pub(super) fn child(&self, space: Space, name: &str) -> Option<&Element> {
+    pub(crate) fn child(&self, space: Space, name: &str) -> Option<&Element> {
         self.children.iter().find(|child| child.space == space && child.name == name)
     }
 
     /// The text of a child, unless it is empty: that is as good as none.
-    pub(super) fn text_of(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text_of(&self, name: &str) -> Option<&str> {
         let text = self.child(Space::ServiceBus, name)?.text.as_str();
         (!text.trim().is_empty()).then_some(text)
     }
 }
 
 /// Reads a document, and gives its root.
-pub(super) fn parse(document: &[u8]) -> Result<Element, XmlError> {
+pub(crate) fn parse(document: &[u8]) -> Result<Element, XmlError> {
     let text = std::str::from_utf8(document).map_err(|_| XmlError::Malformed)?;
     // Each use of a prefix looks through the bindings in force.
     if BINDINGS_MAX < text.matches("xmlns").count() {
@@ -187,17 +187,17 @@ const fn is_xml(character: char) -> bool {
 
 /// Writes elements one after the other.
 #[derive(Debug, Default)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     out: String,
 }
 
 impl Writer {
-    pub(super) fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         self.out
     }
 
     /// Opens an element with attributes, in their order.
-    pub(super) fn open(&mut self, name: &str, attributes: &[(&str, &str)]) {
+    pub(crate) fn open(&mut self, name: &str, attributes: &[(&str, &str)]) {
         let _ = write!(self.out, "<{name}");
         for (key, value) in attributes {
             let _ = write!(self.out, " {key}=\"{}\"", escaped(value));
@@ -205,28 +205,33 @@ impl Writer {
         self.out.push('>');
     }
 
-    pub(super) fn close(&mut self, name: &str) {
+    pub(crate) fn close(&mut self, name: &str) {
         let _ = write!(self.out, "</{name}>");
     }
 
     /// An element with nothing but text in it.
-    pub(super) fn leaf(&mut self, name: &str, text: &str) {
+    pub(crate) fn leaf(&mut self, name: &str, text: &str) {
         self.leaf_with(name, &[], text);
     }
 
-    pub(super) fn leaf_with(&mut self, name: &str, attributes: &[(&str, &str)], text: &str) {
+    pub(crate) fn leaf_with(&mut self, name: &str, attributes: &[(&str, &str)], text: &str) {
         self.open(name, attributes);
-        self.out.push_str(&escaped(text));
+        self.text(text);
         self.close(name);
     }
 
+    /// Text inside of the element that is open.
+    pub(crate) fn text(&mut self, text: &str) {
+        self.out.push_str(&escaped(text));
+    }
+
     /// What another writer has written.
-    pub(super) fn raw(&mut self, written: &str) {
+    pub(crate) fn raw(&mut self, written: &str) {
         self.out.push_str(written);
     }
 
     /// A number, or true or false.
-    pub(super) fn value(&mut self, name: &str, value: impl std::fmt::Display) {
+    pub(crate) fn value(&mut self, name: &str, value: impl std::fmt::Display) {
         let _ = write!(self.out, "<{name}>{value}</{name}>");
     }
 }
