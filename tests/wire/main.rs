@@ -21,6 +21,7 @@ mod handshake;
 mod hostile;
 mod issuers;
 mod jms;
+mod jms_producers;
 mod jms_subscriptions;
 mod management;
 mod message_sessions;

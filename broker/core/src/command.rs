@@ -176,6 +176,17 @@ pub enum Command {
         /// With which transaction, if with one: they are kept when it is committed.
         transaction: Option<Enlistment>,
     },
+    /// The same by the name of an entity that nobody has opened before.
+    SendTo {
+        /// Who asked.
+        origin: Origin,
+        /// Where to.
+        path: EntityPath,
+        /// In their order.
+        messages: SmallVec<[IncomingMessage; 1]>,
+        /// With which transaction, if with one.
+        transaction: Option<Enlistment>,
+    },
     /// Says how many deliveries a receiver may have been given since it was opened, ever. Counting
     /// from the start means that demand and deliveries cannot cross on the way. May shrink.
     Demand {

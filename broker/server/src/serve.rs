@@ -19,6 +19,8 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::amqp::jms::{DELAYED_DELIVERY, SHARED_SUBS};
+use crate::amqp::relay::ANONYMOUS_RELAY;
 use crate::auth::FirstAnswers;
 use crate::clock::Clock;
 use crate::config::{CACHE_BYTES_MIN, ListenAddress, NamespaceSettings, Settings};
@@ -236,6 +238,9 @@ fn common(settings: &Settings) -> Common {
     }
 }
 
+/// What every connection is told that the broker does.
+const CAPABILITIES: [&str; 3] = [SHARED_SUBS, DELAYED_DELIVERY, ANONYMOUS_RELAY];
+
 fn engine_config(settings: &Settings) -> Config {
     let limits = &settings.limits;
     Config {
@@ -245,6 +250,8 @@ fn engine_config(settings: &Settings) -> Config {
         links_max: limits.links_per_connection,
         idle_timeout: Some(limits.idle_timeout),
         handshake_timeout: limits.handshake_timeout,
+        // qpid-jms uses what it finds here.
+        offered_capabilities: Some(CAPABILITIES.map(Symbol::from_static).to_vec()),
         ..Config::default()
     }
 }

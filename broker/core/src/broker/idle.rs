@@ -47,6 +47,7 @@ impl Broker {
             | Command::OpenSelectingReceiver { .. }
             | Command::OpenBrowser { .. }
             | Command::OpenSubscriber { .. }
+            | Command::SendTo { .. }
             | Command::FindSubscription { .. }
             | Command::OpenManagement { .. }
             | Command::Demand { .. }

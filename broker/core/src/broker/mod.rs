@@ -195,12 +195,11 @@ impl Broker {
                 self.reply_at_once(origin, result);
             }
             Command::CloseReceiver { receiver } => self.leave_receiver(receiver),
-            Command::Send { origin, entity, messages, transaction: Some(enlistment) } => {
-                let result = self.enlist_send(origin, enlistment, entity, messages);
-                self.answer_enlisted(origin, enlistment, result);
+            Command::Send { origin, entity, messages, transaction } => {
+                self.send(origin, entity, messages, transaction);
             }
-            Command::Send { origin, entity, messages, transaction: None } => {
-                self.submit(entity, Submission { origin, messages, scheduled: false });
+            Command::SendTo { origin, path, messages, transaction } => {
+                self.send_to(origin, &path, messages, transaction);
             }
             Command::Demand { receiver, limit } => self.demand(receiver, limit, false),
             Command::Drain { receiver, limit } => self.demand(receiver, limit, true),

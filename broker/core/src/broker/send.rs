@@ -4,10 +4,12 @@ use smallvec::SmallVec;
 
 use super::Broker;
 use super::arrive::Arrival;
-use super::dedup::{self, Sieve};
+use super::dedup::{self, Sieve, Submission};
 use crate::change::Change;
+use crate::command::Enlistment;
+use crate::entity::path::EntityPath;
 use crate::error::Error;
-use crate::id::{EntityId, SequenceNumber};
+use crate::id::{EntityId, Origin, SequenceNumber};
 use crate::message::IncomingMessage;
 use crate::queue::Queue;
 
@@ -17,6 +19,42 @@ const SESSION_ID_MISSING: &str = "The SessionId was not set on a message, and it
     SessionId set to a valid value.";
 
 impl Broker {
+    pub(super) fn send(
+        &mut self,
+        origin: Origin,
+        entity: EntityId,
+        messages: SmallVec<[IncomingMessage; 1]>,
+        transaction: Option<Enlistment>,
+    ) {
+        match transaction {
+            Some(enlistment) => {
+                let result = self.enlist_send(origin, enlistment, entity, messages);
+                self.answer_enlisted(origin, enlistment, result);
+            }
+            None => self.submit(entity, Submission { origin, messages, scheduled: false }),
+        }
+    }
+
+    /// The same to an entity that is named with the messages.
+    pub(super) fn send_to(
+        &mut self,
+        origin: Origin,
+        path: &EntityPath,
+        messages: SmallVec<[IncomingMessage; 1]>,
+        transaction: Option<Enlistment>,
+    ) {
+        match (self.resolve(path), transaction) {
+            (Ok(entity), _) => {
+                self.note_use(entity);
+                self.send(origin, entity, messages, transaction);
+            }
+            (Err(error), Some(enlistment)) => {
+                self.answer_enlisted(origin, enlistment, Err(error));
+            }
+            (Err(error), None) => self.reply_at_once(origin, Err(error)),
+        }
+    }
+
     /// Refuses what an entity cannot take: all or none.
     pub(super) fn may_admit(
         &self,

@@ -14,6 +14,8 @@ use crate::time::{Span, Timestamp};
 /// Where the time is in the list of properties (§3.2.4).
 const ABSOLUTE_EXPIRY_TIME: u8 = 8;
 const SCHEDULED_ENQUEUE_TIME: &str = "x-opt-scheduled-enqueue-time";
+/// The same as JMS clients write it.
+const DELIVERY_TIME: &str = "x-opt-delivery-time";
 
 /// A look at the sections of one message.
 #[derive(Clone, Copy, Debug)]
@@ -87,8 +89,17 @@ impl<'a> Facts<'a> {
     /// When it is to be delivered, if its sender named a time.
     pub fn scheduled_enqueue_time(&self) -> Option<Timestamp> {
         let section = self.message.get(self.sections.message_annotations()?)?;
-        let entry = MapSection::parse(section).ok()?.get(SCHEDULED_ENQUEUE_TIME).ok()??;
-        let Value::Timestamp(millis) = entry.value().ok()? else { return None };
+        let annotations = MapSection::parse(section).ok()?;
+        let millis = match annotations.get(SCHEDULED_ENQUEUE_TIME).ok()? {
+            Some(entry) => match entry.value().ok()? {
+                Value::Timestamp(millis) => millis,
+                _ => return None,
+            },
+            None => match annotations.get(DELIVERY_TIME).ok()??.value().ok()? {
+                Value::Timestamp(millis) | Value::Long(millis) => millis,
+                _ => return None,
+            },
+        };
         u64::try_from(millis).ok().map(Timestamp)
     }
 }
@@ -127,6 +138,7 @@ fn nth_field(mut fields: &[u8], index: u8) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use peeklock_protocol::message::Message;
+    use peeklock_protocol::value::{Map, Symbol};
 
     use super::*;
 
@@ -149,6 +161,30 @@ mod tests {
         assert_eq!(facts.time_to_live(), Some(Span(60_000)));
         assert_eq!(facts.absolute_expiry(), None);
         assert_eq!(facts.scheduled_enqueue_time(), None);
+    }
+
+    #[test]
+    fn a_message_names_its_time_in_either_way() {
+        let own = (SCHEDULED_ENQUEUE_TIME, Value::Timestamp(2_000));
+        let jms = (DELIVERY_TIME, Value::Long(3_000));
+        let odd = (SCHEDULED_ENQUEUE_TIME, Value::Long(4_000));
+        for (annotations, expected) in [
+            (vec![own.clone()], Some(2_000)),
+            (vec![jms.clone()], Some(3_000)),
+            (vec![(DELIVERY_TIME, Value::Timestamp(5_000))], Some(5_000)),
+            (vec![jms.clone(), own], Some(2_000)),
+            (vec![odd], None),
+            (vec![(DELIVERY_TIME, Value::from("soon"))], None),
+            (vec![(DELIVERY_TIME, Value::Long(-1))], None),
+        ] {
+            let map = annotations
+                .into_iter()
+                .fold(Map::new(), |map, (key, value)| map.with(Symbol::from_static(key), value));
+            let bytes = Message::default().with_message_annotations(map).to_bytes();
+            let sections = Sections::index(&bytes).unwrap();
+            let found = Facts::new(&bytes, &sections).scheduled_enqueue_time();
+            assert_eq!(found, expected.map(Timestamp));
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use peeklock_protocol::condition::{self, ErrorInfo};
 use peeklock_protocol::connection::{AttachReply, LinkId};
 use peeklock_protocol::delivery::DeliveryId;
 use peeklock_protocol::performative::{Attach, Role, SenderSettleMode};
-use peeklock_protocol::terminus::Target;
+use peeklock_protocol::terminus::{Target, TargetNode};
 use peeklock_protocol::value::{Map, Symbol, Value};
 use tracing::{debug, info};
 
@@ -41,7 +41,7 @@ pub(super) const ATTACH: DeliveryId = peeklock_protocol::serial::SerialNumber(0)
 const TRANSFER_DESTINATION: &str = "com.microsoft:transfer-destination-address";
 
 /// What the address of a link names.
-enum Named {
+pub(super) enum Named {
     Cbs,
     Management(EntityPath),
     Namespace,
@@ -68,6 +68,9 @@ impl Endpoint {
             self.open_coordinator(id);
             return Ok(());
         }
+        if let Target::Node(TargetNode { address: None, dynamic: false, .. }) = target.view() {
+            return self.open_relay(id);
+        }
         match named(target.view().address())? {
             Named::Cbs => self.open_requests(id, Node::Cbs),
             Named::Namespace => {
@@ -93,6 +96,7 @@ impl Endpoint {
                 self.authorize(Action::Send, &path)?;
                 let origin = self.origin(id, ATTACH);
                 self.commands.push(Command::OpenSender { origin, path: path.clone() });
+                let path = Some(path);
                 let link = IncomingLink { path, via, entity: None, pending: VecDeque::new() };
                 self.links.insert(id, Link::Incoming(link));
             }
@@ -218,7 +222,11 @@ impl Endpoint {
     pub(super) fn sender_opened(&mut self, id: LinkId, entity: EntityId, max_message_size: u64) {
         let Some(Link::Incoming(link)) = self.links.get_mut(&id) else { return };
         link.entity = Some(entity);
-        debug!(link = id.to_u64(), entity = %link.path, "sender attached");
+        debug!(
+            link = id.to_u64(),
+            entity = link.path.as_ref().map(tracing::field::display),
+            "sender attached"
+        );
         // Python, .NET and Java size their batches by this property.
         let batch_max = Value::Ulong(max_message_size);
         let key = Symbol::from("com.microsoft:max-message-batch-size");
@@ -332,7 +340,7 @@ fn destination(attach: &Attach) -> Result<Option<(EntityPath, Value)>, ErrorInfo
     }
 }
 
-fn named(address: Option<&str>) -> Result<Named, ErrorInfo> {
+pub(super) fn named(address: Option<&str>) -> Result<Named, ErrorInfo> {
     let Some(address) = address else {
         let text = "A link without an address is not supported.";
         return Err(ErrorInfo::new(condition::NOT_ALLOWED, text));

@@ -2,7 +2,7 @@
 //! not; answered when they are on disk.
 
 use bytes::Bytes;
-use peeklock_core::{Command, Enlistment, Error, IncomingMessage};
+use peeklock_core::{Command, Enlistment, Error, IncomingMessage, TransactionId};
 use peeklock_protocol::condition::{self, ErrorInfo};
 use peeklock_protocol::connection::LinkId;
 use peeklock_protocol::delivery::{Delivery, DeliveryId};
@@ -47,24 +47,50 @@ impl Endpoint {
             Ok(messages) => messages,
             Err(error) => {
                 let error = Refusal::undecodable(&error).error_info(&self.host);
-                if settled && transaction.is_some() {
-                    // The peer has to hear of it, or it would commit what is not there.
-                    return self.detach(id, error);
-                }
-                self.refuse_message(id, delivery_id, settled, error);
-                return;
+                return self.refuse_sent(id, delivery_id, settled, transaction, error);
+            }
+        };
+        let is_relay =
+            matches!(self.links.get(&id), Some(Link::Incoming(link)) if link.path.is_none());
+        let named = is_relay.then(|| self.named_by(&messages)).transpose();
+        let named = match named {
+            Ok(named) => named,
+            Err(error) => {
+                return self.refuse_sent(id, delivery_id, settled, transaction, error);
             }
         };
         let origin = self.origin(id, delivery_id);
         let Some(Link::Incoming(link)) = self.links.get_mut(&id) else { return };
-        // The engine delivers nothing on a link that is not attached.
-        let Some(entity) = link.entity else { return };
+        let enlist = |transaction| Enlistment { transaction, answered: !settled };
+        let enlistment = transaction.map(enlist);
+        let command = match (named, link.entity) {
+            (Some(path), _) => Command::SendTo { origin, path, messages, transaction: enlistment },
+            (None, Some(entity)) => {
+                Command::Send { origin, entity, messages, transaction: enlistment }
+            }
+            // The engine delivers nothing on a link that is not attached.
+            (None, None) => return,
+        };
         let bytes = payload.len();
         link.pending.push_back(PendingSend { delivery: delivery_id, settled, bytes, transaction });
         self.pending_bytes += bytes;
-        let enlist = |transaction| Enlistment { transaction, answered: !settled };
-        let transaction = transaction.map(enlist);
-        self.commands.push(Command::Send { origin, entity, messages, transaction });
+        self.commands.push(command);
+    }
+
+    /// Refuses what came with a transaction, or without.
+    fn refuse_sent(
+        &mut self,
+        id: LinkId,
+        delivery: DeliveryId,
+        settled: bool,
+        transaction: Option<TransactionId>,
+        error: ErrorInfo,
+    ) {
+        if settled && transaction.is_some() {
+            // The peer has to hear of it, or it would commit what is not there.
+            return self.detach(id, error);
+        }
+        self.refuse_message(id, delivery, settled, error);
     }
 
     fn refuse_message(
@@ -107,7 +133,8 @@ impl Endpoint {
         let state = match result {
             Ok(()) => coordinator::provisional(DeliveryState::Accepted, send.transaction),
             Err(error) => {
-                debug!(link = id.to_u64(), entity = %link.path, %error, "message refused");
+                let entity = link.path.as_ref().map(tracing::field::display);
+                debug!(link = id.to_u64(), entity, %error, "message refused");
                 DeliveryState::Rejected(Some(Refusal::of(&error).error_info(&self.host)))
             }
         };

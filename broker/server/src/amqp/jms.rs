@@ -32,7 +32,9 @@ const SHARED: &str = "shared";
 /// Says of one that it is not the client's own.
 const GLOBAL: &str = "global";
 /// Says that the broker has subscriptions of that kind.
-pub(super) const SHARED_SUBS: &str = "SHARED-SUBS";
+pub(crate) const SHARED_SUBS: &str = "SHARED-SUBS";
+/// Says that the broker keeps messages until the time that JMS clients write on them.
+pub(crate) const DELAYED_DELIVERY: &str = "DELAYED_DELIVERY";
 
 /// Stands in the names of links between the name of a subscription and what tells the links apart.
 const NAME_END: char = '|';

@@ -36,7 +36,7 @@ impl Link {
     /// The entity a link is about; none for `$cbs` and the node of the namespace.
     pub(super) fn path(&self) -> Option<&EntityPath> {
         match self {
-            Self::Incoming(link) => Some(&link.path),
+            Self::Incoming(link) => link.path.as_ref(),
             Self::Outgoing(link) => Some(&link.path),
             Self::Requests(RequestLink { node, .. })
             | Self::Responses(ResponseLink { node, .. }) => node.path(),
@@ -67,8 +67,8 @@ pub(super) struct Via {
 
 #[derive(Debug)]
 pub(super) struct IncomingLink {
-    /// Where its messages go.
-    pub(super) path: EntityPath,
+    /// Where its messages go. None where each message says it.
+    pub(super) path: Option<EntityPath>,
     /// Which entity the peer sends by way of, if it does.
     pub(super) via: Option<Via>,
     /// None until the core has answered the attach.

@@ -21,10 +21,11 @@ mod encode;
 mod endpoint;
 mod filters;
 mod incoming;
-mod jms;
+pub(crate) mod jms;
 mod link;
 pub mod management;
 mod outgoing;
+pub(crate) mod relay;
 mod request;
 mod session;
 

@@ -169,7 +169,7 @@ impl Endpoint {
         let id = LinkId::from_u64(to.link);
         let delivery: DeliveryId = SerialNumber(to.delivery);
         match self.links.get(&id) {
-            Some(Link::Incoming(link)) if link.entity.is_some() => {
+            Some(Link::Incoming(link)) if link.entity.is_some() || link.path.is_none() => {
                 self.send_answered(id, delivery, result.map(|_| ()));
             }
             Some(Link::Outgoing(link)) if link.entity.is_some() => {
