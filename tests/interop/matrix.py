@@ -74,6 +74,7 @@ SCENARIOS = {
     "subscription-sessions": None,
     "subscription-forward": None,
     "subscriptions": None,
+    "replies": {},
     "manage-queues": None,
     "manage-topics": None,
     "manage-rules": None,

@@ -1,12 +1,14 @@
 //! What qpid-jms, the client of the JMS for Service Bus, asks of a broker: its attaches are put together
 //! here as it writes them.
 
+use std::time::Duration;
+
 use peeklock_protocol::condition;
 use peeklock_protocol::delivery_state::DeliveryState;
-use peeklock_protocol::performative::{Attach, ReceiverSettleMode, SenderSettleMode};
+use peeklock_protocol::performative::{Attach, Detach, ReceiverSettleMode, SenderSettleMode};
 use peeklock_protocol::terminus::Source;
 use peeklock_protocol::value::{Map, Symbol, Value};
-use peeklock_tests::link::{Link, Received, disposition, receiver};
+use peeklock_tests::link::{Link, Received, disposition, receiver, sender};
 use peeklock_tests::message::Message;
 use peeklock_tests::{Peer, TestBroker, raw};
 
@@ -62,6 +64,22 @@ fn texts(received: &[Received]) -> Vec<String> {
 
 pub(crate) fn drain(peer: &mut Peer, link: &mut Link, credit: u32) -> Vec<String> {
     texts(&peer.drain(link, credit))
+}
+
+/// Waits until an entity is not there any more: what goes with a connection goes a moment after it.
+pub(crate) fn wait_until_gone(broker: &TestBroker, address: &str) {
+    for _ in 0..1_000 {
+        let mut peer = broker.peer();
+        if peer.attach(sender(address)).reply.target.is_none() {
+            let detach: Detach = peer.expect();
+            if detach.error.expect("a refusal has an error").condition == *condition::NOT_FOUND {
+                return;
+            }
+        }
+        peer.cut();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{address} is still there");
 }
 
 // Browsers

@@ -130,7 +130,7 @@ fn messages_without_an_address_are_sent_in_transactions() {
     assert_eq!(peer.drain_texts("t/Subscriptions/s"), ["2"]);
 }
 
-/// "annotation `x-opt-delivery-time` (long ms) when DELAYED_DELIVERY is offered: treat as scheduled".
+/// "annotation `x-opt-delivery-time` (long ms) when `DELAYED_DELIVERY` is offered: treat as scheduled".
 #[test]
 fn a_delivery_time_is_waited_for() {
     let broker = TestBroker::with().queue("q", "").virtual_time().start();

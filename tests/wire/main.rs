@@ -23,6 +23,7 @@ mod issuers;
 mod jms;
 mod jms_producers;
 mod jms_subscriptions;
+mod jms_temporary;
 mod management;
 mod message_sessions;
 mod namespaces;

@@ -144,6 +144,20 @@ pub enum Command {
         /// What it wants besides.
         wish: Box<SubscriberWish>,
     },
+    /// Makes a queue or topic for a link, and opens it: the one that sends to it, or a receiver of the
+    /// queue. Answered as [`Command::OpenSender`] or [`Command::OpenReceiver`] is. Who made it deletes
+    /// it.
+    OpenTemporary {
+        /// Who asked.
+        origin: Origin,
+        /// By [`EntityPath::for_temporary`].
+        path: EntityPath,
+        /// Whether it is a topic.
+        is_topic: bool,
+        /// Who receives from the queue, and what becomes of a message that is delivered; nobody if
+        /// the link sends.
+        receiver: Option<(ReceiverId, ReceiveMode)>,
+    },
     /// Looks for a durable subscription that a JMS client made, whatever its topic. Answered by
     /// [`Reply::SubscriptionFound`](crate::effect::Reply::SubscriptionFound).
     FindSubscription {

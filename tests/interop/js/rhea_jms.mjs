@@ -3,7 +3,7 @@
 import rhea from "rhea";
 
 import { expect } from "./harness.mjs";
-import { connected, next, openReceiver, sendBodies } from "./rhea_client.mjs";
+import { connected, fails, next, openReceiver, openSender, send, sendBodies } from "./rhea_client.mjs";
 import { close, refused, sendAll } from "./rhea_features.mjs";
 
 const subscriber = (topic, name, { capabilities = [], durable = 2, filter } = {}) => ({
@@ -37,6 +37,28 @@ async function expectTaken(receiver, ...wanted) {
 const as = (name) => ({ container_id: name });
 
 export const subscriptions = {
+  // Asks over a queue that is made for the answers, and answers by a link without an address.
+  replies: (broker) =>
+    connected(broker, (asker) =>
+      connected(broker, async (answerer) => {
+        const queue = broker.queue("replies");
+        const dynamic = { source: { dynamic: true } };
+        const answers = await openReceiver(asker, undefined, dynamic);
+        const { address } = answers.link.source;
+        await sendAll(asker, queue, { body: "question", reply_to: address });
+        const requests = await openReceiver(answerer, queue);
+        const { message, delivery } = await requests.one();
+        delivery.accept();
+        await refused("amqp:not-allowed", answerer, { source: message.reply_to });
+        const relay = await openSender(answerer, {});
+        await send(relay, { to: message.reply_to, body: "answer" });
+        relay.close();
+        await expectTaken(answers, "answer");
+        await close(requests);
+        await close(answers);
+        await fails("amqp:not-found", openSender(answerer, address));
+      }),
+    ),
   subscriptions: (broker) =>
     connected(broker, async (publisher) => {
       const topic = broker.queue("subscriptions");

@@ -1,6 +1,6 @@
 """proton with links as qpid-jms attaches them: subscriptions by name, shared and not, found and deleted."""
 
-from proton import Data, Link, Terminus, symbol
+from proton import Data, Link, Message, Terminus, symbol
 from proton.reactor import Container, DurableSubscription, LinkOption, Selector
 
 from harness import expect
@@ -117,4 +117,24 @@ def subscriptions(broker):
         other.close()
 
 
-SCENARIOS = {"subscriptions": subscriptions}
+def replies(broker):
+    """Asks over a queue that is made for the answers, and answers by a link without an address."""
+    queue = broker.queue("replies")
+    with Connected(broker) as asker, Connected(broker) as answerer:
+        answers = Receiver(asker, None, dynamic=True)
+        address = answers.link.remote_source.address
+        send_messages(asker, queue, Message(body="question", reply_to=address))
+        requests = Receiver(answerer, queue)
+        message, delivery = requests.one()
+        requests.accept(delivery)
+        refused("amqp:not-allowed", lambda: Receiver(answerer, message.reply_to))
+        relay = answerer.create_sender(None)
+        relay.send(Message(body="answer", address=message.reply_to))
+        relay.close()
+        expect_taken(answers, "answer")
+        requests.close()
+        answers.close()
+        refused("amqp:not-found", lambda: answerer.create_sender(address))
+
+
+SCENARIOS = {"subscriptions": subscriptions, "replies": replies}

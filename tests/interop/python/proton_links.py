@@ -66,13 +66,18 @@ class Queue(MessagingHandler):
 
 
 class Receiver:
-    def __init__(self, connection, queue, options=None, name=None):
+    def __init__(self, connection, queue, options=None, name=None, dynamic=False):
         self.connection = connection
         self.queue = Queue()
         self.blocking = connection.create_receiver(
             # The default name is the same for each receiver of a queue; the broker would take the
             # second for the first attached again.
-            queue, credit=0, handler=self.queue, name=name or str(uuid.uuid4()), options=options
+            queue,
+            credit=0,
+            dynamic=dynamic,
+            handler=self.queue,
+            name=name or str(uuid.uuid4()),
+            options=options,
         )
         self.link = self.blocking.link
 

@@ -47,6 +47,7 @@ impl Broker {
             | Command::OpenSelectingReceiver { .. }
             | Command::OpenBrowser { .. }
             | Command::OpenSubscriber { .. }
+            | Command::OpenTemporary { .. }
             | Command::SendTo { .. }
             | Command::FindSubscription { .. }
             | Command::OpenManagement { .. }

@@ -186,6 +186,10 @@ impl Broker {
                 let result = self.open_subscriber(receiver, &path, mode, selector, &wish);
                 self.reply_after_commit(origin, result);
             }
+            Command::OpenTemporary { origin, path, is_topic, receiver } => {
+                let result = self.open_temporary(&path, is_topic, receiver);
+                self.reply_after_commit(origin, result);
+            }
             Command::FindSubscription { origin, name } => {
                 let result = self.find_subscription(&name);
                 self.reply_at_once(origin, result);

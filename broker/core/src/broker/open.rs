@@ -3,14 +3,21 @@
 use super::{Broker, Seat, queue_mut};
 use crate::command::ReceiveMode;
 use crate::effect::Reply;
+use crate::entity::kind::EntityKind;
 use crate::entity::path::EntityPath;
+use crate::entity::settings::QueueSettings;
 use crate::error::Error;
 use crate::filter::SqlFilter;
 use crate::id::{EntityId, ReceiverId};
+use crate::time::Span;
 
 /// What the service says. Clients show it to people.
 const PLAIN_RECEIVER_ON_SESSION_ENTITY: &str = "It is not possible for an entity that requires \
     sessions to create a non-sessionful message receiver.";
+
+/// How long what was made for a link is kept when nobody uses it and nobody deletes it. Whoever made it
+/// may take a while to use it.
+const TEMPORARY_IDLE: Span = Span::from_secs(24 * 3600);
 
 impl Broker {
     pub(super) fn open_sender(&self, path: &EntityPath) -> Result<Reply, Error> {
@@ -34,6 +41,29 @@ impl Broker {
         let lock_duration = queue.settings().lock_duration;
         self.receivers.insert(receiver, (entity, Seat::Round(slot)));
         Ok(Reply::ReceiverOpened { entity, lock_duration, session: None })
+    }
+
+    /// Makes what a link asks to be made for it.
+    pub(super) fn open_temporary(
+        &mut self,
+        path: &EntityPath,
+        is_topic: bool,
+        receiver: Option<(ReceiverId, ReceiveMode)>,
+    ) -> Result<Reply, Error> {
+        if self.namespace.queue(path).is_some() {
+            return Err(Error::EntityExists(path.to_string()));
+        }
+        let kind = if is_topic { EntityKind::Topic } else { EntityKind::Queue };
+        let settings = QueueSettings {
+            // After a crash nobody comes to delete it.
+            auto_delete_on_idle: Some(TEMPORARY_IDLE),
+            ..QueueSettings::default()
+        };
+        self.new_entity(path.clone(), kind, settings)?;
+        match receiver {
+            Some((receiver, mode)) => self.open_receiver(receiver, path, mode, None),
+            None => self.open_sender(path),
+        }
     }
 
     /// The entity that a new receiver may be opened on, which asks for no session.

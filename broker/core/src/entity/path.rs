@@ -172,6 +172,24 @@ impl EntityPath {
         }
     }
 
+    /// The path of an entity that is made for a link and goes with it: a topic, or else a queue.
+    pub fn for_temporary(is_topic: bool, unique: u128) -> EntityPath {
+        let prefix = if is_topic { TEMPORARY[1] } else { TEMPORARY[0] };
+        EntityPath::new(&format!("{prefix}{unique:032x}"), Subqueue::Main)
+    }
+
+    /// The entity that was made for a link, if it is one, or a part or subscription of one.
+    pub fn temporary(&self) -> Option<EntityPath> {
+        let root = self.subscription().map_or_else(|| self.clone(), |(topic, _)| topic);
+        let is_one = TEMPORARY.iter().any(|prefix| {
+            let rest = root.folded.strip_prefix(prefix);
+            rest.is_some_and(|rest| {
+                rest.len() == 32 && rest.bytes().all(|octet| octet.is_ascii_hexdigit())
+            })
+        });
+        is_one.then(|| root.with_subqueue(Subqueue::Main))
+    }
+
     /// Whether it is a subscription that goes with the last of its receivers.
     pub(crate) fn is_fleeting(&self) -> bool {
         self.subscription()
@@ -259,6 +277,9 @@ impl fmt::Display for EntityPath {
 
 /// What stands between a topic's name and a subscription's.
 const SUBSCRIPTIONS: &str = "Subscriptions";
+
+/// What the names of queues and topics begin with that are made for a link.
+const TEMPORARY: [&str; 2] = ["temporary-queue-", "temporary-topic-"];
 
 /// The names of a topic and of a subscription.
 fn split_subscription(path: &str) -> Option<(&str, &str)> {
@@ -462,6 +483,24 @@ mod tests {
         assert_eq!(named(&path.to_string()), path);
         let too_long = format!("t/Subscriptions/{}", "s".repeat(51));
         assert_eq!(EntityPath::parse(&too_long), Err(PathError::TooLong));
+    }
+
+    #[test]
+    fn temporary_entities_are_known_by_their_names() {
+        for is_topic in [false, true] {
+            let path = EntityPath::for_temporary(is_topic, 0xabc);
+            assert_eq!(EntityPath::for_new_entity(path.name()), Ok(path.clone()));
+            assert_eq!(path.temporary(), Some(path.clone()));
+            assert_eq!(path.with_subqueue(Subqueue::DeadLetter).temporary(), Some(path.clone()));
+            let own = EntityPath::for_jms_subscription(&path, "s", "", false).unwrap();
+            assert_eq!(own.temporary(), Some(path));
+        }
+        for other in ["orders", "temporary-queue-1", "temporary-queue-"] {
+            assert_eq!(
+                EntityPath::for_new_entity(other.trim_end_matches('-')).unwrap().temporary(),
+                None
+            );
+        }
     }
 
     #[test]

@@ -90,16 +90,12 @@ impl<'a> Facts<'a> {
     pub fn scheduled_enqueue_time(&self) -> Option<Timestamp> {
         let section = self.message.get(self.sections.message_annotations()?)?;
         let annotations = MapSection::parse(section).ok()?;
-        let millis = match annotations.get(SCHEDULED_ENQUEUE_TIME).ok()? {
-            Some(entry) => match entry.value().ok()? {
-                Value::Timestamp(millis) => millis,
-                _ => return None,
-            },
-            None => match annotations.get(DELIVERY_TIME).ok()??.value().ok()? {
-                Value::Timestamp(millis) | Value::Long(millis) => millis,
-                _ => return None,
-            },
-        };
+        if let Some(entry) = annotations.get(SCHEDULED_ENQUEUE_TIME).ok()? {
+            let Value::Timestamp(millis) = entry.value().ok()? else { return None };
+            return u64::try_from(millis).ok().map(Timestamp);
+        }
+        let time = annotations.get(DELIVERY_TIME).ok()??.value().ok()?;
+        let (Value::Timestamp(millis) | Value::Long(millis)) = time else { return None };
         u64::try_from(millis).ok().map(Timestamp)
     }
 }

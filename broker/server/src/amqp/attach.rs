@@ -68,8 +68,10 @@ impl Endpoint {
             self.open_coordinator(id);
             return Ok(());
         }
-        if let Target::Node(TargetNode { address: None, dynamic: false, .. }) = target.view() {
-            return self.open_relay(id);
+        match target.view() {
+            Target::Node(node) if node.dynamic => return self.attach_dynamic_target(id, node),
+            Target::Node(TargetNode { address: None, .. }) => return self.open_relay(id),
+            _ => {}
         }
         match named(target.view().address())? {
             Named::Cbs => self.open_requests(id, Node::Cbs),
@@ -79,6 +81,7 @@ impl Endpoint {
             }
             Named::Management(path) => {
                 self.authorize_any(Resource::Management(&path))?;
+                self.may_consume(&path)?;
                 self.commands.push(Command::OpenManagement {
                     origin: self.origin(id, ATTACH),
                     path: path.clone(),
@@ -97,7 +100,8 @@ impl Endpoint {
                 let origin = self.origin(id, ATTACH);
                 self.commands.push(Command::OpenSender { origin, path: path.clone() });
                 let path = Some(path);
-                let link = IncomingLink { path, via, entity: None, pending: VecDeque::new() };
+                let (target, entity, pending) = (None, None, VecDeque::new());
+                let link = IncomingLink { path, target, via, entity, pending };
                 self.links.insert(id, Link::Incoming(link));
             }
         }
@@ -106,6 +110,9 @@ impl Endpoint {
 
     fn attach_outgoing(&mut self, id: LinkId, attach: &Attach) -> Result<(), ErrorInfo> {
         let Some(source) = &attach.source else { return self.look_up_subscription(id, attach) };
+        if source.view().dynamic {
+            return self.attach_dynamic_source(id, attach, source.view());
+        }
         match named(source.view().address())? {
             Named::Cbs => self.open_responses(id, attach, Node::Cbs, true),
             Named::Namespace => {
@@ -114,6 +121,7 @@ impl Endpoint {
             }
             Named::Management(path) => {
                 self.authorize_any(Resource::Management(&path))?;
+                self.may_consume(&path)?;
                 self.commands.push(Command::OpenManagement {
                     origin: self.origin(id, ATTACH),
                     path: path.clone(),
@@ -122,6 +130,7 @@ impl Endpoint {
             }
             Named::Entity(path) => {
                 self.authorize(Action::Listen, &path)?;
+                self.may_consume(&path)?;
                 let (session, filter) = session::requested(attach, source.view())?
                     .map_or((None, None), |(one, two)| (Some(one), Some(two)));
                 let Filters { selector, in_place } = filters::requested(source.view())?;
@@ -169,18 +178,11 @@ impl Endpoint {
                     },
                 });
                 let link = OutgoingLink {
-                    path,
-                    entity: None,
-                    receiver,
                     session_filter: filter.map(Box::new),
                     in_place,
                     browse,
                     jms,
-                    holds: None,
-                    limit: 0,
-                    returned: 0,
-                    draining: false,
-                    pending: VecDeque::new(),
+                    ..OutgoingLink::new(path, receiver)
                 };
                 self.links.insert(id, Link::Outgoing(link));
             }
@@ -235,6 +237,7 @@ impl Endpoint {
             properties.insert(Symbol::from_static(TRANSFER_DESTINATION), via.address.clone());
         }
         let reply = AttachReply {
+            target: link.target.take().map(|target| (*target).into()),
             max_message_size: Some(max_message_size),
             properties: Some(properties),
             ..AttachReply::default()

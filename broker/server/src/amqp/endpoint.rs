@@ -1,7 +1,7 @@
 //! One connection as the broker sees it: the engine, the peer's claims, its links, and the commands
 //! that a turn comes to.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,9 @@ use peeklock_protocol::value::Symbol;
 use tokio::sync::watch;
 use tracing::{debug, info};
 
+use super::attach::ATTACH;
 use super::condition::Refusal;
+use super::dynamic::Temporary;
 use super::link::{Link, Node, RequestLink, ResponseLink};
 use super::request::PendingRequest;
 use crate::auth::{self, Action, Authority, Certificate, Claims, Resource};
@@ -59,6 +61,8 @@ pub(crate) struct Endpoint {
     /// What the peer has proven in TLS; it counts once it is asked for with SASL.
     certificate: Option<Certificate>,
     pub(super) links: HashMap<LinkId, Link>,
+    /// What was made for links.
+    pub(super) temporaries: BTreeMap<LinkId, Temporary>,
     pub(super) requests: HashMap<(LinkId, DeliveryId), PendingRequest>,
     pub(super) commands: Vec<Command>,
     /// Requests that are answered when the driver has caught up, and not passed to it yet.
@@ -101,6 +105,7 @@ impl Endpoint {
             claims: Claims::default(),
             certificate,
             links: HashMap::new(),
+            temporaries: BTreeMap::new(),
             requests: HashMap::new(),
             commands: Vec::new(),
             catch_ups: Vec::new(),
@@ -318,6 +323,10 @@ impl Endpoint {
                 Link::Incoming(_) | Link::Requests(_) | Link::Responses(_) | Link::Lookup(_) => {}
             }
         }
+        for (id, temporary) in std::mem::take(&mut self.temporaries) {
+            let origin = self.origin(id, ATTACH);
+            self.commands.push(temporary.delete(origin));
+        }
         self.commands
     }
 
@@ -459,6 +468,11 @@ impl Endpoint {
                 self.commands.push(Command::CloseCoordinator { connection, link });
             }
             Some(Link::Responses(_) | Link::Lookup(_)) | None => {}
+        }
+        if let Some(temporary) = self.temporaries.remove(&id) {
+            // Nobody is there any more to hear of it.
+            let origin = self.origin(id, ATTACH);
+            self.commands.push(temporary.delete(origin));
         }
     }
 

@@ -137,6 +137,12 @@ fn base(link: &Str) -> &str {
     link.as_str().split(NAME_END).next().unwrap_or_default()
 }
 
+/// Whether capabilities of a destination say that it is a topic.
+pub(super) fn means_topic(capabilities: Option<&[Symbol]>) -> bool {
+    let mut all = capabilities.into_iter().flatten();
+    all.any(|one| one == TEMPORARY_TOPIC || one == TOPIC)
+}
+
 fn has(source: &Source, capability: &str) -> bool {
     source.capabilities.iter().flatten().any(|one| one == capability)
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use peeklock_core::{Command, EntityId, EntityPath, ReceiverId, Settlement, TransactionId};
 use peeklock_protocol::connection::SessionId;
 use peeklock_protocol::delivery::DeliveryId;
-use peeklock_protocol::terminus::Source;
+use peeklock_protocol::terminus::{Source, TargetNode};
 use peeklock_protocol::value::Value;
 
 use super::jms::{JmsLink, LookupLink};
@@ -69,6 +69,8 @@ pub(super) struct Via {
 pub(super) struct IncomingLink {
     /// Where its messages go. None where each message says it.
     pub(super) path: Option<EntityPath>,
+    /// The target to answer with, until that is done, if it is not as it was asked for.
+    pub(super) target: Option<Box<TargetNode>>,
     /// Which entity the peer sends by way of, if it does.
     pub(super) via: Option<Via>,
     /// None until the core has answered the attach.
@@ -121,6 +123,24 @@ pub(super) struct OutgoingLink {
 }
 
 impl OutgoingLink {
+    /// One that was not opened yet.
+    pub(super) fn new(path: EntityPath, receiver: ReceiverId) -> Self {
+        OutgoingLink {
+            path,
+            entity: None,
+            receiver,
+            session_filter: None,
+            in_place: None,
+            browse: None,
+            jms: None,
+            holds: None,
+            limit: 0,
+            returned: 0,
+            draining: false,
+            pending: VecDeque::new(),
+        }
+    }
+
     /// What its end comes to.
     pub(super) fn last_commands(&self) -> impl Iterator<Item = Command> {
         let held = self.jms.iter().flat_map(|jms| jms.held());

@@ -17,6 +17,7 @@ mod attach;
 pub mod cbs;
 pub mod condition;
 mod coordinator;
+mod dynamic;
 mod encode;
 mod endpoint;
 mod filters;

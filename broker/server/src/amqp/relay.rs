@@ -22,7 +22,13 @@ impl Endpoint {
             let text = "Sending takes a right, and none was shown on this connection.";
             return Err(ErrorInfo::new(condition::UNAUTHORIZED_ACCESS, text));
         }
-        let link = IncomingLink { path: None, via: None, entity: None, pending: VecDeque::new() };
+        let link = IncomingLink {
+            path: None,
+            via: None,
+            target: None,
+            entity: None,
+            pending: VecDeque::new(),
+        };
         self.links.insert(id, Link::Incoming(link));
         // A peer that left meanwhile gets no answer.
         let _ = self.engine.accept_attach(id, AttachReply::default());

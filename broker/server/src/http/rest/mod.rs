@@ -75,6 +75,10 @@ fn refusal(fault: &Fault, host: &str, path: &str) -> Response {
     response
 }
 
+/// What was made for a link of AMQP is its connection's.
+const TEMPORARY: &str =
+    "Only the connection that a temporary entity was made for receives from it.";
+
 async fn handle(
     context: &HttpContext,
     target: &Target,
@@ -91,6 +95,9 @@ async fn handle(
     let action = if target.wish == Wish::Send { Action::Send } else { Action::Listen };
     caller.may_any(&[action], &target.resource())?;
     let entity = target.entity.as_ref().map_err(|path| Fault::missing(path))?;
+    if target.wish != Wish::Send && entity.temporary().is_some() {
+        return Err(fault(Error::NotAllowed(TEMPORARY)));
+    }
     match target.wish {
         Wish::Send => send(context, entity, &head.headers, body).await,
         Wish::PeekLock | Wish::Take => receive(context, target.wish, entity, head, host).await,
