@@ -82,7 +82,7 @@ pub struct ServeArguments {
     /// Directory for messages [default: peeklock-data]
     #[arg(long, value_name = "DIR", conflicts_with = "ephemeral")]
     data: Option<PathBuf>,
-    /// Address to listen at, may be repeated [default: ports 5672, 5300 and, with TLS, 5671 of 127.0.0.1]
+    /// Address to listen at, may be repeated [default: ports 5672, 5300 and, with TLS, 5671 and if possible 443 of 127.0.0.1]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Vec<String>,
     /// The broker's certificate in PEM, `peeklock cert` makes one; connections may then use TLS

@@ -197,10 +197,11 @@ fn share(settings: &Settings) -> BrokerSettings {
 async fn bind(addresses: &[ListenAddress]) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for address in addresses {
-        let listener = TcpListener::bind((address.host(), address.port()))
-            .await
-            .with_context(|| format!("cannot listen on {address}"))?;
-        listeners.push(listener);
+        match TcpListener::bind((address.host(), address.port())).await {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if !address.is_needed => info!(%address, %error, "not listened at"),
+            Err(error) => return Err(error).context(format!("cannot listen on {address}")),
+        }
     }
     Ok(listeners)
 }

@@ -15,8 +15,10 @@ use crate::net::AllowedNetworks;
 /// Loopback: a broker that nobody configured must not be reachable by others. 5300 is where tools
 /// that know the Service Bus emulator look for its health and its administration.
 const LISTEN: [&str; 2] = ["127.0.0.1:5672", "127.0.0.1:5300"];
-/// Where SDKs look for AMQP inside TLS.
-const LISTEN_TLS: &str = "127.0.0.1:5671";
+/// Where SDKs look for AMQP inside TLS, and for the rest: administration and WebSockets.
+const LISTEN_TLS: [&str; 2] = ["127.0.0.1:5671", LISTEN_HTTPS];
+/// Not everybody may listen here, so it is not needed.
+const LISTEN_HTTPS: &str = "127.0.0.1:443";
 
 /// The addresses. One that others can reach is refused if all they could speak there is plain text.
 pub(super) fn listeners(
@@ -24,8 +26,9 @@ pub(super) fn listeners(
     has_tls: bool,
     plain_text: bool,
 ) -> Check<Vec<ListenAddress>> {
+    let is_default = raw.is_none();
     let raw = raw.unwrap_or_else(|| {
-        let tls = has_tls.then_some(LISTEN_TLS);
+        let tls = has_tls.then_some(LISTEN_TLS).into_iter().flatten();
         LISTEN.into_iter().chain(tls).map(|address| given(address.to_owned())).collect()
     });
     if raw.is_empty() {
@@ -34,11 +37,13 @@ pub(super) fn listeners(
     let mut listeners = Vec::new();
     for (index, text) in raw.iter().enumerate() {
         let key = format!("listen[{index}]");
-        let address: ListenAddress = parsed(&key, text)?;
+        let mut address: ListenAddress = parsed(&key, text)?;
         // Port 0 means a free one, each time anew.
         if address.port() != 0 && listeners.contains(&address) {
             return refuse(&key, text.span(), format!("{address} is listed twice"));
         }
+        let is_needed = !is_default || text.get_ref() != LISTEN_HTTPS;
+        address.is_needed = is_needed;
         listeners.push(address);
     }
     let outside = listeners.iter().position(|address| !address.is_loopback());

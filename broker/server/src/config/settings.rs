@@ -122,6 +122,8 @@ impl AllowedOrigins {
 pub struct ListenAddress {
     host: String,
     port: u16,
+    /// Whether the broker does not start without it.
+    pub(crate) is_needed: bool,
 }
 
 impl ListenAddress {
@@ -156,7 +158,7 @@ impl FromStr for ListenAddress {
             Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
             None => !host.is_empty() && host.chars().all(is_name),
         };
-        if fits { Ok(Self { host: host.to_owned(), port }) } else { Err(wrong()) }
+        if fits { Ok(Self { host: host.to_owned(), port, is_needed: true }) } else { Err(wrong()) }
     }
 }
 

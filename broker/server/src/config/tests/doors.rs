@@ -7,7 +7,12 @@ const TLS: &str = "[tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\"\n";
 #[test]
 fn tls_adds_the_port_where_clients_look_for_it() {
     let settings = from_file(TLS).unwrap();
-    assert_eq!(addresses(&settings), ["127.0.0.1:5672", "127.0.0.1:5300", "127.0.0.1:5671"]);
+    let ports = ["127.0.0.1:5672", "127.0.0.1:5300", "127.0.0.1:5671", "127.0.0.1:443"];
+    assert_eq!(addresses(&settings), ports);
+    let needed: Vec<_> = settings.listeners.iter().map(|address| address.is_needed).collect();
+    assert_eq!(needed, [true, true, true, false], "only some may listen below port 1024");
+    let chosen = from_file(&format!("listen = [\"127.0.0.1:443\"]\n{TLS}")).unwrap();
+    assert!(chosen.listeners[0].is_needed);
     let options = Overrides {
         tls_certificate: Some("c.pem".into()),
         tls_key: Some("k.pem".into()),
