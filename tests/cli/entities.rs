@@ -96,9 +96,9 @@ fn a_queue_from_its_creation_to_its_end() {
 #[test]
 fn more_queues_than_an_answer_holds() {
     let names: Vec<String> = (0..105).map(|number| format!("q{number:03}")).collect();
-    let lines: String =
+    let lines: Vec<String> =
         names.iter().map(|name| format!("[[queue]]\nname = \"{name}\"\n")).collect();
-    let broker = TestBroker::with().config(&lines).start();
+    let broker = TestBroker::with().config(&lines.concat()).start();
     let listed = broker.json(&["queue", "list"]);
     let listed = listed.as_array().expect("a list").iter();
     let listed: Vec<_> = listed.filter_map(|one| one["name"].as_str()).collect();

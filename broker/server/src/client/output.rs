@@ -115,9 +115,9 @@ mod tests {
         assert_eq!(
             table(&["NAME", "ACTIVE"], &rows),
             "\
-NAME      ACTIVE
-orders        12
-a [2Jb         5
+NAME    ACTIVE
+orders      12
+a [2Jb       5
 "
         );
         assert_eq!(table(&["NAME"], &[]), "NAME\n");
