@@ -22,7 +22,7 @@ use super::jms;
 use super::link::{Browse, IncomingLink, Link, Node, OutgoingLink, RequestLink, ResponseLink, Via};
 use super::management::SessionHolder;
 use super::session;
-use crate::auth::{self, Action, Resource};
+use crate::auth::{self, Operation, Resource};
 
 /// Credit given to a link to a request node: requests are small and answered at once.
 pub(super) const REQUEST_CREDIT: u32 = 100;
@@ -39,6 +39,10 @@ pub(super) const ATTACH: DeliveryId = peeklock_protocol::serial::SerialNumber(0)
 /// Link property that names where messages go in the end which are sent by way of another entity.
 /// Transactions span entities here, so they go there at once; the way is a matter of rights.
 const TRANSFER_DESTINATION: &str = "com.microsoft:transfer-destination-address";
+
+/// Nodes that belong to no entity, as the log of denials names them.
+const CBS: &str = "$cbs";
+const COORDINATOR: &str = "$coordinator";
 
 /// What the address of a link names.
 pub(super) enum Named {
@@ -65,6 +69,7 @@ impl Endpoint {
     fn attach_incoming(&mut self, id: LinkId, attach: &Attach) -> Result<(), ErrorInfo> {
         let target = attach.target.as_ref().ok_or_else(|| invalid("The target is missing."))?;
         if let Target::Coordinator(_) = target.view() {
+            self.authorize(Operation::LinkToCoordinator, Resource::Path(COORDINATOR))?;
             self.open_coordinator(id);
             return Ok(());
         }
@@ -74,13 +79,16 @@ impl Endpoint {
             _ => {}
         }
         match named(target.view().address())? {
-            Named::Cbs => self.open_requests(id, Node::Cbs),
+            Named::Cbs => {
+                self.authorize(Operation::LinkToCbs, Resource::Path(CBS))?;
+                self.open_requests(id, Node::Cbs);
+            }
             Named::Namespace => {
-                self.authorize_any(Resource::Namespace)?;
+                self.authorize(Operation::LinkToNamespaceNode, Resource::Namespace)?;
                 self.open_requests(id, Node::Namespace);
             }
             Named::Management(path) => {
-                self.authorize_any(Resource::Management(&path))?;
+                self.authorize(Operation::LinkToManagement, Resource::Management(&path))?;
                 self.may_consume(&path)?;
                 self.commands.push(Command::OpenManagement {
                     origin: self.origin(id, ATTACH),
@@ -91,12 +99,12 @@ impl Endpoint {
                 self.links.insert(id, Link::Requests(link));
             }
             Named::Entity(path) => {
-                self.authorize(Action::Send, &path)?;
+                self.authorize(Operation::LinkToSend, &path)?;
                 let (path, via) = match destination(attach)? {
                     None => (path, None),
                     Some((destination, address)) => (destination, Some(Via { path, address })),
                 };
-                self.authorize(Action::Send, &path)?;
+                self.authorize(Operation::LinkToSend, &path)?;
                 let origin = self.origin(id, ATTACH);
                 self.commands.push(Command::OpenSender { origin, path: path.clone() });
                 let path = Some(path);
@@ -114,13 +122,16 @@ impl Endpoint {
             return self.attach_dynamic_source(id, attach, source.view());
         }
         match named(source.view().address())? {
-            Named::Cbs => self.open_responses(id, attach, Node::Cbs, true),
+            Named::Cbs => {
+                self.authorize(Operation::LinkToCbs, Resource::Path(CBS))?;
+                self.open_responses(id, attach, Node::Cbs, true);
+            }
             Named::Namespace => {
-                self.authorize_any(Resource::Namespace)?;
+                self.authorize(Operation::LinkToNamespaceNode, Resource::Namespace)?;
                 self.open_responses(id, attach, Node::Namespace, true);
             }
             Named::Management(path) => {
-                self.authorize_any(Resource::Management(&path))?;
+                self.authorize(Operation::LinkToManagement, Resource::Management(&path))?;
                 self.may_consume(&path)?;
                 self.commands.push(Command::OpenManagement {
                     origin: self.origin(id, ATTACH),
@@ -129,7 +140,7 @@ impl Endpoint {
                 self.open_responses(id, attach, Node::Management(path), false);
             }
             Named::Entity(path) => {
-                self.authorize(Action::Listen, &path)?;
+                self.authorize(Operation::LinkToReceive, &path)?;
                 self.may_consume(&path)?;
                 let (session, filter) = session::requested(attach, source.view())?
                     .map_or((None, None), |(one, two)| (Some(one), Some(two)));
@@ -312,19 +323,15 @@ impl Endpoint {
         let _ = self.engine.reject_attach(id, error);
     }
 
-    pub(super) fn authorize<'a>(
-        &self,
-        action: Action,
-        path: impl Into<Resource<'a>>,
-    ) -> Result<(), ErrorInfo> {
-        auth::authorize(&self.claims, action, path, self.settings.clock.now())
-            .map_err(|denied| Refusal::denied(&denied).error_info(&self.host))
-    }
-
     /// A management node is open to whoever has any right on its entity or the namespace; each
     /// operation asks for the right it needs.
-    fn authorize_any(&self, node: Resource<'_>) -> Result<(), ErrorInfo> {
-        self.authorize(Action::Send, node).or_else(|_| self.authorize(Action::Listen, node))
+    pub(super) fn authorize<'a>(
+        &self,
+        operation: Operation,
+        what: impl Into<Resource<'a>>,
+    ) -> Result<(), ErrorInfo> {
+        auth::authorize(&self.claims, operation, what, self.settings.clock.now())
+            .map_err(|denied| Refusal::denied(&denied).error_info(&self.host))
     }
 }
 

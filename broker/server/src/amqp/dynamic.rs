@@ -14,7 +14,7 @@ use super::attach::ATTACH;
 use super::endpoint::Endpoint;
 use super::jms;
 use super::link::{IncomingLink, Link, OutgoingLink};
-use crate::auth::{Action, Resource};
+use crate::auth::{Operation, Resource};
 
 const LIFETIME_POLICY: &str = "lifetime-policy";
 /// The only policy there is here, whatever was asked for.
@@ -103,7 +103,7 @@ impl Endpoint {
 
     /// Names what is made for a link. To make something takes the right Manage for all there is.
     fn make_temporary(&mut self, id: LinkId, is_topic: bool) -> Result<EntityPath, ErrorInfo> {
-        self.authorize(Action::Manage, Resource::Path(""))?;
+        self.authorize(Operation::LinkToDynamic, Resource::Path(""))?;
         let path = EntityPath::for_temporary(is_topic, rand::random());
         self.temporaries.insert(id, Temporary { path: path.clone(), is_topic });
         Ok(path)

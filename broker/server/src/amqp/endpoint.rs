@@ -25,7 +25,7 @@ use super::condition::Refusal;
 use super::dynamic::Temporary;
 use super::link::{Link, Node, RequestLink, ResponseLink};
 use super::request::PendingRequest;
-use crate::auth::{self, Action, Authority, Certificate, Claims, Resource};
+use crate::auth::{self, Authority, Certificate, Claims, Operation, Resource};
 use crate::clock::{Clock, ClockChanges};
 use crate::mailbox::Letter;
 use crate::namespaces::{Gone, Namespace, OtherNamespace, Place};
@@ -511,8 +511,9 @@ impl Endpoint {
     }
 
     fn still_allowed(&self, link: &Link, now: Timestamp) -> bool {
-        let allowed =
-            |action, what: Resource<'_>| auth::authorize(&self.claims, action, what, now).is_ok();
+        let allowed = |operation, what: Resource<'_>| {
+            auth::authorize(&self.claims, operation, what, now).is_ok()
+        };
         match link {
             Link::Incoming(link) => {
                 let via = link.via.as_ref().map(|via| &via.path);
@@ -520,18 +521,19 @@ impl Endpoint {
                 [link.path.as_ref(), via]
                     .into_iter()
                     .flatten()
-                    .all(|path| allowed(Action::Send, path.into()))
+                    .all(|path| allowed(Operation::LinkToSend, path.into()))
             }
-            Link::Outgoing(link) => allowed(Action::Listen, (&link.path).into()),
+            Link::Outgoing(link) => allowed(Operation::LinkToReceive, (&link.path).into()),
             Link::Lookup(link) => {
-                link.path.as_ref().is_none_or(|path| allowed(Action::Manage, path.into()))
+                let path = link.path.as_ref();
+                path.is_none_or(|path| allowed(Operation::LinkToUnsubscribe, path.into()))
             }
             // What is done with a transaction needs the right to do it.
             Link::Coordinator(_) => true,
             Link::Requests(RequestLink { node, .. })
-            | Link::Responses(ResponseLink { node, .. }) => node
-                .resource()
-                .is_none_or(|node| allowed(Action::Send, node) || allowed(Action::Listen, node)),
+            | Link::Responses(ResponseLink { node, .. }) => {
+                node.asked().is_none_or(|(operation, node)| allowed(operation, node))
+            }
         }
     }
 

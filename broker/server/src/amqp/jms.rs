@@ -19,7 +19,7 @@ use super::condition::Refusal;
 use super::endpoint::Endpoint;
 use super::filters;
 use super::link::Link;
-use crate::auth::{Action, Resource};
+use crate::auth::{Operation, Resource};
 
 /// Says of a destination that it is a queue.
 const QUEUE: &str = "queue";
@@ -156,8 +156,8 @@ impl Endpoint {
         path: &EntityPath,
     ) -> Result<Option<SubscriberWish>, ErrorInfo> {
         let wanted = requested(attach, source, path, &self.container, rand::random())?;
-        let may_create = self.authorize(Action::Manage, path).is_ok();
-        let may_create_anywhere = self.authorize(Action::Manage, Resource::Path("")).is_ok();
+        let may_create = self.authorize(Operation::LinkToMake, path).is_ok();
+        let may_create_anywhere = self.authorize(Operation::LinkToMake, Resource::Path("")).is_ok();
         Ok(wanted.map(|Wanted { subscription, exclusive, topic_only }| SubscriberWish {
             subscription,
             exclusive,
@@ -195,11 +195,11 @@ impl Endpoint {
         selector: Option<&Str>,
     ) {
         let Some((topic, name)) = path.subscription() else { return };
-        if self.authorize(Action::Listen, &path).is_err() {
+        if self.authorize(Operation::LinkToFind, &path).is_err() {
             let missing = peeklock_core::Error::EntityNotFound(name.to_owned());
             return self.reject(id, Refusal::of(&missing).error_info(&self.host));
         }
-        if let Err(denied) = self.authorize(Action::Manage, &path) {
+        if let Err(denied) = self.authorize(Operation::LinkToUnsubscribe, &path) {
             return self.reject(id, denied);
         }
         let Some(Link::Lookup(link)) = self.links.get_mut(&id) else { return };

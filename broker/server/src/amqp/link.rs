@@ -13,7 +13,7 @@ use super::jms::{JmsLink, LookupLink};
 use super::management::SessionHolder;
 use super::session::SessionFilter;
 
-use crate::auth::Resource;
+use crate::auth::{Operation, Resource};
 
 /// A link, named as seen from the broker.
 #[derive(Debug)]
@@ -181,12 +181,14 @@ impl Node {
         }
     }
 
-    /// What some right is needed for; `$cbs` is open to everybody.
-    pub(super) fn resource(&self) -> Option<Resource<'_>> {
+    /// What must be allowed, and where; `$cbs` is open to everybody.
+    pub(super) fn asked(&self) -> Option<(Operation, Resource<'_>)> {
         match self {
             Self::Cbs => None,
-            Self::Management(path) => Some(Resource::Management(path)),
-            Self::Namespace => Some(Resource::Namespace),
+            Self::Management(path) => {
+                Some((Operation::LinkToManagement, Resource::Management(path)))
+            }
+            Self::Namespace => Some((Operation::LinkToNamespaceNode, Resource::Namespace)),
         }
     }
 }

@@ -10,7 +10,7 @@ use peeklock_protocol::connection::{AttachReply, LinkId};
 use super::attach::{Named, named};
 use super::endpoint::Endpoint;
 use super::link::{IncomingLink, Link};
-use crate::auth::Action;
+use crate::auth::Operation;
 
 /// What the broker's open says of it.
 pub(crate) const ANONYMOUS_RELAY: &str = "ANONYMOUS-RELAY";
@@ -49,7 +49,7 @@ impl Endpoint {
         };
         match named(Some(to.as_str()))? {
             Named::Entity(path) => {
-                self.authorize(Action::Send, &path)?;
+                self.authorize(Operation::RelayTo, &path)?;
                 Ok(path)
             }
             Named::Cbs | Named::Management(_) | Named::Namespace => {

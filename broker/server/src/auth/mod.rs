@@ -9,6 +9,7 @@ mod authority;
 mod certificate;
 mod claims;
 mod jwt;
+mod operations;
 mod sasl;
 mod secret;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use self::certificate::{Certificate, CertificateName, CertificateRule, Malfo
 pub use self::claims::{Claims, Credential, Grant, TooManyClaims};
 pub use self::jwt::{Algorithm, IssuerKey, IssuerSettings, JwtIssuers, RoleRule, Url};
 pub(crate) use self::jwt::{FirstAnswers, is_jwt};
+pub use self::operations::{Door, Needs, Operation};
 pub use self::sasl::{Granted, SaslDenied, external, sasl};
 pub use self::secret::Secret;
 pub use self::token::TokenError;
@@ -131,20 +133,25 @@ pub struct Denied {
     pub resource: String,
 }
 
-/// Allows an action, or denies it: THE authorisation function, below all front doors.
+/// Allows an operation, or denies it: THE authorisation function, below all front doors.
 ///
-/// Allowed is what a grant that is valid now names: the action among its rights, and the resource its
-/// audience or below it.
+/// The operation says which rights it takes. Allowed is what a grant that is valid now names: one of these
+/// among its rights, and the resource its audience or below it.
 pub fn authorize<'a>(
     claims: &Claims,
-    action: Action,
+    needs: impl Into<Needs>,
     resource: impl Into<Resource<'a>>,
     now: Timestamp,
 ) -> Result<(), Denied> {
+    let needs = needs.into().actions();
+    // Without a right that it takes, it is open to everybody.
+    let Some(action) = needs.last().copied() else { return Ok(()) };
     let resource = resource.into();
     let path = ResourcePath::of(resource);
     let allows = |grant: &Grant| {
-        now < grant.valid_until && grant.rights.allow(action) && grant.audience.covers(&path)
+        now < grant.valid_until
+            && needs.iter().any(|action| grant.rights.allow(*action))
+            && grant.audience.covers(&path)
     };
     if claims.iter().any(allows) {
         Ok(())

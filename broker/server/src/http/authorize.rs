@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, StatusCode};
 use peeklock_core::entity::path::EntityPath;
 use peeklock_core::time::Timestamp;
 
-use crate::auth::{self, Action, Authority, Claims, Denied, Resource, TokenError};
+use crate::auth::{self, Action, Authority, Claims, Denied, Operation, Resource, TokenError};
 
 /// Where programs put the token that cannot set `Authorization` themselves.
 pub(crate) const SERVICE_BUS_AUTHORIZATION: &str = "servicebusauthorization";
@@ -80,18 +80,11 @@ pub(crate) struct Caller<'a> {
 }
 
 impl Caller<'_> {
-    /// Allows one of some actions on a path below the host, decoded and without slashes at its ends.
-    pub(crate) fn may_any(self, actions: &[Action], path: &str) -> Result<(), Unauthorized> {
+    /// Allows an operation on a path below the host, decoded and without slashes at its ends. Whatever it
+    /// takes, there must be a good token.
+    pub(crate) fn may(self, operation: Operation, path: &str) -> Result<(), Unauthorized> {
         let claims = self.claims(self.token()?, path)?;
-        let mut denied = None;
-        for action in actions {
-            match auth::authorize(&claims, *action, Resource::Path(path), self.now) {
-                Ok(()) => return Ok(()),
-                Err(error) => denied = Some(error),
-            }
-        }
-        // Without any action there is nothing to allow.
-        Err(denied.map_or(Unauthorized::Missing, Unauthorized::from))
+        Ok(auth::authorize(&claims, operation, Resource::Path(path), self.now)?)
     }
 
     /// Allows to let an entity forward to another one. Whoever may change the one need not be allowed
@@ -103,9 +96,9 @@ impl Caller<'_> {
             supplementary.into_iter().filter_map(|name| self.headers.get(name)?.to_str().ok());
         let mut refused = None;
         for token in added.chain([self.token()?]) {
-            let allowed = self
-                .claims(token, &path)
-                .and_then(|claims| Ok(auth::authorize(&claims, Action::Send, target, self.now)?));
+            let allowed = self.claims(token, &path).and_then(|claims| {
+                Ok(auth::authorize(&claims, Operation::ForwardTo, target, self.now)?)
+            });
             match allowed {
                 Ok(()) => return Ok(()),
                 Err(error) => refused = Some(error),

@@ -7,27 +7,28 @@ use tracing::info;
 
 use super::super::condition::Refusal;
 use super::request::{Request, wrong};
+use crate::auth;
 use crate::clock::{Clock, Reading, SteerError, Step};
 
-/// One operation: its name on the wire, and the step that a request asks for. Reading is no step.
+/// One operation: what it is to those who allow it, and the step that a request asks for. Reading is no step.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Operation {
-    pub(super) name: &'static str,
+    pub(super) what: auth::Operation,
     step: fn(Request<'_>) -> Result<Option<Step>, Refusal>,
 }
 
 /// All there are.
 pub(super) static OPERATIONS: [Operation; 4] = [
-    Operation { name: "io.peeklock:read-clock", step: |_| Ok(None) },
+    Operation { what: auth::Operation::ReadClock, step: |_| Ok(None) },
     Operation {
-        name: "io.peeklock:freeze-clock",
+        what: auth::Operation::FreezeClock,
         step: |request| Ok(Some(Step::Freeze { at: moment(request)? })),
     },
     Operation {
-        name: "io.peeklock:advance-clock",
+        what: auth::Operation::AdvanceClock,
         step: |request| Ok(Some(Step::Advance(span(request)?))),
     },
-    Operation { name: "io.peeklock:resume-clock", step: |_| Ok(Some(Step::Resume)) },
+    Operation { what: auth::Operation::ResumeClock, step: |_| Ok(Some(Step::Resume)) },
 ];
 
 /// What was done.
@@ -51,7 +52,7 @@ pub(super) fn carry_out(
     };
     let reading = clock.steer(step).map_err(|error| refusal(&error))?;
     let Reading { time, frozen } = reading;
-    info!(operation = operation.name, %time, frozen, "the clock was steered");
+    info!(operation = operation.what.name(), %time, frozen, "the clock was steered");
     Ok(Done { body: shown(reading), steered: true })
 }
 

@@ -1,8 +1,8 @@
 //! `$management` of an entity: requests in, a command for the core or an answer at once. And
 //! `$management` of the namespace, for operations that belong to no entity.
 //!
-//! `OPERATIONS` lists what there is and which right each operation needs. What is not listed is not
-//! implemented, and nothing is done before the right was checked.
+//! `OPERATIONS` lists what there is; [`auth::Operation`] says which right each needs. What is not listed is
+//! not implemented, and nothing is done before the right was checked.
 
 mod add_rule;
 mod batch_delete_messages;
@@ -41,7 +41,7 @@ use self::request::Request;
 use super::cbs::reply_properties;
 use super::condition::Refusal;
 use super::encode;
-use crate::auth::{Action, Claims, Resource, authorize};
+use crate::auth::{self, Claims, Resource};
 use crate::clock::Clock;
 
 /// A link that holds a message session.
@@ -96,11 +96,11 @@ pub struct Pending {
     timeout: Option<Duration>,
 }
 
-/// One operation: its name on the wire, the right it needs, what to ask the core.
+/// One operation: what it is to those who allow it, which also says its name on the wire and the right
+/// it needs; and what to ask the core.
 #[derive(Debug)]
 struct Operation {
-    name: &'static str,
-    right: Action,
+    what: auth::Operation,
     /// Whether it is for the holder of the session that the request names.
     by_holder: bool,
     command: fn(Request<'_>, &Context<'_>) -> Result<Command, Refusal>,
@@ -108,87 +108,65 @@ struct Operation {
 
 /// All operations there are.
 static OPERATIONS: [Operation; 14] = [
+    Operation { what: auth::Operation::RenewLock, by_holder: false, command: renew_lock::command },
     Operation {
-        name: "com.microsoft:renew-lock",
-        right: Action::Listen,
-        by_holder: false,
-        command: renew_lock::command,
-    },
-    Operation {
-        name: "com.microsoft:renew-session-lock",
-        right: Action::Listen,
+        what: auth::Operation::RenewSessionLock,
         by_holder: true,
         command: renew_session_lock::command,
     },
     Operation {
-        name: "com.microsoft:peek-message",
-        right: Action::Listen,
+        what: auth::Operation::PeekMessage,
         by_holder: false,
         command: peek_message::command,
     },
     Operation {
-        name: "com.microsoft:receive-by-sequence-number",
-        right: Action::Listen,
+        what: auth::Operation::ReceiveBySequenceNumber,
         by_holder: true,
         command: receive_by_sequence_number::command,
     },
     Operation {
-        name: "com.microsoft:update-disposition",
-        right: Action::Listen,
+        what: auth::Operation::UpdateDisposition,
         by_holder: true,
         command: update_disposition::command,
     },
     Operation {
-        name: "com.microsoft:schedule-message",
-        right: Action::Send,
+        what: auth::Operation::ScheduleMessage,
         by_holder: false,
         command: schedule_message::command,
     },
     Operation {
-        name: "com.microsoft:cancel-scheduled-message",
-        right: Action::Send,
+        what: auth::Operation::CancelScheduledMessage,
         by_holder: false,
         command: cancel_scheduled_message::command,
     },
     Operation {
-        name: "com.microsoft:set-session-state",
-        right: Action::Listen,
+        what: auth::Operation::SetSessionState,
         by_holder: true,
         command: set_session_state::command,
     },
     Operation {
-        name: "com.microsoft:get-session-state",
-        right: Action::Listen,
+        what: auth::Operation::GetSessionState,
         by_holder: true,
         command: get_session_state::command,
     },
     Operation {
-        name: "com.microsoft:get-message-sessions",
-        right: Action::Listen,
+        what: auth::Operation::GetMessageSessions,
         by_holder: false,
         command: get_message_sessions::command,
     },
     Operation {
-        name: "com.microsoft:batch-delete-messages",
-        right: Action::Listen,
+        what: auth::Operation::BatchDeleteMessages,
         by_holder: false,
         command: batch_delete_messages::command,
     },
+    Operation { what: auth::Operation::AddRule, by_holder: false, command: add_rule::command },
     Operation {
-        name: "com.microsoft:add-rule",
-        right: Action::Listen,
-        by_holder: false,
-        command: add_rule::command,
-    },
-    Operation {
-        name: "com.microsoft:remove-rule",
-        right: Action::Listen,
+        what: auth::Operation::RemoveRule,
         by_holder: false,
         command: remove_rule::command,
     },
     Operation {
-        name: "com.microsoft:enumerate-rules",
-        right: Action::Listen,
+        what: auth::Operation::EnumerateRules,
         by_holder: false,
         command: enumerate_rules::command,
     },
@@ -215,10 +193,10 @@ fn prepare(
     let name = request.operation()?;
     let operation = OPERATIONS
         .iter()
-        .find(|operation| operation.name.eq_ignore_ascii_case(name))
+        .find(|operation| operation.what.name().eq_ignore_ascii_case(name))
         .ok_or_else(|| Refusal::not_implemented("The operation is not supported."))?;
     let resource = Resource::Management(context.path);
-    authorize(context.claims, operation.right, resource, context.now)
+    auth::authorize(context.claims, operation.what, resource, context.now)
         .map_err(|denied| Refusal::denied(&denied))?;
     check_holder(operation, request, context)?;
     Ok((operation, (operation.command)(request, context)?))
@@ -296,9 +274,9 @@ fn prepare_namespace(
     let name = request.operation()?;
     let operation = clock::OPERATIONS
         .iter()
-        .find(|operation| operation.name.eq_ignore_ascii_case(name))
+        .find(|operation| operation.what.name().eq_ignore_ascii_case(name))
         .ok_or_else(|| Refusal::not_implemented("The operation is not supported."))?;
-    authorize(context.claims, Action::Manage, Resource::Namespace, context.clock.now())
+    auth::authorize(context.claims, operation.what, Resource::Namespace, context.clock.now())
         .map_err(|denied| Refusal::denied(&denied))?;
     Ok(*operation)
 }
@@ -312,7 +290,7 @@ impl Pending {
 
     /// The operation's name, for logs.
     pub fn operation(&self) -> &'static str {
-        self.operation.name
+        self.operation.what.name()
     }
 
     /// The response to what the core says.
@@ -352,7 +330,7 @@ impl Pending {
                 | Reply::Declared { .. }
                 | Reply::Discharged,
             ) => {
-                warn!(operation = self.operation.name, "a reply that fits no request");
+                warn!(operation = self.operation.what.name(), "a reply that fits no request");
                 response::refused(properties, &Refusal::internal(), host)
             }
             Err(error) => response::refused(properties, &Refusal::of(&error), host),

@@ -9,7 +9,7 @@ use peeklock_protocol::value::{Array, Map, Str, Symbol, Value};
 
 use super::clock::OPERATIONS as CLOCK_OPERATIONS;
 use super::*;
-use crate::auth::{AccessRule, Authority, Claims, Rights, Secret, sasl};
+use crate::auth::{AccessRule, Action, Authority, Claims, Door, Rights, Secret, sasl};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const ORIGIN: Origin = Origin { connection: 1, link: 2, delivery: 3 };
@@ -141,18 +141,18 @@ fn every_operation_with_every_set_of_claims() {
             for (entity, covered) in
                 [("orders", true), ("Orders", true), ("orders2", false), ("orders/sub", false)]
             {
-                let message = request(operation.name, sound_body(operation.name));
+                let message = request(operation.what.name(), sound_body(operation.what.name()));
                 let answer = handled(&message, &claims(rights, entity));
-                let needed = needed(operation.name);
+                let needed = needed(operation.what.name());
                 let sufficient = (!needed.send || rights.allow(Action::Send))
                     && (!needed.listen || rights.allow(Action::Listen));
                 let expected = covered && sufficient;
                 match answer {
                     Answer::Ask { .. } => {
-                        assert!(expected, "{} by {rights:?} at {entity}", operation.name);
+                        assert!(expected, "{} by {rights:?} at {entity}", operation.what.name());
                     }
                     Answer::Now(response) => {
-                        assert!(!expected, "{} by {rights:?} at {entity}", operation.name);
+                        assert!(!expected, "{} by {rights:?} at {entity}", operation.what.name());
                         check_response(&response, 401, Some("amqp:unauthorized-access"));
                     }
                 }
@@ -161,6 +161,35 @@ fn every_operation_with_every_set_of_claims() {
         }
     }
     assert_eq!(exercised, OPERATIONS.len() * 20);
+}
+
+/// What the list of rights has for these nodes is what the nodes have.
+#[test]
+fn the_list_of_rights_has_every_operation_and_no_other() {
+    let listed = |door| {
+        let all = auth::Operation::ALL.iter().copied();
+        all.filter(move |operation| operation.door() == door).collect::<Vec<_>>()
+    };
+    let own: Vec<_> = OPERATIONS.iter().map(|operation| operation.what).collect();
+    assert_eq!(own, listed(Door::Management));
+    let own: Vec<_> = CLOCK_OPERATIONS.iter().map(|operation| operation.what).collect();
+    assert_eq!(own, listed(Door::NamespaceNode));
+}
+
+/// A right that has ended is none.
+#[test]
+fn no_operation_outlives_its_claims() {
+    let mut claims = Claims::default();
+    let (audience, source) = (auth::ResourcePath::default(), auth::Credential::well_known());
+    let grant = auth::Grant { audience, rights: Rights::MANAGE, valid_until: NOW, source };
+    claims.grant(grant, Timestamp(0)).unwrap();
+    for operation in &OPERATIONS {
+        let name = operation.what.name();
+        let Answer::Now(response) = handled(&request(name, sound_body(name)), &claims) else {
+            panic!("{name} after the end of its claims")
+        };
+        check_response(&response, 401, Some("amqp:unauthorized-access"));
+    }
 }
 
 /// The operations of Service Bus that the broker does not have yet, and what never was one.
@@ -411,7 +440,7 @@ fn sound_step(operation: &str) -> Message {
 fn steering_the_clock_needs_the_right_to_manage_the_namespace() {
     let clock = Clock::steerable();
     for operation in &CLOCK_OPERATIONS {
-        let message = sound_step(operation.name);
+        let message = sound_step(operation.what.name());
         for rights in [NONE, SEND, LISTEN, Rights { listen: true, ..SEND }] {
             let (response, _) = told(&message, rights, &clock);
             check_response(&response, 401, Some("amqp:unauthorized-access"));
@@ -419,19 +448,20 @@ fn steering_the_clock_needs_the_right_to_manage_the_namespace() {
         let entity_rights = claims(Rights::MANAGE, "orders");
         let context = NamespaceContext { claims: &entity_rights, clock: &clock, host: "broker" };
         let NamespaceAnswer::Now(response) = handle_namespace(&message, &context) else {
-            panic!("{} with rights on an entity", operation.name);
+            panic!("{} with rights on an entity", operation.what.name());
         };
         check_response(&response, 401, Some("amqp:unauthorized-access"));
         let (response, steered) = told(&message, Rights::MANAGE, &clock);
         check_response(&response, 200, None);
-        assert_eq!(steered, operation.name != "io.peeklock:read-clock");
+        assert_eq!(steered, operation.what.name() != "io.peeklock:read-clock");
     }
 }
 
 #[test]
 fn a_real_clock_is_not_for_clients() {
     for operation in &CLOCK_OPERATIONS {
-        let (response, _) = told(&sound_step(operation.name), Rights::MANAGE, &Clock::real());
+        let (response, _) =
+            told(&sound_step(operation.what.name()), Rights::MANAGE, &Clock::real());
         check_response(&response, 400, Some("amqp:not-allowed"));
     }
 }
@@ -442,7 +472,7 @@ fn what_belongs_to_an_entity_is_not_done_by_the_namespace_nor_the_other_way_roun
     let (response, _) = told(&message, Rights::MANAGE, &Clock::steerable());
     check_response(&response, 501, Some("amqp:not-implemented"));
     for operation in &CLOCK_OPERATIONS {
-        check_refused(operation.name, Map::new(), 501, "amqp:not-implemented");
+        check_refused(operation.what.name(), Map::new(), 501, "amqp:not-implemented");
     }
 }
 

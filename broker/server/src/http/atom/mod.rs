@@ -43,7 +43,7 @@ use self::xml::{Element, Space};
 use super::HttpContext;
 use super::authorize::Caller;
 use super::body::{BodyError, read_body};
-use crate::auth::Action;
+use crate::auth::Operation;
 
 const ENTRY_TYPE: &str = "application/atom+xml;type=entry;charset=utf-8";
 const FEED_TYPE: &str = "application/atom+xml;type=feed;charset=utf-8";
@@ -103,12 +103,7 @@ async fn handle(
     let authority = &*context.settings.authority;
     let caller = Caller { headers: &head.headers, authority, host, now };
     let target = Target::of(path);
-    let actions: &[Action] = match target {
-        // Whoever may do anything may know which namespace that is.
-        Target::NamespaceInfo => &Action::ALL,
-        _ => &[Action::Manage],
-    };
-    caller.may_any(actions, path)?;
+    caller.may(operation(target, &head.method), path)?;
     let query = Query::parse(head.uri.query().unwrap_or_default());
     let call = Call { caller, gateway: &context.gateway, path, query };
     let answer = match head.method {
@@ -128,6 +123,29 @@ async fn handle(
         _ => return Err(Fault::method()),
     };
     Ok(render(&call, answer))
+}
+
+/// What a request is to those who allow it.
+fn operation(target: Target<'_>, method: &Method) -> Operation {
+    let other = Operation::OtherVerb;
+    let [get, put, delete] = match target {
+        Target::NamespaceInfo => [Operation::GetNamespaceInfo, other, other],
+        Target::Queues => [Operation::ListQueues, other, other],
+        Target::Topics => [Operation::ListTopics, other, other],
+        Target::Entity(_) => [Operation::GetEntity, Operation::PutEntity, Operation::DeleteEntity],
+        Target::Subscriptions(_) => [Operation::ListSubscriptions, other, other],
+        Target::Subscription(..) => {
+            [Operation::GetSubscription, Operation::PutSubscription, Operation::DeleteSubscription]
+        }
+        Target::Rules(..) => [Operation::ListRules, other, other],
+        Target::Rule(..) => [Operation::GetRule, Operation::PutRule, Operation::DeleteRule],
+    };
+    match *method {
+        Method::GET => get,
+        Method::PUT => put,
+        Method::DELETE => delete,
+        _ => other,
+    }
 }
 
 async fn get(call: &Call<'_>, target: Target<'_>, context: &HttpContext) -> Result<Answer, Fault> {

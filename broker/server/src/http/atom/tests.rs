@@ -5,6 +5,7 @@ mod entities;
 mod refusals;
 mod rights;
 mod rules;
+mod table;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::HttpContext;
 use super::authorize::Caller;
 use super::body::{BodyError, read_body};
-use crate::auth::Action;
+use crate::auth::Operation;
 use crate::clock::Clock;
 use crate::namespaces::WeakNamespaces;
 
@@ -97,7 +97,7 @@ impl Control {
             now: Clock::real().now(),
         };
         caller
-            .may_any(&[Action::Manage], "$peeklock")
+            .may(Operation::Control, "$peeklock")
             .map_err(|error| Fault::new(StatusCode::UNAUTHORIZED, error.to_string()))
     }
 }

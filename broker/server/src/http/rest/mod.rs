@@ -41,7 +41,6 @@ use super::authorize::Caller;
 use super::body::{BodyError, read_body};
 use super::gateway::NotReceived;
 use super::{HttpContext, HttpPeer};
-use crate::auth::Action;
 
 /// Answers a request about messages.
 pub(super) async fn answer(context: &HttpContext, target: &Target, request: Request) -> Response {
@@ -92,8 +91,7 @@ async fn handle(
     let now = context.settings.clock.now();
     let authority = &*context.settings.authority;
     let caller = Caller { headers: &head.headers, authority, host, now };
-    let action = if target.wish == Wish::Send { Action::Send } else { Action::Listen };
-    caller.may_any(&[action], &target.resource())?;
+    caller.may(target.wish.operation(), &target.resource())?;
     let entity = target.entity.as_ref().map_err(|path| Fault::missing(path))?;
     if target.wish != Wish::Send && entity.temporary().is_some() {
         return Err(fault(Error::NotAllowed(TEMPORARY)));

@@ -5,6 +5,7 @@ use peeklock_core::entity::path::EntityPath;
 use peeklock_core::id::LockToken;
 
 use super::super::atom::paths::decode;
+use crate::auth::Operation;
 
 /// What a request wants of the messages of an entity.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,6 +28,20 @@ pub(super) enum Wish {
     Complete(LockToken),
     Unlock(LockToken),
     Renew(LockToken),
+}
+
+impl Wish {
+    /// What it is to those who allow it.
+    pub(super) const fn operation(self) -> Operation {
+        match self {
+            Wish::Send => Operation::SendMessages,
+            Wish::PeekLock => Operation::PeekLock,
+            Wish::Take => Operation::ReceiveAndDelete,
+            Wish::Complete(_) => Operation::Complete,
+            Wish::Unlock(_) => Operation::Unlock,
+            Wish::Renew(_) => Operation::Renew,
+        }
+    }
 }
 
 impl Target {

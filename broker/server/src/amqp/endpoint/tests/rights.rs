@@ -1,9 +1,10 @@
 //! Who may come in, and for how long.
 
 use peeklock_core::Span;
+use peeklock_protocol::terminus::Coordinator;
 
 use super::*;
-use crate::auth::{AccessRule, Credential, Grant, ResourcePath, Rights, Secret};
+use crate::auth::{AccessRule, Credential, Door, Grant, Operation, ResourcePath, Rights, Secret};
 use crate::clock::Step;
 
 const SEND: Rights = Rights { send: true, ..Rights::NONE };
@@ -45,6 +46,83 @@ fn nothing_is_allowed_without_a_token() {
     }
     let link = world.attach(session, to_node("s", "$cbs"));
     assert_eq!(world.detached(link), None);
+}
+
+/// A queue that does not exist before the link does.
+fn made_for_it() -> TargetNode {
+    TargetNode { dynamic: true, ..TargetNode::default() }
+}
+
+/// Every kind of link with every kind of claims. A link that is new here has to be in the list of rights.
+#[test]
+fn every_link_takes_its_right() {
+    let listen = Rights { listen: true, ..Rights::NONE };
+    let mut links = Vec::new();
+    for operation in Operation::ALL.iter().filter(|one| one.door() == Door::Link) {
+        let attaches: Vec<fn() -> Attach> = match operation {
+            Operation::LinkToCbs => {
+                vec![|| to_node("l", "$cbs"), || from_node("l", "$cbs", "here")]
+            }
+            Operation::LinkToCoordinator => vec![|| Attach {
+                target: Some(Coordinator::default().into()),
+                ..to_node("l", "none")
+            }],
+            Operation::LinkToSend => vec![|| to_node("l", "orders")],
+            Operation::LinkToReceive => vec![|| from_node("l", "orders", "here"), || {
+                from_node("l", "orders/$DeadLetterQueue", "here")
+            }],
+            Operation::LinkToManagement => vec![|| to_node("l", "orders/$management"), || {
+                from_node("l", "orders/$management", "here")
+            }],
+            Operation::LinkToNamespaceNode => {
+                vec![|| to_node("l", "$management"), || from_node("l", "$management", "here")]
+            }
+            Operation::LinkToDynamic => vec![
+                || Attach { target: Some(made_for_it().into()), ..to_node("l", "unused") },
+                || Attach {
+                    source: Some(Source { dynamic: true, ..Source::default() }.into()),
+                    ..from_node("l", "unused", "here")
+                },
+            ],
+            // Asked for with each message: `wire::jms_producers`.
+            Operation::RelayTo => continue,
+            // They are asked for once the core has found a topic or a subscription: see the tests of JMS.
+            Operation::LinkToMake | Operation::LinkToFind | Operation::LinkToUnsubscribe => {
+                continue;
+            }
+            other => panic!("nobody has said what {other:?} is"),
+        };
+        links.extend(attaches.into_iter().map(|attach| (*operation, attach)));
+    }
+    let mut seen = [0; 2];
+    for (operation, attach) in links {
+        let needs = operation.needs().actions();
+        for rights in [Rights::NONE, SEND, listen, Rights::MANAGE] {
+            for (place, in_time) in [("", true), ("orders", true), ("other", true), ("", false)] {
+                let mut world = anonymous();
+                let end = world.clock.now().plus(Span::from_secs(10));
+                let (audience, source) = (ResourcePath::pattern(place), Credential::well_known());
+                let grant = Grant { audience, rights, valid_until: end, source };
+                world.endpoint.claims.grant(grant, world.clock.now()).unwrap();
+                if !in_time {
+                    world.clock.steer(Step::Freeze { at: Some(end) }).unwrap();
+                }
+                let of_namespace =
+                    [Operation::LinkToNamespaceNode, Operation::LinkToDynamic].contains(&operation);
+                let covers = place.is_empty() || place == "orders" && !of_namespace;
+                let enough = needs.iter().any(|action| rights.allow(*action));
+                let expected = needs.is_empty() || covers && in_time && enough;
+                let session = world.session();
+                let link = world.attach(session, attach());
+                let refused = world.detached(link);
+                let what = format!("{operation:?} with {rights:?} at {place:?}, {in_time}");
+                let denied = refused.as_deref() == Some("amqp:unauthorized-access");
+                assert_eq!(!denied, expected, "{what}: {refused:?}");
+                seen[usize::from(expected)] += 1;
+            }
+        }
+    }
+    assert!(seen.iter().all(|count| 40 < *count), "{seen:?}");
 }
 
 #[test]
