@@ -91,11 +91,13 @@ SCENARIOS = {
     "idle": {},
     "reconnect": {},
 }
-CLIENTS = ("sync", "aio", "js", "azservicebus", "proton", "rhea", "fe2o3")
+CLIENTS = ("sync", "aio", "js", "azservicebus", "proton", "rhea", "fe2o3", "rest")
 # These need certificates, and so a broker that this program starts.
 DOORS = ("tls", "websocket", "kombu", "celery")
-# The name that Kombu asks for.
+# The name that Kombu asks for, and the one that the client of the REST API has to be led from.
 KOMBU_HOST = "peeklock.servicebus.windows.net"
+# Needs certificates whatever it does: it speaks https alone.
+SECURE_CLIENTS = ("rest",)
 # Queues that a scenario needs besides its own.
 OTHER_QUEUES = {
     "forward.target": {"forward_dead_lettered_messages_to": "{client}.forward.dead"},
@@ -257,6 +259,7 @@ def programs(arguments):
         "proton": [sys.executable, os.path.join(python, "proton_client.py")],
         "rhea": ["node", os.path.join(js, "rhea.mjs")],
         "fe2o3": [arguments.fe2o3] if arguments.fe2o3 else None,
+        "rest": [arguments.rest] if arguments.rest else None,
     }
     return {name: command for name, command in found.items() if command}
 
@@ -392,6 +395,7 @@ def main():
     parser.add_argument("--port", type=int, help="use the broker that listens there instead")
     parser.add_argument("--azservicebus", help="the binary of the azservicebus client")
     parser.add_argument("--fe2o3", help="the binary of the fe2o3-amqp client")
+    parser.add_argument("--rest", help="the binary of the azure_messaging_servicebus client")
     parser.add_argument("--client", help="clients, separated by commas")
     parser.add_argument("--only", help="scenarios, separated by commas")
     parser.add_argument("--print-config", action="store_true")
@@ -415,6 +419,7 @@ def main():
         except OSError as error:
             raise SystemExit(f"no broker on port {arguments.port}: {error}") from error
         wanted = [name for name in wanted if name not in DOORS]
+        clients = {name: it for name, it in clients.items() if name not in SECURE_CLIENTS}
         results = run_all(clients, wanted, arguments.port, None, {})
         unclean = None
     else:

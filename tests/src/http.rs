@@ -1,7 +1,7 @@
 //! A client of HTTP/1.1 that says what a test makes it say.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use crate::TestBroker;
 use crate::broker::{DEV_KEY, DEV_RULE};
@@ -64,6 +64,18 @@ impl HttpClient {
     #[must_use]
     pub fn token(self, token: Option<String>) -> Self {
         Self { token, ..self }
+    }
+
+    /// The token of its requests.
+    #[track_caller]
+    pub fn authorization(&self) -> &str {
+        self.token.as_deref().expect("a token")
+    }
+
+    /// Closes its side of the connection.
+    pub fn say_no_more(&self) {
+        // The broker may have closed it already.
+        let _ = self.stream.get_ref().shutdown(Shutdown::Write);
     }
 
     /// Sends a request and reads its answer.

@@ -19,6 +19,7 @@ mod flow;
 mod framing;
 mod handshake;
 mod hostile;
+mod hostile_http;
 mod issuers;
 mod jms;
 mod jms_producers;

@@ -79,6 +79,12 @@ impl Gateway {
         Arc::clone(&self.room).try_acquire_many_owned(u32::try_from(kib).ok()?).ok()
     }
 
+    /// How many wait, for an answer or for a message.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.askers().len() + self.seats.len()
+    }
+
     /// Asks the core. A good answer to a change means that it is on disk.
     pub(crate) async fn ask(&self, command: impl FnOnce(Origin) -> Command) -> Answer {
         self.ask_with(|origin| vec![command(origin)]).await

@@ -7,19 +7,23 @@ pub(crate) mod atom;
 pub(crate) mod authorize;
 pub(crate) mod body;
 pub(crate) mod control;
+#[cfg(test)]
+mod fuzzing;
 pub(crate) mod gateway;
 mod health;
 mod rest;
 mod websocket;
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::http::header::CONNECTION;
+use axum::http::header::{
+    CONNECTION, CONTENT_SECURITY_POLICY, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -121,6 +125,13 @@ async fn answer(State(context): State<HttpContext>, request: Request) -> Respons
     }
 }
 
+/// Says that an answer is data: no browser is to take it for a page, nor run what is in it.
+fn no_page(headers: &mut HeaderMap) {
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let nothing = "default-src 'none'; sandbox";
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(nothing));
+}
+
 /// Serves the requests of one connection to its end, or until it becomes something else, and for which host. The head of each must come within a time, which
 /// counts from the end of the one before it.
 pub(crate) async fn serve<S>(
@@ -206,7 +217,7 @@ struct WithPeer {
 impl Service<hyper::Request<hyper::body::Incoming>> for WithPeer {
     type Response = Response;
     type Error = std::convert::Infallible;
-    type Future = <Router as Service<Request>>::Future;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Self::Error>> + Send>>;
 
     fn poll_ready(
         &mut self,
@@ -219,9 +230,19 @@ impl Service<hyper::Request<hyper::body::Incoming>> for WithPeer {
     fn call(&mut self, request: hyper::Request<hyper::body::Incoming>) -> Self::Future {
         let mut request = request.map(axum::body::Body::new);
         request.extensions_mut().insert(self.peer.clone());
-        match &mut self.routes {
+        // There may have been a length as well, which a proxy before us may have gone by. What comes
+        // behind such a body is then not what somebody meant to ask (RFC 9112 §6.1).
+        let is_last = request.headers().contains_key(TRANSFER_ENCODING);
+        let answered = match &mut self.routes {
             Routes::Of(namespaces) => namespaces.of_request(&request).routes().call(request),
             Routes::One(routes) => routes.call(request),
-        }
+        };
+        Box::pin(async move {
+            let mut answer = answered.await?;
+            if is_last {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(answer)
+        })
     }
 }

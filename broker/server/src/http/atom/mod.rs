@@ -77,6 +77,7 @@ pub(super) async fn answer(State(context): State<HttpContext>, request: Request)
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(SERVER, HeaderValue::from_static(SERVER_NAME));
+    super::no_page(headers);
     if !content_type.is_empty() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
@@ -146,6 +147,12 @@ fn operation(target: Target<'_>, method: &Method) -> Operation {
         Method::DELETE => delete,
         _ => other,
     }
+}
+
+/// Whether a document is one.
+#[cfg(test)]
+pub(super) fn is_readable(document: &[u8]) -> bool {
+    xml::parse(document).is_ok()
 }
 
 async fn get(call: &Call<'_>, target: Target<'_>, context: &HttpContext) -> Result<Answer, Fault> {

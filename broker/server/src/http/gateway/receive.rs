@@ -82,6 +82,11 @@ impl Seats {
         self.taken().clear();
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.taken().len()
+    }
+
     /// An event that nobody takes is dropped, and then gives back what it brought.
     fn tell(&self, receiver: ReceiverId, event: Event) {
         if let Some(seat) = self.taken().get(&receiver.link).cloned() {

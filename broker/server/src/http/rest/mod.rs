@@ -11,15 +11,12 @@ mod moment;
 mod outgoing;
 mod properties;
 mod target;
-#[cfg(test)]
-mod tests;
 
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
-use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, SERVER};
-use axum::http::header::{HeaderMap, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CONTENT_TYPE, EXPECT, HeaderMap, RETRY_AFTER, SERVER};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
@@ -38,28 +35,30 @@ use self::target::Wish;
 use super::atom::error::Fault;
 use super::atom::{self, ERROR_TYPE, SERVER_NAME, paths};
 use super::authorize::Caller;
-use super::body::{BodyError, read_body};
+use super::body::{BodyError, discard, read_body};
 use super::gateway::NotReceived;
-use super::{HttpContext, HttpPeer};
+use super::{HttpContext, HttpPeer, no_page};
 
 /// Answers a request about messages.
 pub(super) async fn answer(context: &HttpContext, target: &Target, request: Request) -> Response {
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
     let host = atom::host(&head).unwrap_or_default();
-    let mut response = match handle(context, target, &head, body, host).await {
+    let mut response = match handle(context, target, &head, &mut body, host).await {
         Ok(response) => response,
         Err(fault) => {
             let path = paths::decode(head.uri.path()).unwrap_or_default();
             debug!(status = fault.status.as_u16(), method = %head.method, %path, "refused");
+            // Who asks first does not send it.
+            if !head.headers.contains_key(EXPECT) {
+                discard(body).await;
+            }
             refusal(&fault, host, &path)
         }
     };
     let headers = response.headers_mut();
     headers.insert(SERVER, HeaderValue::from_static(SERVER_NAME));
-    // A message is what its sender made it. No browser is to take it for a page.
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    let nothing = "default-src 'none'; sandbox";
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(nothing));
+    // A message is what its sender made it.
+    no_page(headers);
     response
 }
 
@@ -82,7 +81,7 @@ async fn handle(
     context: &HttpContext,
     target: &Target,
     head: &Parts,
-    body: Body,
+    body: &mut Body,
     host: &str,
 ) -> Result<Response, Fault> {
     if host.is_empty() {
@@ -112,7 +111,7 @@ async fn send(
     context: &HttpContext,
     entity: &EntityPath,
     headers: &HeaderMap,
-    body: Body,
+    body: &mut Body,
 ) -> Result<Response, Fault> {
     let gateway = &context.gateway;
     let path = entity.clone();
@@ -132,7 +131,7 @@ async fn send(
 }
 
 /// Reads a body of at most so many octets, as far as there is room for it among all that are read.
-async fn read(context: &HttpContext, body: Body, bytes_max: usize) -> Result<Bytes, Fault> {
+async fn read(context: &HttpContext, body: &mut Body, bytes_max: usize) -> Result<Bytes, Fault> {
     let hint = body.size_hint();
     let least = usize::try_from(hint.lower()).unwrap_or(usize::MAX);
     if bytes_max < least {

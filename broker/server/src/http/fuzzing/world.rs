@@ -1,0 +1,127 @@
+//! A broker that forgets everything, with the routes in front of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
+use axum::response::Response;
+use axum::{Extension, Router};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, Mac};
+use peeklock_core::command::Command;
+use peeklock_core::entity::path::EntityPath;
+use peeklock_core::entity::settings::{BrokerSettings, EntityStatus, QueueSettings};
+use peeklock_core::topic::command::TopicCommand;
+use peeklock_core::{Broker, SeededIds, TopicSettings};
+use peeklock_protocol::connection::Config;
+use peeklock_storage::{MemStore, Store, Table};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use sha2::Sha256;
+use tower_service::Service;
+
+use crate::amqp::EndpointSettings;
+use crate::auth::Authority;
+use crate::clock::Clock;
+use crate::config::AllowedOrigins;
+use crate::driver;
+use crate::http::control::Control;
+use crate::http::gateway::Gateway;
+use crate::http::{HttpContext, HttpPeer, router};
+
+pub(super) const HOST: &str = "mine.example:5300";
+
+/// A token with all rights, or one that nobody signed.
+pub(super) fn token(forged: bool) -> String {
+    let resource = utf8_percent_encode(&format!("https://{HOST}"), NON_ALPHANUMERIC).to_string();
+    let expiry = 4_500_000_000_u64;
+    let key: &[u8] = if forged { b"another" } else { b"SAS_KEY_VALUE" };
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any key will do");
+    mac.update(format!("{resource}\n{expiry}").as_bytes());
+    let signature = STANDARD.encode(mac.finalize().into_bytes());
+    let signature = utf8_percent_encode(&signature, NON_ALPHANUMERIC);
+    let rule = "RootManageSharedAccessKey";
+    format!("SharedAccessSignature sr={resource}&sig={signature}&se={expiry}&skn={rule}")
+}
+
+pub(super) struct World {
+    routes: Router,
+    gateway: Gateway,
+}
+
+impl World {
+    /// With some entities to ask for.
+    pub(super) async fn new() -> Self {
+        let store: Arc<dyn Store> = Arc::new(MemStore::new());
+        let clock = Clock::steerable();
+        let open = Box::new(|store: &dyn Store| {
+            let rows = store.scan(Table::State, &Broker::load_range(), usize::MAX, usize::MAX)?;
+            let settings = BrokerSettings::default();
+            Ok(Broker::load(settings, Box::new(SeededIds::new(1)), rows)?)
+        });
+        let authority = Arc::new(Authority::new(Vec::new(), None, true));
+        let (at, by) = (Arc::clone(&store), clock.clone());
+        let shard = driver::start(at, by, Arc::clone(&authority), open).expect("a driver");
+        let settings = EndpointSettings {
+            engine: Arc::new(Config::default()),
+            engine_with_certificate: Arc::new(Config::default()),
+            clock: clock.clone(),
+            authority,
+            authorize_within: Duration::from_secs(20),
+        };
+        let gateway = Gateway::start(shard.clone()).await.expect("a driver");
+        let context = HttpContext {
+            shard,
+            settings: Arc::new(settings),
+            store,
+            origins: Arc::new(AllowedOrigins::new([])),
+            gateway: gateway.clone(),
+            started_at: clock.now(),
+        };
+        declare(&gateway).await;
+        let control = Control { http: context, namespaces: Arc::default() };
+        let routes = router(control).layer(Extension(HttpPeer::default()));
+        World { routes, gateway }
+    }
+
+    pub(super) async fn ask(&self, request: Request<Body>) -> Response {
+        let mut routes = self.routes.clone();
+        routes.call(request).await.expect("routes always answer")
+    }
+
+    /// No request is open any more, so nobody waits, for an answer or for a message.
+    pub(super) async fn assert_nothing_is_left(&self) {
+        // What the last of them left to do is done before this.
+        let path = EntityPath::for_new_entity("nobody-makes-this").expect("a path");
+        let asked = self.gateway.ask(|origin| Command::OpenManagement { origin, path }).await;
+        assert!(asked.is_err(), "there is no such entity");
+        assert_eq!(self.gateway.waiting(), 0);
+    }
+}
+
+async fn declare(gateway: &Gateway) {
+    let plain = QueueSettings::default;
+    let queues = [
+        ("q", plain()),
+        ("a/b", plain()),
+        ("sessions", QueueSettings { requires_session: true, ..plain() }),
+        ("small", QueueSettings { message_bytes_max: 100, ..plain() }),
+        ("off", QueueSettings { status: EntityStatus::Disabled, ..plain() }),
+    ];
+    for (name, settings) in queues {
+        let path = EntityPath::for_new_entity(name).expect("a path");
+        let made = gateway.ask(|origin| Command::CreateQueue { origin, path, settings }).await;
+        made.expect("a queue");
+    }
+    let path = EntityPath::for_new_entity("t").expect("a path");
+    let below = EntityPath::for_new_subscription(&path, "s").expect("a path");
+    let settings = TopicSettings::default();
+    let command = |origin| TopicCommand::CreateTopic { origin, path, settings };
+    let made = gateway.ask(|origin| Command::OfTopic(Box::new(command(origin)))).await;
+    made.expect("a topic");
+    let (path, settings, rule) = (below, plain(), None);
+    let command = |origin| TopicCommand::CreateSubscription { origin, path, settings, rule };
+    let made = gateway.ask(|origin| Command::OfTopic(Box::new(command(origin)))).await;
+    made.expect("a subscription");
+}
