@@ -87,6 +87,8 @@ SCENARIOS = {
     "identity-management": None,
     "kombu": None,
     "celery": None,
+    "namespace-per-test": None,
+    "faults": None,
     "readme": None,
     "idle": {},
     "reconnect": {},
@@ -206,7 +208,7 @@ class Broker:
         return "\n".join(["[tls]", *lines, section("tls.client", client)])
 
     def start(self):
-        command = [self.binary, "serve", "--dev"]
+        command = [self.binary, "serve", "--dev", "--test-control"]
         command += ["--data", os.path.join(self.folder, "data")]
         command += ["--config", os.path.join(self.folder, "interop.toml")]
         command += ["--listen", f"127.0.0.1:{self.port}"]

@@ -14,6 +14,7 @@ mod emulator;
 mod entities;
 mod expiry;
 mod fake_issuer;
+mod faults;
 mod filters;
 mod flow;
 mod framing;

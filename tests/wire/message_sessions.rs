@@ -41,7 +41,7 @@ fn waiting(filter: impl Into<Value>, millis: u32) -> Attach {
     Attach { properties: Some(timeout), ..filtered(filter) }
 }
 
-fn of_session(session: &str, text: &str) -> Bytes {
+pub(super) fn of_session(session: &str, text: &str) -> Bytes {
     Message::data(text.to_owned()).with_session(session).encode()
 }
 
@@ -55,7 +55,7 @@ fn send(peer: &mut Peer, messages: &[(&str, &str)]) {
 }
 
 #[track_caller]
-fn accept(peer: &mut Peer, session: &str) -> Link {
+pub(super) fn accept(peer: &mut Peer, session: &str) -> Link {
     peer.attach_for_receiving(filtered(session))
 }
 

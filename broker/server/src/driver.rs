@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 use crate::auth::Authority;
 use crate::clock::Clock;
 use crate::durability::{Gate, InFlight, Progress};
+use crate::faults::Sudden;
 use crate::mailbox::{Letter, Mailbox};
 
 /// Inputs that may wait for the driver; each is the commands of one read of one connection. A
@@ -60,6 +61,8 @@ pub(crate) enum Input {
     CatchUp {
         to: Origin,
     },
+    /// Passes [`Letter::Fault`] on to all connections.
+    Fault(Sudden),
     /// Looks at the state as it is between two turns. It runs in the driver, so it must be short.
     Query(Box<dyn FnOnce(&Broker) + Send>),
     Stop {
@@ -243,6 +246,7 @@ impl Driver {
                     }
                     Input::Left { connection } => self.left(connection),
                     Input::CatchUp { to } => self.catch_ups.push(to),
+                    Input::Fault(fault) => self.tell_all(&fault),
                     Input::Query(look) => look(&self.core),
                     Input::Stop { done } => stopping = Some(done),
                 }
@@ -424,6 +428,14 @@ impl Driver {
         }
     }
 
+    fn tell_all(&mut self, fault: &Sudden) {
+        for mailbox in self.mailboxes.values() {
+            if mailbox.put(Letter::Fault(fault.clone())) {
+                self.to_wake.push(mailbox.clone());
+            }
+        }
+    }
+
     /// A connection is gone, and has closed its receivers. What it has not looked at goes back.
     fn left(&mut self, connection: u64) {
         let Some(mailbox) = self.mailboxes.remove(&connection) else { return };
@@ -511,7 +523,10 @@ impl Driver {
                 () = &mut pause => return None,
                 Some(input) = inputs.recv() => match input {
                     // A query that is dropped tells whoever asked.
-                    Input::Commands(_) | Input::CatchUp { .. } | Input::Query(_) => {}
+                    Input::Commands(_)
+                    | Input::CatchUp { .. }
+                    | Input::Fault(_)
+                    | Input::Query(_) => {}
                     Input::Joined { connection, mailbox } => {
                         lose(&mailbox);
                         self.mailboxes.insert(connection, mailbox);

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 mod driver;
 mod durability;
+mod faults;
 pub mod healthcheck;
 mod http;
 mod mailbox;

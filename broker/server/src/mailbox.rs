@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use peeklock_core::{EffectKind, Origin};
 use tokio::sync::Notify;
 
+use crate::faults::Sudden;
+
 /// One thing for a connection to act on.
 #[derive(Debug)]
 pub(crate) enum Letter {
@@ -16,6 +18,8 @@ pub(crate) enum Letter {
     CaughtUp {
         to: Origin,
     },
+    /// Something goes wrong now, because a test wants it.
+    Fault(Sudden),
     /// The store has failed: what was asked and not answered has an unknown outcome, and all state
     /// of the connection's links is void.
     StoreLost,

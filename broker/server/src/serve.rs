@@ -236,6 +236,7 @@ fn common(settings: &Settings) -> Common {
         engine_with_certificate: Arc::new(with_certificate),
         limits: settings.limits.clone(),
         origins: Arc::new(settings.allowed_origins.clone()),
+        faults: settings.test_control,
     }
 }
 

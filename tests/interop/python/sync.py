@@ -27,6 +27,7 @@ import harness
 import identity
 import management
 import sync_features
+import testing
 import topics
 from harness import expect, pattern
 from sync_client import body, connect, expect_empty, raises, receive, send
@@ -419,6 +420,7 @@ if __name__ == "__main__":
             **doors.scenarios(ServiceBusClient),
             **identity.scenarios(ServiceBusClient),
             **frameworks.SCENARIOS,
+            **testing.SCENARIOS,
             "readme": readme,
             "idle": idle,
             "reconnect": reconnect,

@@ -23,6 +23,7 @@ use tracing::{debug, info};
 use super::attach::ATTACH;
 use super::condition::Refusal;
 use super::dynamic::Temporary;
+use super::faults::Injected;
 use super::link::{Link, Node, RequestLink, ResponseLink};
 use super::request::PendingRequest;
 use crate::auth::{self, Authority, Certificate, Claims, Operation, Resource};
@@ -57,6 +58,8 @@ pub(crate) struct Endpoint {
     pub(super) settings: Arc<EndpointSettings>,
     /// Where it belongs, if there is a choice.
     place: Option<Box<Place>>,
+    /// What goes wrong because a test wants it.
+    pub(super) injected: Option<Box<Injected>>,
     pub(super) claims: Claims,
     /// What the peer has proven in TLS; it counts once it is asked for with SASL.
     certificate: Option<Certificate>,
@@ -121,6 +124,7 @@ impl Endpoint {
             requests_due: None,
             settings,
             place: None,
+            injected: None,
         }
     }
 
@@ -206,7 +210,9 @@ impl Endpoint {
 
     /// When [`Endpoint::end_turn`] must be called at the latest.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        [self.engine.poll_timeout(), self.claims_due, self.requests_due].into_iter().flatten().min()
+        let dues =
+            [self.engine.poll_timeout(), self.claims_due, self.requests_due, self.deaf_until()];
+        dues.into_iter().flatten().min()
     }
 
     pub(crate) fn handle_input(&mut self, buffer: &mut BytesMut, now: Instant) {
@@ -223,6 +229,12 @@ impl Endpoint {
     }
 
     pub(crate) fn handle_letter(&mut self, letter: Letter) {
+        if let Some(letter) = self.heard(letter) {
+            self.act_on(letter);
+        }
+    }
+
+    pub(super) fn act_on(&mut self, letter: Letter) {
         match letter {
             Letter::Effect(EffectKind::Reply { to, result }) => self.handle_reply(to, result),
             Letter::Effect(EffectKind::Deliver { receiver, delivery }) => {
@@ -233,6 +245,7 @@ impl Endpoint {
                 self.receiver_closed(receiver, &error);
             }
             Letter::CaughtUp { to } => self.caught_up(to),
+            Letter::Fault(fault) => self.suddenly(&fault),
             Letter::Effect(EffectKind::EntityClosed { entity, scope, error }) => {
                 self.entity_closed(entity, scope, &error);
             }
@@ -281,6 +294,9 @@ impl Endpoint {
         if self.requests_due.is_some_and(|due| due <= now) {
             self.give_up_requests(now);
         }
+        if self.injected.is_some() {
+            self.hear_again(now);
+        }
         self.retry_blocked();
     }
 
@@ -292,7 +308,8 @@ impl Endpoint {
     }
 
     pub(crate) fn take_commands(&mut self) -> Vec<Command> {
-        std::mem::take(&mut self.commands)
+        let commands = std::mem::take(&mut self.commands);
+        if self.injected.is_some() { self.injected(commands) } else { commands }
     }
 
     /// What to ask the driver behind the commands: [`crate::driver::Input::CatchUp`] for each.

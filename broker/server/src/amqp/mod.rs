@@ -20,6 +20,7 @@ mod coordinator;
 mod dynamic;
 mod encode;
 mod endpoint;
+mod faults;
 mod filters;
 mod incoming;
 pub(crate) mod jms;

@@ -137,7 +137,7 @@ async fn pass_on(mailbox: Mailbox, waiting: Arc<Waiting>, seats: Arc<Seats>) {
                     seats.clear();
                 }
                 // For those who have links.
-                Letter::Effect(EffectKind::EntityClosed { .. }) => {}
+                Letter::Effect(EffectKind::EntityClosed { .. }) | Letter::Fault(_) => {}
                 Letter::Effect(EffectKind::Deliver { receiver, delivery }) => {
                     seats.deliver(receiver, delivery);
                 }

@@ -19,6 +19,7 @@ use crate::auth::{self, Authority, TokenError};
 use crate::clock::Clock;
 use crate::config::{AllowedOrigins, Limits};
 use crate::driver::{self, ShardHandle, Stopped};
+use crate::faults::Faults;
 use crate::http::control::Control;
 use crate::http::gateway::Gateway;
 use crate::http::{self, HttpContext};
@@ -39,6 +40,8 @@ pub(crate) struct Common {
     pub(crate) engine_with_certificate: Arc<Config>,
     pub(crate) limits: Limits,
     pub(crate) origins: Arc<AllowedOrigins>,
+    /// Whether things go wrong when tests want it.
+    pub(crate) faults: bool,
 }
 
 /// What one has for itself.
@@ -62,6 +65,7 @@ pub(crate) struct Namespace {
     gone: watch::Sender<Option<Gone>>,
     connections: TaskTracker,
     made: bool,
+    faults: Option<Arc<Faults>>,
     /// What its own routes can do to namespaces, which only those of the default one can.
     control: Arc<OnceLock<WeakNamespaces>>,
 }
@@ -94,10 +98,20 @@ impl Namespace {
             origins: Arc::clone(&common.origins),
         };
         let control = Arc::new(OnceLock::new());
-        let routes = http::router(Control { http: http.clone(), namespaces: Arc::clone(&control) });
+        let faults = common.faults.then(Arc::<Faults>::default);
+        let routes = http::router(Control {
+            http: http.clone(),
+            namespaces: Arc::clone(&control),
+            faults: faults.clone(),
+        });
         let (gone, _) = watch::channel(None);
         let connections = TaskTracker::new();
-        Ok(Arc::new(Self { hosts, http, routes, gone, connections, made, control }))
+        Ok(Arc::new(Self { hosts, http, routes, gone, connections, made, faults, control }))
+    }
+
+    /// What goes wrong in it, if tests may want that.
+    pub(crate) fn faults(&self) -> Option<&Arc<Faults>> {
+        self.faults.as_ref()
     }
 
     /// Lets its routes make and drop others.

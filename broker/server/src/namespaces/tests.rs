@@ -33,6 +33,7 @@ fn common() -> Common {
             stop_within: second,
         },
         origins: Arc::new(AllowedOrigins::new([])),
+        faults: false,
     }
 }
 

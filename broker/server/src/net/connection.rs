@@ -6,6 +6,7 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -117,6 +118,10 @@ impl<T: Transport> Task<T> {
             self.forward().await?;
         }
         loop {
+            if self.endpoint.is_cut() {
+                debug!("a test wants the connection to end here");
+                return Ok(());
+            }
             let blocked = !self.write(Instant::now())?;
             if self.endpoint.is_finished() {
                 if !blocked {
@@ -239,6 +244,9 @@ impl<T: Transport> Task<T> {
             self.gone = namespace.gone();
             self.clock_changes = self.endpoint.clock_changes();
             self.rule_changes = self.endpoint.rule_changes();
+            if let Some(faults) = namespace.faults() {
+                self.endpoint.inject(Arc::clone(faults));
+            }
             // They may have changed since they let it in.
             self.endpoint.rules_changed(Instant::now());
         }

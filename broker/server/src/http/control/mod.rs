@@ -3,6 +3,7 @@
 //! Each request needs the right Manage on the namespace that it is for.
 
 mod clock;
+mod faults;
 mod namespaces;
 
 use std::sync::{Arc, OnceLock};
@@ -21,6 +22,7 @@ use super::authorize::Caller;
 use super::body::{BodyError, read_body};
 use crate::auth::Operation;
 use crate::clock::Clock;
+use crate::faults::Faults;
 use crate::namespaces::WeakNamespaces;
 
 /// Bytes of a body: hundreds of entities with all their settings.
@@ -32,6 +34,8 @@ pub(crate) struct Control {
     pub(crate) http: HttpContext,
     /// All namespaces, given to the default one.
     pub(crate) namespaces: Arc<OnceLock<WeakNamespaces>>,
+    /// What goes wrong in the namespace, if tests may want that.
+    pub(crate) faults: Option<Arc<Faults>>,
 }
 
 /// Not all clients leave the dollar sign as it is.
@@ -42,6 +46,7 @@ pub(super) fn router(control: Control) -> Router {
     for prefix in PREFIXES {
         routes = namespaces::routes(routes, prefix);
         routes = clock::routes(routes, prefix);
+        routes = faults::routes(routes, prefix);
     }
     routes.with_state(control)
 }

@@ -80,7 +80,7 @@ impl World {
             started_at: clock.now(),
         };
         declare(&gateway).await;
-        let control = Control { http: context, namespaces: Arc::default() };
+        let control = Control { http: context, namespaces: Arc::default(), faults: None };
         let routes = router(control).layer(Extension(HttpPeer::default()));
         World { routes, gateway }
     }
