@@ -181,6 +181,9 @@ impl ServeArguments {
 }
 
 #[cfg(test)]
+mod reference;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
