@@ -7,11 +7,12 @@
 
 use peeklock_storage::CommitPosition;
 
+use super::apply::in_session;
 use super::charge::Memory;
 use super::lock::Held;
 use super::paging::PageRow;
 use super::timers::{Timer, TimerKind, Timers};
-use super::{Entry, Queue, Standing, Traces, in_session};
+use super::{Entry, Queue, Standing, Traces};
 use crate::effect::MessageLock;
 use crate::id::{MessageSessionId, SequenceNumber};
 use crate::time::Timestamp;
