@@ -1,6 +1,8 @@
 //! The command line for people: the binary against the binary, over real sockets. What it prints,
 //! what its exit code says, and what it leaves alone.
 
+mod bench;
+mod clock;
 mod dead_letters;
 mod entities;
 mod messages;

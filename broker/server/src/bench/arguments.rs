@@ -2,17 +2,31 @@
 //! what is true: checked once, and the only thing that travels further.
 
 use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio_rustls::rustls::ClientConfig;
 
 use super::failure::Failure;
 use super::stamp::Stamp;
+use crate::client::server::trusting;
 
 /// Measures a broker: any AMQP 1.0 broker, this one or another.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Arguments {
-    /// Where the broker listens, without TLS
+    /// Where the broker listens
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5672")]
     pub address: String,
+    /// Connect with TLS
+    #[arg(long)]
+    pub tls: bool,
+    /// Authority to trust, in PEM, in place of those of this machine
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    pub ca: Option<PathBuf>,
+    /// Speak AMQP over WebSockets, with TLS or without
+    #[arg(long)]
+    pub websocket: bool,
     /// AMQP address to send to and to receive from
     #[arg(long, value_name = "NAME", default_value = "bench")]
     pub queue: String,
@@ -135,6 +149,8 @@ pub(super) enum Extent {
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) address: String,
+    pub(super) tls: Option<Arc<ClientConfig>>,
+    pub(super) websocket: bool,
     pub(super) target: String,
     pub(super) source: String,
     pub(super) senders: u32,
@@ -203,7 +219,11 @@ impl Plan {
             (None, Extent::For(_)) if !a.drain => Duration::from_secs(1),
             (None, _) => Duration::ZERO,
         };
+        let tls = a.tls.then(|| trusting(a.ca.as_deref())).transpose();
+        let tls = tls.map_err(|error| Failure::Argument(error.to_string()))?;
         Ok(Self {
+            tls,
+            websocket: a.websocket,
             target: a.target.unwrap_or_else(|| a.queue.clone()),
             source: a.source.unwrap_or(a.queue),
             address: a.address,

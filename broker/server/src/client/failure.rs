@@ -9,7 +9,7 @@ use crate::cli::exit;
 
 /// See the module. Each has one line for a person.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// What was asked for makes no sense.
     #[error("{0}")]
     Argument(String),

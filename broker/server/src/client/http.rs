@@ -9,9 +9,8 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, IF_MATCH};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::carrier::{Carrier, dial};
+use super::carrier::dial;
 use super::failure::Failure;
 use super::server::Server;
 
@@ -34,6 +33,8 @@ pub(super) struct Question<'a> {
     pub(super) method: Method,
     /// As people write it.
     pub(super) path: &'a str,
+    /// What the token is for, if not for the path.
+    pub(super) audience: Option<&'a str>,
     /// What follows the version of the API.
     pub(super) query: &'a str,
     /// It changes what has to be there.
@@ -72,7 +73,7 @@ impl<'s> HttpClient<'s> {
     }
 
     async fn ask_now(&mut self, question: Question<'_>) -> Result<Response, Failure> {
-        let Question { method, path, query, update, body, forwards_to } = question;
+        let Question { method, path, audience, query, update, body, forwards_to } = question;
         let failed = |error: &dyn std::fmt::Display| {
             Failure::Unreachable(format!("{}: {error}", self.server.http))
         };
@@ -81,7 +82,7 @@ impl<'s> HttpClient<'s> {
             .method(method)
             .uri(uri)
             .header(HOST, &self.server.http)
-            .header(AUTHORIZATION, self.server.token("https", path).1)
+            .header(AUTHORIZATION, self.server.token("https", audience.unwrap_or(path)).1)
             .header(CONTENT_TYPE, "application/atom+xml");
         if update {
             request = request.header(IF_MATCH, "*");
@@ -114,16 +115,7 @@ impl<'s> HttpClient<'s> {
 }
 
 async fn connect(server: &Server) -> Result<SendRequest<Full<Bytes>>, Failure> {
-    match dial(server, &server.http).await? {
-        Carrier::Tcp(stream) => greet(stream, server).await,
-        Carrier::Tls(stream) => greet(stream, server).await,
-    }
-}
-
-async fn greet<S>(stream: S, server: &Server) -> Result<SendRequest<Full<Bytes>>, Failure>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+    let stream = dial(server, &server.http).await?;
     let greeted = http1::handshake(TokioIo::new(stream)).await;
     let (sender, connection) =
         greeted.map_err(|error| Failure::Unreachable(format!("{}: {error}", server.http)))?;

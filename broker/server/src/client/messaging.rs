@@ -87,7 +87,7 @@ pub(super) struct Receiver {
 
 impl<'s> Messaging<'s> {
     pub(super) async fn open(server: &'s Server) -> Result<Self, Failure> {
-        let carrier = dial(server, &server.amqp).await?;
+        let carrier = Carrier::from(dial(server, &server.amqp).await?);
         let config = Config {
             max_message_size: MESSAGE_BYTES_MAX,
             partial_bytes_max: usize::try_from(MESSAGE_BYTES_MAX * 2).unwrap_or(usize::MAX),

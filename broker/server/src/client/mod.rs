@@ -6,7 +6,8 @@
 //! one line on standard error when something goes wrong, and the codes of [`crate::cli::exit`].
 
 pub(crate) mod amqp;
-mod carrier;
+pub(crate) mod carrier;
+mod clock;
 mod dead_letters;
 mod entities;
 mod failure;
@@ -26,7 +27,7 @@ mod requests;
 mod rules;
 mod selection;
 mod send;
-mod server;
+pub(crate) mod server;
 mod show;
 mod token;
 mod topology;
@@ -74,6 +75,9 @@ pub enum ClientCommand {
     /// Export all messages of a queue as JSON, and import them
     #[command(subcommand)]
     Messages(Box<messages::MessagesCommand>),
+    /// Read and steer the clock of a broker with virtual time: for tests
+    #[command(subcommand)]
+    Clock(Box<clock::ClockCommand>),
 }
 
 /// What all commands understand.
@@ -118,5 +122,6 @@ async fn dispatch(command: &ClientCommand) -> Result<(), Failure> {
         ClientCommand::Dlq(command) => dead_letters::run(command).await,
         ClientCommand::Topology(command) => topology::run(command).await,
         ClientCommand::Messages(command) => messages::run(command).await,
+        ClientCommand::Clock(command) => clock::run(command).await,
     }
 }

@@ -6,7 +6,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -74,7 +73,7 @@ pub(super) struct Server {
     pub(super) host: String,
     pub(super) amqp: String,
     pub(super) http: String,
-    pub(super) tls: Option<TlsConnector>,
+    pub(super) tls: Option<Arc<ClientConfig>>,
     /// The entity that the connection string is for.
     pub(super) entity: Option<String>,
     credential: Credential,
@@ -160,7 +159,7 @@ impl ConnectionArguments {
                 Credential::Key { rule: DEV_RULE.to_owned(), key: DEV_KEY.to_owned() }
             }
         };
-        let tls = tls.then(|| connector(self.ca.as_deref())).transpose()?;
+        let tls = tls.then(|| trusting(self.ca.as_deref())).transpose()?;
         Ok(Server {
             amqp: join(&host, amqp_port),
             http,
@@ -242,7 +241,8 @@ fn join(host: &str, port: u16) -> String {
     format!("{}:{port}", bracketed(host))
 }
 
-fn connector(ca: Option<&Path>) -> Result<TlsConnector, Failure> {
+/// For TLS to hosts that this authority vouches for, or one that this machine trusts.
+pub(crate) fn trusting(ca: Option<&Path>) -> Result<Arc<ClientConfig>, Failure> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = ca {
         let pem = std::fs::read(path).map_err(|error| Failure::file(path, error))?;
@@ -267,7 +267,7 @@ fn connector(ca: Option<&Path>) -> Result<TlsConnector, Failure> {
         .map_err(|error| Failure::Other(error.to_string()))?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
+    Ok(Arc::new(config))
 }
 
 #[cfg(test)]

@@ -7,6 +7,6 @@ mod sniff;
 pub(crate) mod tls;
 pub(crate) mod transport;
 mod visit;
-mod websocket;
+pub(crate) mod websocket;
 
 pub(crate) use network::AllowedNetworks;

@@ -12,10 +12,13 @@ use std::task::{Context, Poll, ready};
 use bytes::{BufMut, BytesMut};
 use futures_util::{Sink, SinkExt, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use tracing::debug;
 
 use super::transport::{CLOSE_WITHIN, Ready, Transport, once};
@@ -39,25 +42,44 @@ const FRAMES_PER_MESSAGE: usize = 4;
 /// The least that a message may have, however small the frames are.
 const MESSAGE_MAX_FLOOR: usize = 64 * 1024;
 
-pub(super) struct WebSocket<S> {
+/// See the module.
+pub(crate) struct WebSocket<S> {
     stream: WebSocketStream<S>,
     /// Why to tell the peer that the socket closes.
     close: CloseCode,
 }
 
+fn bounds(frame_size_max: u32) -> WebSocketConfig {
+    let frame_size_max = usize::try_from(frame_size_max).unwrap_or(usize::MAX);
+    let message_max = frame_size_max.saturating_mul(FRAMES_PER_MESSAGE).max(MESSAGE_MAX_FLOOR);
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_write_buffer_size(WRITE_BUFFER_MAX)
+        .max_message_size(Some(message_max))
+        .max_frame_size(Some(message_max))
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocket<S> {
     /// Over a stream on which the handshake is done.
     pub(super) async fn new(stream: S, frame_size_max: u32) -> Self {
-        let frame_size_max = usize::try_from(frame_size_max).unwrap_or(usize::MAX);
-        let message_max = frame_size_max.saturating_mul(FRAMES_PER_MESSAGE).max(MESSAGE_MAX_FLOOR);
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(0)
-            .max_write_buffer_size(WRITE_BUFFER_MAX)
-            .max_message_size(Some(message_max))
-            .max_frame_size(Some(message_max));
-        let stream = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+        let config = Some(bounds(frame_size_max));
+        let stream = WebSocketStream::from_raw_socket(stream, Role::Server, config).await;
         Self { stream, close: CloseCode::Normal }
+    }
+
+    /// As a client: asks the other end for AMQP at an address.
+    pub(crate) async fn ask_for(stream: S, address: &str, frame_size_max: u32) -> io::Result<Self> {
+        let refused = |error| match error {
+            Error::Io(error) => error,
+            error => io::Error::new(ErrorKind::ConnectionAborted, error),
+        };
+        let mut request = address.into_client_request().map_err(refused)?;
+        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("amqp"));
+        let config = Some(bounds(frame_size_max));
+        let asked = client_async_with_config(request, stream, config).await;
+        let (stream, _answer) = asked.map_err(refused)?;
+        Ok(Self { stream, close: CloseCode::Normal })
     }
 
     /// Reads the messages that are there, so that one turn serves several.
