@@ -31,6 +31,20 @@ pub fn delete_queue(broker: &TestBroker, name: &str) -> u16 {
     request(broker, "DELETE", name, "", "")
 }
 
+/// Creates a subscription of a topic, and gives the status.
+#[track_caller]
+pub fn create_subscription(broker: &TestBroker, topic: &str, name: &str) -> u16 {
+    let description = format!("<SubscriptionDescription xmlns=\"{SERVICE_BUS}\"/>");
+    request(broker, "PUT", &format!("{topic}/subscriptions/{name}"), "", &entry(&description))
+}
+
+fn entry(description: &str) -> String {
+    format!(
+        "<entry xmlns=\"http://www.w3.org/2005/Atom\"><content type=\"application/xml\">\
+         {description}</content></entry>"
+    )
+}
+
 fn description(rules: &[Rule<'_>]) -> String {
     let rule = |(name, key, rights): &Rule<'_>| {
         let rights: Vec<_> = rights
@@ -44,11 +58,10 @@ fn description(rules: &[Rule<'_>]) -> String {
         )
     };
     let rules = rules.iter().map(rule).collect::<Vec<_>>().concat();
-    format!(
-        "<entry xmlns=\"http://www.w3.org/2005/Atom\"><content type=\"application/xml\">\
-         <QueueDescription xmlns=\"{SERVICE_BUS}\"><AuthorizationRules>{rules}</AuthorizationRules>\
-         </QueueDescription></content></entry>"
-    )
+    entry(&format!(
+        "<QueueDescription xmlns=\"{SERVICE_BUS}\"><AuthorizationRules>{rules}</AuthorizationRules>\
+         </QueueDescription>"
+    ))
 }
 
 #[track_caller]

@@ -40,6 +40,7 @@ mod sending;
 mod session;
 mod settlement;
 mod tls;
+mod topic_limits;
 mod topic_management;
 mod topic_settings;
 mod topics;
