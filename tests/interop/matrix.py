@@ -75,6 +75,7 @@ SCENARIOS = {
     "subscription-forward": None,
     "subscriptions": None,
     "replies": {},
+    "message-types": {},
     "manage-queues": None,
     "manage-topics": None,
     "manage-rules": None,
@@ -93,7 +94,7 @@ SCENARIOS = {
     "idle": {},
     "reconnect": {},
 }
-CLIENTS = ("sync", "aio", "js", "azservicebus", "proton", "rhea", "fe2o3", "rest")
+CLIENTS = ("sync", "aio", "js", "azservicebus", "proton", "rhea", "fe2o3", "rest", "qpid-jms")
 # These need certificates, and so a broker that this program starts.
 DOORS = ("tls", "websocket", "kombu", "celery")
 # The name that Kombu asks for, and the one that the client of the REST API has to be led from.
@@ -262,6 +263,7 @@ def programs(arguments):
         "rhea": ["node", os.path.join(js, "rhea.mjs")],
         "fe2o3": [arguments.fe2o3] if arguments.fe2o3 else None,
         "rest": [arguments.rest] if arguments.rest else None,
+        "qpid-jms": ["java", "-cp", arguments.qpid_jms, "QpidJms"] if arguments.qpid_jms else None,
     }
     return {name: command for name, command in found.items() if command}
 
@@ -337,7 +339,8 @@ def offered(command):
 def run_all(clients, wanted, port, restart, trust):
     """Answers {client: {scenario: (PASS or FAIL, text)}} and prints each as it comes."""
     results = {name: {} for name in clients}
-    can = {name: [s for s in wanted if s in offered(c)] for name, c in clients.items()}
+    offers = {name: offered(command) for name, command in clients.items()}
+    can = {name: [s for s in wanted if s in offers[name]] for name in clients}
 
     def start(name, scenarios):
         return Client(name, clients[name], scenarios, port, trust)
@@ -400,6 +403,7 @@ def main():
     parser.add_argument("--azservicebus", help="the binary of the azservicebus client")
     parser.add_argument("--fe2o3", help="the binary of the fe2o3-amqp client")
     parser.add_argument("--rest", help="the binary of the azure_messaging_servicebus client")
+    parser.add_argument("--qpid-jms", help="the class path of the qpid-jms client")
     parser.add_argument("--client", help="clients, separated by commas")
     parser.add_argument("--only", help="scenarios, separated by commas")
     parser.add_argument("--print-config", action="store_true")
