@@ -6,6 +6,7 @@ use std::time::Duration;
 use peeklock_protocol::condition;
 use peeklock_protocol::delivery_state::DeliveryState;
 use peeklock_protocol::value::{Map, Symbol, Value};
+use peeklock_tests::administration::create_queue;
 use peeklock_tests::http::{HttpAnswer, HttpClient};
 use peeklock_tests::link::{abandoned, rejection, tokens};
 use peeklock_tests::message::Message;
@@ -541,6 +542,21 @@ fn every_request_needs_its_right() {
     exact.ask("DELETE", lock, &[], b"").expect(401);
     // Who may not look does not learn what there is.
     elsewhere.ask("POST", "/missing/messages/head", &[], b"").expect(401);
+}
+
+/// An address goes on behind the name of its entity. Whoever owns what is called like that has no right to
+/// the entity.
+#[test]
+fn a_right_is_to_the_entity_and_not_to_the_address() {
+    let broker = TestBroker::with().queue("eu", "").start();
+    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let rule = [("own", key, "Send Listen")];
+    assert_eq!(create_queue(&broker, "eu/messages", &rule), 201);
+    let mut client = HttpClient::connect(broker.address()).rule("own", key, "eu/messages");
+    client.ask("POST", "/eu/messages", &[], b"x").expect(401);
+    client.ask("DELETE", "/eu/messages/head?timeout=0", &[], b"").expect(401);
+    client.ask("POST", "/eu/messages/messages", &[], b"x").expect(201);
+    client.ask("DELETE", "/eu/messages/messages/head?timeout=0", &[], b"").expect(200);
 }
 
 /// Behind a proxy that has done TLS the lock is where the peer finds it.

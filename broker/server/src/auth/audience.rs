@@ -11,6 +11,13 @@ use super::Resource;
 /// of 50, and the longest name of a subqueue. A rule is at no longer one.
 const PLACE_LEN_MAX: usize = 400;
 
+/// Octets of the longest path that a token may be about: a request for a message over HTTP names its entity,
+/// `/messages/`, a message id of 128 characters and a lock. A connection keeps the paths of its tokens.
+const AUDIENCE_LEN_MAX: usize = 1024;
+
+/// Segments that are no names: what stands before them is the entity.
+const STRUCTURE: [&str; 3] = ["subscriptions", "rules", "messages"];
+
 /// A path in lower case without slashes at its ends; empty for the namespace as a whole. From the
 /// configuration it may be a pattern: a `*` in it stands for any characters but a slash.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -87,7 +94,8 @@ pub(super) struct Audience {
 
 impl Audience {
     /// Reads a URI as clients write it: any scheme or none, a host with or without a port, a path that
-    /// may be percent-encoded, a query that does not matter. None if there is no host, or the path is no UTF-8.
+    /// may be percent-encoded, a query that does not matter. None if there is no host, or the path is no UTF-8
+    /// or longer than anything here.
     pub(super) fn parse(uri: &str) -> Option<Self> {
         // Some SDKs sign the whole address of a request.
         let address = uri.split_once('?').map_or(uri, |(address, _)| address);
@@ -98,7 +106,11 @@ impl Audience {
             return None;
         }
         let path = percent_decode_str(path).decode_utf8().ok()?;
-        let path = ResourcePath::exactly(path.trim_matches('/'));
+        let path = path.trim_matches('/');
+        if AUDIENCE_LEN_MAX < path.len() {
+            return None;
+        }
+        let path = ResourcePath::exactly(path);
         Some(Self { host: host.to_lowercase(), path })
     }
 
@@ -111,7 +123,8 @@ impl Audience {
 }
 
 /// Whether a segment of a path fits one of a pattern. A `*` stands neither for no name at all, nor for the
-/// broker's own nodes, which begin with `$`.
+/// broker's own nodes, which begin with `$`, nor for what says that the name of the entity is over: what is
+/// for the entities in a folder is not for a topic of the folder's name.
 fn fits(pattern: &str, segment: &str) -> bool {
     let Some((head, tail)) = pattern.split_once('*') else { return pattern == segment };
     let Some(mut rest) = segment.strip_prefix(head) else { return false };
@@ -122,7 +135,8 @@ fn fits(pattern: &str, segment: &str) -> bool {
         let Some(at) = rest.find(piece) else { return false };
         rest = rest.get(at + piece.len()..).unwrap_or_default();
     }
-    rest.ends_with(last) && !segment.is_empty() && !segment.starts_with('$')
+    let is_name = !segment.is_empty() && !segment.starts_with('$') && !STRUCTURE.contains(&segment);
+    rest.ends_with(last) && is_name
 }
 
 fn without_port(authority: &str) -> &str {
@@ -142,6 +156,17 @@ mod tests {
         let parsed = Audience::parse(uri).map(|audience| (audience.host, audience.path.text));
         let expected = expected.map(|(host, path)| (host.to_owned(), path.to_owned()));
         assert_eq!(parsed, expected, "{uri}");
+    }
+
+    #[test]
+    fn what_a_connection_keeps_is_bounded() {
+        let of_length = |length: usize| format!("sb://host/{}", "a".repeat(length));
+        assert!(Audience::parse(&of_length(AUDIENCE_LEN_MAX)).is_some());
+        assert_eq!(Audience::parse(&of_length(AUDIENCE_LEN_MAX + 1)), None);
+        // Decoded, as it is kept.
+        assert!(
+            Audience::parse(&format!("sb://host/{}", "%41".repeat(AUDIENCE_LEN_MAX))).is_some()
+        );
     }
 
     #[test]
@@ -229,6 +254,11 @@ mod tests {
         check_pattern("eu/*", "eu/orders", true);
         check_pattern("eu/*", "eu", false);
         check_pattern("eu/*", "us/orders", false);
+        check_pattern("eu/*", "eu/Subscriptions/s", false);
+        check_pattern("eu/s*", "eu/subscriptions/s", false);
+        check_pattern("eu/*", "eu/messages/head", false);
+        check_pattern("eu/*", "eu/orders/messages/head", true);
+        check_pattern("eu/*/subscriptions/s", "eu/news/subscriptions/s/rules", true);
         check_pattern("*/orders", "eu/orders/subscriptions/s", true);
         check_pattern("*/orders", "eu/us/orders", false);
         check_pattern("*", "orders", true);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use peeklock_core::entity::path::EntityPath;
 use peeklock_core::time::Timestamp;
 
 use super::{Authority, CertificateName, Granted, IssuerKey, ResourcePath, Rights, Secret};
@@ -26,6 +27,16 @@ pub struct Grant {
     pub valid_until: Timestamp,
     /// What they came from.
     pub source: Credential,
+}
+
+impl Grant {
+    /// Where it could be good at most, however narrow the token is that it came with.
+    fn place(&self) -> &ResourcePath {
+        match &self.source {
+            Credential::Key { place, .. } | Credential::Certificate { place, .. } => place,
+            Credential::Issuer(_) => &self.audience,
+        }
+    }
 }
 
 /// The credential that a grant came from. When it is withdrawn, so is the grant.
@@ -105,6 +116,17 @@ impl Claims {
             self.tokens.insert(audience, grants);
         }
         Ok(())
+    }
+
+    /// Leaves what is good for an entity. A token may be for the address of a request, which goes on behind
+    /// the entity's name, and might be below another one's, too.
+    pub fn keep_only_for(&mut self, entity: &EntityPath) {
+        let entity = ResourcePath::of_entity(entity);
+        let is_good = |grant: &Grant| grant.place().covers(&entity);
+        self.connection.retain(is_good);
+        for grants in self.tokens.values_mut() {
+            grants.retain(is_good);
+        }
     }
 
     /// Whether nothing was granted, or nothing is left.

@@ -87,6 +87,20 @@ impl Caller<'_> {
         Ok(auth::authorize(&claims, operation, Resource::Path(path), self.now)?)
     }
 
+    /// Allows an operation on the messages of an entity, by a token for the address of the request or for
+    /// what is above it. Queues may be called `orders` and `orders/messages`: who has a right to the latter
+    /// has none to the messages of the first.
+    pub(crate) fn may_touch(
+        self,
+        operation: Operation,
+        entity: &EntityPath,
+        address: &str,
+    ) -> Result<(), Unauthorized> {
+        let mut claims = self.claims(self.token()?, address)?;
+        claims.keep_only_for(entity);
+        Ok(auth::authorize(&claims, operation, Resource::Path(address), self.now)?)
+    }
+
     /// Allows to let an entity forward to another one. Whoever may change the one need not be allowed
     /// to send to the other: SDKs then add a token for that.
     pub(crate) fn may_forward_to(self, target: &EntityPath) -> Result<(), Unauthorized> {

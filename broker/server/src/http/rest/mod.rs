@@ -90,8 +90,17 @@ async fn handle(
     let now = context.settings.clock.now();
     let authority = &*context.settings.authority;
     let caller = Caller { headers: &head.headers, authority, host, now };
-    caller.may(target.wish.operation(), &target.resource())?;
-    let entity = target.entity.as_ref().map_err(|path| Fault::missing(path))?;
+    let (operation, address) = (target.wish.operation(), target.resource());
+    let entity = match &target.entity {
+        Ok(entity) => {
+            caller.may_touch(operation, entity, &address)?;
+            entity
+        }
+        Err(path) => {
+            caller.may(operation, &address)?;
+            return Err(Fault::missing(path));
+        }
+    };
     if target.wish != Wish::Send && entity.temporary().is_some() {
         return Err(fault(Error::NotAllowed(TEMPORARY)));
     }
