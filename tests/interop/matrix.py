@@ -88,13 +88,15 @@ SCENARIOS = {
     "identity-management": None,
     "kombu": None,
     "celery": None,
+    "keda": None,
+    "dapr": None,
     "namespace-per-test": None,
     "faults": None,
     "readme": None,
     "idle": {},
     "reconnect": {},
 }
-CLIENTS = ("sync", "aio", "js", "azservicebus", "proton", "rhea", "fe2o3", "rest", "qpid-jms")
+CLIENTS = ("sync", "aio", "js", "go", "azservicebus", "proton", "rhea", "fe2o3", "rest", "qpid-jms")
 # These need certificates, and so a broker that this program starts.
 DOORS = ("tls", "websocket", "kombu", "celery")
 # The name that Kombu asks for, and the one that the client of the REST API has to be led from.
@@ -107,6 +109,7 @@ OTHER_QUEUES = {
     "forward.dead": {},
     "transaction.results": {},
     "subscription-forward.queue": {},
+    "keda.queue": {},
 }
 BIG = {"name": "big", "sql_filter": "size > 5"}
 # The topics of the scenarios: for each subscription its settings and its rules.
@@ -132,6 +135,7 @@ TOPICS = {
     },
     "rules": {"a": {}},
     "subscriptions": {},
+    "keda": {"a": {}, "b": {}},
     "subscription-peek": {"a": {}},
     "subscription-delete": {"a": {}},
     "subscription-dead-letter": {"a": {"max_delivery_count": 2}, "b": {}},
@@ -258,6 +262,7 @@ def programs(arguments):
         "sync": [sys.executable, os.path.join(python, "sync.py")],
         "aio": [sys.executable, os.path.join(python, "aio.py")],
         "js": ["node", os.path.join(js, "servicebus.mjs")],
+        "go": [arguments.go] if arguments.go else None,
         "azservicebus": [arguments.azservicebus] if arguments.azservicebus else None,
         "proton": [sys.executable, os.path.join(python, "proton_client.py")],
         "rhea": ["node", os.path.join(js, "rhea.mjs")],
@@ -330,16 +335,16 @@ class Client:
         return self
 
 
-def offered(command):
-    return subprocess.run(
-        [*command, "--list"], check=True, capture_output=True, text=True, timeout=60
-    ).stdout.split()
+def offered(command, trust):
+    """The scenarios of a client. Without certificates the one for Go leaves out what needs them."""
+    listing = {"check": True, "capture_output": True, "text": True, "timeout": 60}
+    return subprocess.run([*command, "--list"], env={**os.environ, **trust}, **listing).stdout.split()
 
 
 def run_all(clients, wanted, port, restart, trust):
     """Answers {client: {scenario: (PASS or FAIL, text)}} and prints each as it comes."""
     results = {name: {} for name in clients}
-    offers = {name: offered(command) for name, command in clients.items()}
+    offers = {name: offered(command, trust) for name, command in clients.items()}
     can = {name: [s for s in wanted if s in offers[name]] for name in clients}
 
     def start(name, scenarios):
@@ -400,6 +405,7 @@ def main():
     )
     parser.add_argument("--broker", help="the binary to start")
     parser.add_argument("--port", type=int, help="use the broker that listens there instead")
+    parser.add_argument("--go", help="the binary of the client for Go; without it that client is left out")
     parser.add_argument("--azservicebus", help="the binary of the azservicebus client")
     parser.add_argument("--fe2o3", help="the binary of the fe2o3-amqp client")
     parser.add_argument("--rest", help="the binary of the azure_messaging_servicebus client")
@@ -414,6 +420,9 @@ def main():
 
     clients = programs(arguments)
     if arguments.client:
+        left_out = [name for name in arguments.client.split(",") if name not in clients]
+        if left_out:
+            parser.error(f"no program for {', '.join(left_out)}")
         clients = {name: clients[name] for name in arguments.client.split(",")}
     wanted = arguments.only.split(",") if arguments.only else list(SCENARIOS)
     unknown = [name for name in wanted if name not in SCENARIOS]
