@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
+use peeklock_protocol::performative::Attach;
+use peeklock_protocol::terminus::{Source, TargetNode, TerminusDurability};
+use peeklock_protocol::value::Symbol;
 use peeklock_tests::TestBroker;
+use peeklock_tests::link::{receiver, sender};
 use serde_json::json;
 
 use crate::{CommandLine, exit};
@@ -175,4 +179,113 @@ fn what_no_file_can_say_is_said() {
         done.err
     );
     assert!(done.out.contains("name = \"orders\""), "all else is there");
+}
+
+/// A subscriber of JMS at the topic `a/events`.
+fn subscriber(name: &str, durable: bool) -> Attach {
+    let durability =
+        if durable { TerminusDurability::UnsettledState } else { TerminusDurability::None };
+    let source = Source {
+        durable: durability,
+        capabilities: Some(vec![Symbol::from_static("topic")]),
+        ..Source::new("a/events")
+    };
+    Attach { name: name.into(), source: Some(source.into()), ..receiver("a/events") }
+}
+
+/// No file can declare it, and it is in use.
+#[test]
+fn what_clients_made_for_themselves_is_left_alone() {
+    let broker = TestBroker::with().config(TOPOLOGY).start();
+    let before = export(&broker);
+    let mut peer = broker.peer();
+    let durable = peer.attach_for_receiving(subscriber("sub", true));
+    peer.detach(&durable);
+    peer.attach_for_receiving(subscriber("consumer", false));
+    let target = TargetNode { dynamic: true, ..TargetNode::default() };
+    let attach = Attach { target: Some(target.into()), ..sender("unused") };
+    peer.attach_for_sending(attach);
+    broker.ok(&["send", "a/events", "precious"]);
+
+    let done = broker.call(&["topology", "export"]);
+    assert_eq!((done.code, &done.out), (0, &before), "{}", done.err);
+    assert_eq!(done.err.lines().count(), 1, "{}", done.err);
+    for left in ["left alone", "a/events/Subscriptions/sub$tests$D", "$$ND", "temporary-queue-"] {
+        assert!(done.err.contains(left), "{left}: {}", done.err);
+    }
+    let file = write(&broker, "exported.toml", &done.out);
+    let pruned = broker.ok(&["topology", "apply", &file, "--prune", "-y"]);
+    assert_eq!(pruned, "nothing to change\n");
+    let own = ["subscription", "show", "a/events", "sub$tests$D"];
+    assert_eq!(broker.counts(&own), (1, 0));
+    assert_eq!(broker.json(&["queue", "list"]).as_array().expect("a list").len(), 3);
+}
+
+#[test]
+fn entities_forward_to_what_stands_later_in_the_file() {
+    let broker = TestBroker::start();
+    for queue in ["a", "b", "old"] {
+        broker.ok(&["queue", "create", queue]);
+    }
+    broker.ok(&["send", "old", "precious"]);
+    let forwarding = "[[queue]]\nname = \"a\"\nforward_to = \"z\"\nmax_delivery_count = 3\n\
+         [[queue]]\nname = \"b\"\nforward_dead_lettered_messages_to = \"z\"\n\
+         [[topic]]\nname = \"q\"\n[[queue]]\nname = \"z\"\n";
+    // What is refused takes nothing along that was to be deleted.
+    let refused = "[[queue]]\nname = \"a\"\nrequires_session = true\n";
+    let file = write(&broker, "refused.toml", refused);
+    let done = broker.call(&["topology", "apply", &file, "--prune", "-y"]);
+    assert_eq!(done.code, exit::REFUSED, "{done:?}");
+    assert_eq!(broker.counts(&["queue", "show", "old"]), (1, 0));
+
+    let file = write(&broker, "forwarding.toml", forwarding);
+    let apply = ["topology", "apply", &file, "--prune", "-y"];
+    let done = broker.ok(&apply);
+    // A name that is wanted for something else is free before.
+    assert!(done.starts_with("- queue q,"), "{done}");
+    assert!(done.ends_with("- queue old, with its messages\nmade 6 changes\n"), "{done}");
+    let a = broker.json(&["queue", "show", "a"]);
+    assert_eq!((&a["forward_to"], &a["max_delivery_count"]), (&json!("z"), &json!(3)));
+    let b = broker.json(&["queue", "show", "b"]);
+    assert_eq!(b["forward_dead_lettered_messages_to"], json!("z"));
+    assert_eq!(broker.ok(&apply), "nothing to change\n");
+}
+
+#[test]
+fn an_export_says_the_rules_that_subscriptions_are_created_with() {
+    let config = "[[topic]]\nname = \"t\"\n[[topic.subscription]]\nname = \"s\"\n";
+    let broker = TestBroker::with().config(config).start();
+    let exported = export(&broker);
+    assert!(exported.contains("[[topic.subscription.rule]]\nname = \"$Default\"\n"), "{exported}");
+    let file = write(&broker, "exported.toml", &exported);
+    let apply = ["topology", "apply", &file, "--prune", "-y"];
+    assert_eq!(broker.ok(&apply), "nothing to change\n");
+    broker.ok(&["rule", "update", "t", "s", "$Default", "--sql", "a=1"]);
+    broker.ok(&["rule", "create", "t", "s", "more", "--sql", "b=1"]);
+    let done = broker.ok(&apply);
+    assert!(done.contains("~ rule $Default of t/Subscriptions/s: a=1 -> everything\n"), "{done}");
+    assert!(done.contains("- rule more of t/Subscriptions/s\n"), "{done}");
+    assert_eq!(export(&broker), exported);
+    // Whatever a rule is like, its export changes nothing.
+    broker.ok(&["rule", "create", "t", "s", "none", "--none"]);
+    let criteria = ["--correlation", "b:int=5", "--correlation", "a=x"];
+    broker.ok(&[&["rule", "create", "t", "s", "some"][..], &criteria].concat());
+    write(&broker, "exported.toml", &export(&broker));
+    assert_eq!(broker.ok(&apply), "nothing to change\n");
+    broker.ok(&["rule", "delete", "t", "s", "$Default"]);
+    broker.ok(&["rule", "delete", "t", "s", "none"]);
+    broker.ok(&["rule", "delete", "t", "s", "some"]);
+    write(&broker, "exported.toml", &export(&broker));
+    assert_eq!(broker.ok(&apply), "nothing to change\n");
+}
+
+/// The broker that is asked is one of them, and the others' entities are not its own.
+#[test]
+fn a_file_of_several_namespaces_is_refused() {
+    let broker = TestBroker::start();
+    let text = "[[namespace]]\nname = \"tenant\"\n[[namespace.queue]]\nname = \"q\"\n";
+    let file = write(&broker, "namespaces.toml", text);
+    let apply = ["topology", "apply", &file, "--prune", "-y"];
+    broker.fails(&apply, exit::USAGE, "namespaces (tenant beside the default one)");
+    broker.ok(&["queue", "show", "q"]);
 }

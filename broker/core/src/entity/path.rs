@@ -190,11 +190,20 @@ impl EntityPath {
         is_one.then(|| root.with_subqueue(Subqueue::Main))
     }
 
+    /// Whether it is a subscription that a JMS client makes by receiving from a topic.
+    pub fn is_of_jms(&self) -> bool {
+        self.outlives_receivers().is_some()
+    }
+
     /// Whether it is a subscription that goes with the last of its receivers.
     pub(crate) fn is_fleeting(&self) -> bool {
-        self.subscription()
-            .and_then(|(_, name)| JmsName::parse(name))
-            .is_some_and(|name| !name.durable)
+        self.outlives_receivers() == Some(false)
+    }
+
+    /// What the name of a JMS client's subscription says.
+    fn outlives_receivers(&self) -> Option<bool> {
+        let (_, name) = split_subscription(&self.name)?;
+        JmsName::parse(name).map(|name| name.durable)
     }
 
     /// The path of any entity, as it displays.

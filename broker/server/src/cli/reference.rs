@@ -47,8 +47,10 @@ object a line, the form that `messages import` reads.
   selector, which the broker cannot apply to queues that require sessions.
 - `messages import` sends what was exported as new messages: what the broker itself says of a message,
   such as its sequence number, is not kept.
-- `topology apply` never deletes without `--prune`. `topology export` leaves out access rules and what is
-  only kept for clients, such as partitioning.
+- `topology apply` never deletes without `--prune`, and then last. `topology export` writes all rules of
+  subscriptions, and leaves out access rules and what is only kept for clients, such as partitioning.
+  What clients made for themselves is neither written, compared nor deleted, which standard error says:
+  subscriptions of JMS clients, and temporary queues and topics. A file with `[[namespace]]` is refused.
 ";
 
 fn reference() -> String {

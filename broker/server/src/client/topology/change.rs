@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use peeklock_core::topic::rules::RuleDescription;
+use peeklock_core::filter::CorrelationFilter;
+use peeklock_core::topic::rules::{Correlation, RuleDescription, RuleFilter, SqlText};
 use serde_json::json;
 
 use super::super::entities::{changed_description, new_description};
@@ -10,6 +11,7 @@ use super::super::failure::Failure;
 use super::super::management::Management;
 use super::super::properties::{Given, Kind as ValueKind, Property, Queue, Subscription, Topic};
 use super::super::rules::{parts, show_filter};
+use super::export::NOTHING;
 use super::state::{Entity, Kind, State};
 use crate::http::atom::rule;
 
@@ -29,12 +31,46 @@ enum Change<'a> {
 /// All changes in their order, and what stays although the file does not have it.
 pub(super) struct Plan<'a> {
     changes: Vec<Change<'a>>,
+    /// What is deleted once all else has worked.
+    last: Vec<Change<'a>>,
     kept: Vec<String>,
+}
+
+impl<'a> Change<'a> {
+    /// Where an entity is to forward to: entities of the same file, which have to be there before.
+    fn forwards(&self) -> Vec<(&'static Property, String)> {
+        match self {
+            Change::Create(entity) => {
+                let values = entity.values.iter();
+                values.filter(|(property, value)| forwards(property, value)).cloned().collect()
+            }
+            Change::Update { differences, .. } => {
+                let values = differences.iter().map(|(property, _, after)| (*property, after));
+                let forwards = values.filter(|(property, after)| forwards(property, after));
+                forwards.map(|(property, after)| (property, after.clone())).collect()
+            }
+            Change::Delete(_)
+            | Change::CreateRule { .. }
+            | Change::UpdateRule { .. }
+            | Change::DeleteRule { .. } => Vec::new(),
+        }
+    }
+
+    const fn entity(&self) -> &'a Entity {
+        match self {
+            Change::Create(entity)
+            | Change::Delete(entity)
+            | Change::Update { entity, .. }
+            | Change::CreateRule { entity, .. }
+            | Change::UpdateRule { entity, .. }
+            | Change::DeleteRule { entity, .. } => entity,
+        }
+    }
 }
 
 impl<'a> Plan<'a> {
     pub(super) fn new(current: &'a State, wanted: &'a State, prune: bool) -> Self {
-        let mut plan = Self { changes: Vec::new(), kept: Vec::new() };
+        let mut plan = Self { changes: Vec::new(), last: Vec::new(), kept: Vec::new() };
         plan.surplus(current, wanted, prune);
         for entity in &wanted.entities {
             match current.find(entity) {
@@ -45,7 +81,7 @@ impl<'a> Plan<'a> {
         plan
     }
 
-    /// What the file does not have. It goes first: its name may be wanted for something else.
+    /// What the file does not have. It goes last, unless its name is wanted for something else.
     fn surplus(&mut self, current: &'a State, wanted: &State, prune: bool) {
         for entity in &current.entities {
             if wanted.find(entity).is_some() {
@@ -61,10 +97,12 @@ impl<'a> Plan<'a> {
             if current.entities.iter().any(with_topic) {
                 continue;
             }
-            if prune {
+            if !prune {
+                self.kept.push(format!("{} {}", entity.kind.noun(), entity.path));
+            } else if wanted.entities.iter().any(|other| other.is(entity)) {
                 self.changes.push(Change::Delete(entity));
             } else {
-                self.kept.push(format!("{} {}", entity.kind.noun(), entity.path));
+                self.last.push(Change::Delete(entity));
             }
         }
     }
@@ -91,7 +129,7 @@ impl<'a> Plan<'a> {
         for rule in new {
             match find(old, &rule.name) {
                 None => self.changes.push(Change::CreateRule { entity: after, rule }),
-                Some(known) if known.filter != rule.filter || known.action != rule.action => {
+                Some(known) if !is_alike(known, rule) => {
                     self.changes.push(Change::UpdateRule { entity: after, rule, before: known });
                 }
                 Some(_) => {}
@@ -99,7 +137,7 @@ impl<'a> Plan<'a> {
         }
         for rule in old.iter().filter(|rule| find(new, &rule.name).is_none()) {
             if prune {
-                self.changes.push(Change::DeleteRule { entity: after, rule });
+                self.last.push(Change::DeleteRule { entity: after, rule });
             } else {
                 self.kept.push(format!("rule {} of {}", rule.name, after.path));
             }
@@ -107,11 +145,15 @@ impl<'a> Plan<'a> {
     }
 
     pub(super) const fn is_empty(&self) -> bool {
-        self.changes.is_empty()
+        self.len() == 0
     }
 
     pub(super) const fn len(&self) -> usize {
-        self.changes.len()
+        self.changes.len() + self.last.len()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Change<'a>> {
+        self.changes.iter().chain(&self.last)
     }
 
     /// Does it. Stops at the first change that is refused; those before it stay.
@@ -120,24 +162,22 @@ impl<'a> Plan<'a> {
         management: &mut Management<'_>,
         mut done: impl FnMut(),
     ) -> Result<(), Failure> {
-        // Entities forward to others of the same file: first they have to be there.
         for change in &self.changes {
-            if let Change::Create(entity) = change {
-                create(management, entity).await?;
-            } else {
-                carry_out(management, change).await?;
+            carry_out(management, change).await?;
+            if change.forwards().is_empty() {
+                done();
             }
-            done();
         }
         for change in &self.changes {
-            if let Change::Create(entity) = change {
-                let given = entity.values.iter();
-                let forwards: Vec<_> =
-                    given.filter(|(property, value)| forwards(property, value)).cloned().collect();
-                if !forwards.is_empty() {
-                    update(management, entity, forwards).await?;
-                }
+            let forwards = change.forwards();
+            if !forwards.is_empty() {
+                update(management, change.entity(), forwards).await?;
+                done();
             }
+        }
+        for change in &self.last {
+            carry_out(management, change).await?;
+            done();
         }
         Ok(())
     }
@@ -166,8 +206,28 @@ impl<'a> Plan<'a> {
             Change::UpdateRule { entity, rule, .. } => of_rule("update", entity, rule),
             Change::DeleteRule { entity, rule } => of_rule("delete", entity, rule),
         };
-        self.changes.iter().map(change).collect()
+        self.all().map(change).collect()
     }
+}
+
+/// Whether two rules do the same, as far as a file can tell them apart: it has one kind of whole number,
+/// no order of properties, and no word for nothing.
+fn is_alike(one: &RuleDescription, other: &RuleDescription) -> bool {
+    let criteria = |Correlation { system, user }: &Correlation| {
+        CorrelationFilter::new(system.iter().cloned(), user.iter().cloned())
+    };
+    let is_nothing = |filter: &RuleFilter| match filter {
+        RuleFilter::False => true,
+        RuleFilter::Sql(sql) => *sql == SqlText::plain(NOTHING),
+        RuleFilter::True | RuleFilter::Selector(_) | RuleFilter::Correlation(_) => false,
+    };
+    let same_filter = match (&one.filter, &other.filter) {
+        (RuleFilter::Correlation(one), RuleFilter::Correlation(other)) => {
+            criteria(one) == criteria(other)
+        }
+        (one, other) => one == other || (is_nothing(one) && is_nothing(other)),
+    };
+    same_filter && one.action == other.action
 }
 
 fn of_rule(action: &str, entity: &Entity, rule: &RuleDescription) -> serde_json::Value {
@@ -205,12 +265,18 @@ async fn create(management: &mut Management<'_>, entity: &Entity) -> Result<(), 
     Ok(())
 }
 
+/// Makes a change, but for where entities forward to.
 async fn carry_out(management: &mut Management<'_>, change: &Change<'_>) -> Result<(), Failure> {
     match change {
         Change::Create(entity) => create(management, entity).await,
         Change::Update { entity, differences } => {
-            let values = differences.iter().map(|(property, _, after)| (*property, after.clone()));
-            update(management, entity, values.collect()).await
+            let now = differences.iter().filter(|(property, _, after)| !forwards(property, after));
+            let values: Vec<_> =
+                now.map(|(property, _, after)| (*property, after.clone())).collect();
+            if values.is_empty() {
+                return Ok(());
+            }
+            update(management, entity, values).await
         }
         Change::Delete(entity) => management.delete(&entity.path).await,
         Change::CreateRule { entity, rule } => put_rule(management, entity, rule, false).await,
@@ -252,7 +318,7 @@ impl fmt::Display for Plan<'_> {
             let action = rule.action.as_ref().map(|action| format!("; {}", action.text));
             format!("{}{}", show_filter(&rule.filter), action.unwrap_or_default())
         };
-        for change in &self.changes {
+        for change in self.all() {
             match change {
                 Change::Create(entity) => {
                     writeln!(f, "+ {} {}", entity.kind.noun(), entity.path)?;
@@ -295,7 +361,7 @@ impl fmt::Display for Plan<'_> {
         for kept in &self.kept {
             writeln!(f, "  {kept} is not in the file and stays (--prune deletes it)")?;
         }
-        if self.changes.is_empty() {
+        if self.is_empty() {
             writeln!(f, "nothing to change")?;
         }
         Ok(())

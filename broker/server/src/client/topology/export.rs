@@ -9,6 +9,9 @@ use super::super::properties::Kind as ValueKind;
 use super::super::rules::{SYSTEM, show_filter};
 use super::state::{DUPLICATES, Entity, Kind, State};
 
+/// The condition of a rule that lets nothing through.
+pub(super) const NOTHING: &str = "1 = 0";
+
 /// The file, and what it cannot say.
 pub(super) fn toml(state: &State) -> (String, Vec<String>) {
     let mut out = String::from("# Entities, as `peeklock topology export` has found them.\n");
@@ -25,10 +28,8 @@ pub(super) fn toml(state: &State) -> (String, Vec<String>) {
         };
         line(&mut out, &format!("\n[[{table}]]\nname = {}", quoted(name)));
         properties(&mut out, entity);
-        if entity.has_default_rule() {
-            continue;
-        }
-        let rules = entity.rules.as_deref().unwrap_or_default();
+        // Also the rule that it was created with: a file that says nothing leaves rules alone.
+        let Some(rules) = entity.rules.as_deref() else { continue };
         if rules.is_empty() {
             line(&mut out, "rule = []");
         }
@@ -76,16 +77,13 @@ fn rule(out: &mut String, rule: &RuleDescription) -> bool {
     let mut whole = true;
     match &rule.filter {
         RuleFilter::True => {}
-        RuleFilter::False => line(out, "sql_filter = \"1 = 0\""),
+        RuleFilter::False => line(out, &format!("sql_filter = {}", quoted(NOTHING))),
         RuleFilter::Sql(sql) => {
             whole &= plain(sql);
             line(out, &format!("sql_filter = {}", quoted(&sql.text)));
         }
-        // Only clients of JMS make these, and make them again.
-        RuleFilter::Selector(_) => {
-            whole = false;
-            line(out, "sql_filter = \"1 = 0\"");
-        }
+        // Of subscriptions of JMS clients alone, which are not in a file.
+        RuleFilter::Selector(_) => whole = false,
         RuleFilter::Correlation(wanted) => whole &= correlation(out, wanted),
     }
     if let Some(action) = &rule.action {

@@ -67,6 +67,7 @@ pub(super) async fn run(command: &TopologyCommand) -> Result<(), Failure> {
 async fn export(arguments: &ExportArguments) -> Result<(), Failure> {
     let server = arguments.common.connection.server()?;
     let state = State::read(&mut Management::new(&server)).await?;
+    note_those_of_clients(&state);
     let (text, left_out) = export::toml(&state);
     let to_stdout = arguments.output.as_path() == Path::new("-");
     if to_stdout && arguments.common.json {
@@ -95,6 +96,7 @@ async fn apply(arguments: &ApplyArguments) -> Result<(), Failure> {
     let server = arguments.common.connection.server()?;
     let mut management = Management::new(&server);
     let current = State::read(&mut management).await?;
+    note_those_of_clients(&current);
     let plan = Plan::new(&current, &wanted, arguments.prune);
     let json = arguments.common.json;
     if !json {
@@ -120,6 +122,21 @@ async fn apply(arguments: &ApplyArguments) -> Result<(), Failure> {
     report(true)
 }
 
+/// Says what is neither written nor compared.
+fn note_those_of_clients(state: &State) {
+    const SHOWN_MAX: usize = 3;
+    let shown: Vec<&str> = state.of_clients.iter().map(String::as_str).take(SHOWN_MAX).collect();
+    if shown.is_empty() {
+        return;
+    }
+    let more = state.of_clients.len() - shown.len();
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    output::note(&format!(
+        "left alone, as clients made it for themselves: {}{more}",
+        shown.join(", ")
+    ));
+}
+
 /// What a file declares. The environment has no part in it.
 fn read(file: &Path) -> Result<State, Failure> {
     let is_json = file.extension().is_some_and(|kind| kind.eq_ignore_ascii_case("json"));
@@ -131,6 +148,15 @@ fn read(file: &Path) -> Result<State, Failure> {
         overrides.config = Some(file.to_owned());
     }
     let settings = load(&overrides, []).map_err(|error| Failure::Argument(error.to_string()))?;
+    if !settings.namespaces.is_empty() {
+        let names = settings.namespaces.iter().map(|one| one.name.to_string());
+        return Err(Failure::Argument(format!(
+            "{} is about several namespaces ({} beside the default one), and a broker is asked for one: \
+             write the entities that are meant into a file of their own",
+            file.display(),
+            names.collect::<Vec<_>>().join(", ")
+        )));
+    }
     for warning in settings.warnings.iter().filter(|_| is_json) {
         output::note(warning);
     }

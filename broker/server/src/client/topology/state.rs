@@ -1,7 +1,8 @@
 //! Entities with their properties and rules, as a broker has them or a file wants them.
 
+use peeklock_core::EntityPath;
 use peeklock_core::entity::settings::{EntityStatus, QueueSettings};
-use peeklock_core::topic::rules::{DEFAULT_RULE, RuleDescription, RuleFilter};
+use peeklock_core::topic::rules::RuleDescription;
 use peeklock_core::topic::settings::TopicSettings;
 
 use super::super::entities::subscription_path;
@@ -16,6 +17,9 @@ use crate::config::units::show_size;
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     pub(super) entities: Vec<Entity>,
+    /// The paths of those that clients have made for themselves. No file declares them: they are not
+    /// compared, and stay.
+    pub(super) of_clients: Vec<String>,
 }
 
 /// A kind of entity.
@@ -75,40 +79,46 @@ impl Entity {
         let found = self.values.iter().find(|(known, _)| known.option == property.option);
         found.map(|(_, value)| value.as_str())
     }
-
-    /// Whether these are the rules that a subscription is created with.
-    pub(super) fn has_default_rule(&self) -> bool {
-        match self.rules.as_deref() {
-            None => true,
-            Some([rule]) => {
-                rule.name.eq_ignore_ascii_case(DEFAULT_RULE)
-                    && rule.filter == RuleFilter::True
-                    && rule.action.is_none()
-            }
-            Some(_) => false,
-        }
-    }
 }
 
 impl State {
     /// What a broker has.
     pub(super) async fn read(management: &mut Management<'_>) -> Result<Self, Failure> {
-        let mut entities = Vec::new();
+        let mut state = Self::default();
         for queue in management.list("$Resources/Queues").await? {
-            entities.push(described(Kind::Queue, queue.name.clone(), &queue));
+            if !state.leaves(&queue.name) {
+                state.entities.push(described(Kind::Queue, queue.name.clone(), &queue));
+            }
         }
         for topic in management.list("$Resources/Topics").await? {
-            entities.push(described(Kind::Topic, topic.name.clone(), &topic));
+            if state.leaves(&topic.name) {
+                continue;
+            }
+            state.entities.push(described(Kind::Topic, topic.name.clone(), &topic));
             let below = format!("{}/Subscriptions", topic.name);
             for subscription in management.list(&below).await? {
                 let path = subscription_path(&topic.name, &subscription.name);
+                if state.leaves(&path) {
+                    continue;
+                }
                 let found = management.list(&format!("{path}/Rules")).await?;
                 let rules = found.iter().map(rules::read).collect::<Result<Vec<_>, Failure>>()?;
                 let entity = described(Kind::Subscription, path, &subscription);
-                entities.push(Entity { rules: Some(rules), ..entity });
+                state.entities.push(Entity { rules: Some(rules), ..entity });
             }
         }
-        Ok(Self { entities })
+        Ok(state)
+    }
+
+    /// Notes what a client has made for itself: subscriptions that JMS clients come back to by their
+    /// names, and entities that go with a link.
+    fn leaves(&mut self, path: &str) -> bool {
+        let is_of_client = EntityPath::parse(path)
+            .is_ok_and(|found| found.path.is_of_jms() || found.path.temporary().is_some());
+        if is_of_client {
+            self.of_clients.push(path.to_owned());
+        }
+        is_of_client
     }
 
     /// What a configuration declares.
@@ -134,7 +144,7 @@ impl State {
                 });
             }
         }
-        Self { entities }
+        Self { entities, of_clients: Vec::new() }
     }
 
     pub(super) fn find(&self, wanted: &Entity) -> Option<&Entity> {
