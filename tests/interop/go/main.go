@@ -121,7 +121,7 @@ func scenarios() []scenario {
 	if certificates := os.Getenv("INTEROP_CERTIFICATES"); certificates != "" {
 		// Go reads this when it needs an authority for the first time.
 		os.Setenv("SSL_CERT_FILE", filepath.Join(certificates, "ca.pem"))
-		all = slices.Concat(all, management, doors, identities, programs)
+		all = slices.Concat(all, management, doors, identities, programs, faults)
 	}
 	return all
 }
