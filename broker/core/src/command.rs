@@ -10,6 +10,7 @@ use peeklock_protocol::value::{Str, Value};
 use peeklock_storage::{Key, StoreError, Table};
 use smallvec::SmallVec;
 
+use crate::entity::access::AccessRuleChange;
 use crate::entity::path::EntityPath;
 use crate::entity::settings::QueueSettings;
 use crate::filter::SqlFilter;
@@ -51,8 +52,10 @@ pub enum Command {
         origin: Origin,
         /// The queue's own path.
         path: EntityPath,
-        /// What it should be like from now on.
+        /// What it should be like from now on, but for its access rules.
         settings: QueueSettings,
+        /// The access rules it should have; nothing to leave those alone that it has.
+        access_rules: Option<Vec<AccessRuleChange>>,
     },
     /// Deletes a queue, its subqueues and all they hold. Answered by
     /// [`Reply::QueueDeleted`](crate::effect::Reply::QueueDeleted).

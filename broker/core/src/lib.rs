@@ -46,7 +46,7 @@ pub use crate::effect::{
     Browsed, ClosedLinks, Counts, Delivery, Effect, EffectKind, MessageLock, MessageState,
     QueueDescription, Reply, SessionLock, Turn,
 };
-pub use crate::entity::access::{AccessKey, AccessRights, AccessRule};
+pub use crate::entity::access::{AccessKey, AccessRights, AccessRule, AccessRuleChange, KeyChange};
 pub use crate::entity::kind::EntityKind;
 pub use crate::entity::namespace::Namespace;
 pub use crate::entity::path::{Address, EntityPath, PathError, Subqueue};

@@ -3,7 +3,7 @@
 use super::{Broker, queue_mut};
 use crate::change::Change;
 use crate::effect::{ClosedLinks, Counts, EffectKind, QueueDescription, Reply};
-use crate::entity::access::{self, AccessRule};
+use crate::entity::access::{self, AccessRule, AccessRuleChange};
 use crate::entity::kind::EntityKind;
 use crate::entity::namespace::QueueEntities;
 use crate::entity::path::{EntityPath, Subqueue};
@@ -49,14 +49,16 @@ impl Broker {
     pub(super) fn update_queue(
         &mut self,
         path: &EntityPath,
-        settings: &QueueSettings,
+        settings: QueueSettings,
+        access_rules: Option<Vec<AccessRuleChange>>,
     ) -> Result<Reply, Error> {
         let entities = self.named_queue(path)?;
-        check_settings(path, settings)?;
-        self.check_targets(settings)?;
-        self.check_fixed(entities, settings)?;
+        let settings = self.as_updated(entities, settings, access_rules)?;
+        check_settings(path, &settings)?;
+        self.check_targets(&settings)?;
+        self.check_fixed(entities, &settings)?;
         self.note_use(entities.main);
-        self.change_queue(entities, settings.clone()).map(ensured)
+        self.change_queue(entities, settings).map(ensured)
     }
 
     pub(super) fn delete_queue(&mut self, path: &EntityPath) -> Result<Reply, Error> {
@@ -183,7 +185,23 @@ impl Broker {
         entities: QueueEntities,
         settings: QueueSettings,
     ) -> Result<QueueSettings, Error> {
-        let access_rules = self.queue(entities.main)?.settings().access_rules.clone();
+        self.as_updated(entities, settings, None)
+    }
+
+    /// The settings of an entity that is there, when it is changed. What its access rules keep is looked
+    /// up here and not by whoever asks: another change may come between a look and a wish, and what it
+    /// has taken away must not come back.
+    pub(super) fn as_updated(
+        &self,
+        entities: QueueEntities,
+        settings: QueueSettings,
+        access_rules: Option<Vec<AccessRuleChange>>,
+    ) -> Result<QueueSettings, Error> {
+        let before = &self.queue(entities.main)?.settings().access_rules;
+        let access_rules = match access_rules {
+            Some(changes) => changes.into_iter().map(|change| change.apply_to(before)).collect(),
+            None => before.clone(),
+        };
         Ok(QueueSettings { access_rules, ..settings })
     }
 

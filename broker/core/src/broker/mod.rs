@@ -247,8 +247,8 @@ impl Broker {
                 let result = self.create_queue(path, settings);
                 self.reply_after_commit(origin, result);
             }
-            Command::UpdateQueue { origin, path, settings } => {
-                let result = self.update_queue(&path, &settings);
+            Command::UpdateQueue { origin, path, settings, access_rules } => {
+                let result = self.update_queue(&path, settings, access_rules);
                 self.reply_after_commit(origin, result);
             }
             Command::DeleteQueue { origin, path } => {

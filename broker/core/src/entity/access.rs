@@ -44,6 +44,32 @@ pub struct AccessRights {
     pub listen: bool,
 }
 
+/// What a rule is to be like from now on. Who asks for that need not know what it was: whatever another
+/// request has taken away in the meantime does not come back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AccessRuleChange {
+    /// Which, in whatever case. There need not be one yet.
+    pub name: Arc<str>,
+    /// What it allows.
+    pub rights: AccessRights,
+    /// One key.
+    pub primary_key: KeyChange,
+    /// The other.
+    pub secondary_key: KeyChange,
+}
+
+/// What becomes of a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum KeyChange {
+    /// It is this one.
+    Set(AccessKey),
+    /// It stays as it is when the change is made.
+    Keep {
+        /// The key if the rule is new.
+        or: AccessKey,
+    },
+}
+
 /// A key. It has no `Display`, and its `Debug` shows nothing.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccessKey(Arc<str>);
@@ -63,6 +89,32 @@ impl AccessKey {
 impl fmt::Debug for AccessKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[hidden]")
+    }
+}
+
+impl AccessRuleChange {
+    /// The rule among those there are.
+    pub fn apply_to(self, before: &[AccessRule]) -> AccessRule {
+        let AccessRuleChange { name, rights, primary_key, secondary_key } = self;
+        let old = before.iter().find(|old| is_name_of(old, &name));
+        AccessRule {
+            primary_key: primary_key.apply_to(old.map(|old| &old.primary_key)),
+            secondary_key: secondary_key.apply_to(old.map(|old| &old.secondary_key)),
+            name,
+            rights,
+            // Set when the entity is.
+            created_at: Timestamp(0),
+            modified_at: Timestamp(0),
+        }
+    }
+}
+
+impl KeyChange {
+    fn apply_to(self, old: Option<&AccessKey>) -> AccessKey {
+        match self {
+            KeyChange::Set(key) => key,
+            KeyChange::Keep { or } => old.cloned().unwrap_or(or),
+        }
     }
 }
 
@@ -206,7 +258,29 @@ mod tests {
     }
 
     #[test]
+    fn a_change_keeps_the_keys_that_there_are() {
+        let keep = |key| KeyChange::Keep { or: AccessKey::new(key) };
+        let change = |name: &str, primary_key| AccessRuleChange {
+            name: name.into(),
+            rights: AccessRights { listen: true, ..AccessRights::default() },
+            primary_key,
+            secondary_key: keep("fresh"),
+        };
+        let before = [rule("a", "1"), rule("b", "2")];
+        let keys = |rule: AccessRule| [rule.primary_key, rule.secondary_key];
+        let expected = |keys: [&str; 2]| keys.map(AccessKey::new);
+        let kept = change("B", keep("new")).apply_to(&before);
+        assert_eq!((&*kept.name, kept.rights.listen, kept.rights.send), ("B", true, false));
+        assert_eq!(keys(kept), expected(["2", "second"]));
+        let set = change("b", KeyChange::Set(AccessKey::new("3"))).apply_to(&before);
+        assert_eq!(keys(set), expected(["3", "second"]));
+        assert_eq!(keys(change("c", keep("new")).apply_to(&before)), expected(["new", "fresh"]));
+    }
+
+    #[test]
     fn keys_are_not_shown() {
         assert!(!format!("{:?}", rule("a", "canary")).contains("canary"));
+        let change = KeyChange::Keep { or: AccessKey::new("canary") };
+        assert!(!format!("{change:?}").contains("canary"));
     }
 }

@@ -1,6 +1,7 @@
 //! What can be asked about topics, subscriptions and rules, and the good answers.
 
 use crate::effect::{Counts, QueueDescription};
+use crate::entity::access::AccessRuleChange;
 use crate::entity::path::EntityPath;
 use crate::entity::settings::QueueSettings;
 use crate::id::{EntityId, Origin};
@@ -36,8 +37,10 @@ pub enum TopicCommand {
         origin: Origin,
         /// Its path.
         path: EntityPath,
-        /// What it should be like from now on.
+        /// What it should be like from now on, but for its access rules.
         settings: TopicSettings,
+        /// The access rules it should have; nothing to leave those alone that it has.
+        access_rules: Option<Vec<AccessRuleChange>>,
     },
     /// Deletes a topic and its subscriptions. Answered by [`TopicReply::Deleted`].
     DeleteTopic {

@@ -22,7 +22,12 @@ fn create(world: &mut World, name: &str, settings: QueueSettings) -> Result<Enti
 }
 
 fn update(world: &mut World, name: &str, settings: QueueSettings) -> Result<Reply, Error> {
-    world.ask(|origin| Command::UpdateQueue { origin, path: path(name), settings })
+    world.ask(|origin| Command::UpdateQueue {
+        origin,
+        path: path(name),
+        settings,
+        access_rules: None,
+    })
 }
 
 fn delete(world: &mut World, name: &str) -> Result<Reply, Error> {

@@ -3,6 +3,7 @@
 use super::{Answer, SUBSCRIPTION, TOPIC};
 use crate::broker::Broker;
 use crate::broker::entities::check_settings;
+use crate::entity::access::AccessRuleChange;
 use crate::entity::kind::EntityKind;
 use crate::entity::namespace::QueueEntities;
 use crate::entity::path::{EntityPath, Subqueue};
@@ -36,10 +37,15 @@ impl Broker {
         self.new_entity(path, EntityKind::Topic, settings.to_queue_settings()).map(ensured)
     }
 
-    pub(super) fn update_topic(&mut self, path: &EntityPath, settings: &TopicSettings) -> Answer {
+    pub(super) fn update_topic(
+        &mut self,
+        path: &EntityPath,
+        settings: &TopicSettings,
+        access_rules: Option<Vec<AccessRuleChange>>,
+    ) -> Answer {
         let entities = self.of_kind(path, TOPIC)?;
+        let settings = self.as_updated(entities, settings.to_queue_settings(), access_rules)?;
         settings.validate()?;
-        let settings = settings.to_queue_settings();
         self.check_fixed(entities, &settings)?;
         self.note_use(entities.main);
         self.change_queue(entities, settings).map(ensured)

@@ -45,8 +45,8 @@ impl Broker {
                 let result = self.create_topic(path, &settings);
                 self.reply_after_commit(origin, result.map(Reply::OfTopic));
             }
-            TopicCommand::UpdateTopic { origin, path, settings } => {
-                let result = self.update_topic(&path, &settings);
+            TopicCommand::UpdateTopic { origin, path, settings, access_rules } => {
+                let result = self.update_topic(&path, &settings, access_rules);
                 self.reply_after_commit(origin, result.map(Reply::OfTopic));
             }
             TopicCommand::DeleteTopic { origin, path } => {

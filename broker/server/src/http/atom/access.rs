@@ -3,8 +3,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use peeklock_core::entity::access::{AccessKey, AccessRights, AccessRule};
-use peeklock_core::time::Timestamp;
+use peeklock_core::entity::access::{
+    AccessKey, AccessRights, AccessRule, AccessRuleChange, KeyChange,
+};
 
 use super::error::Fault;
 use super::time;
@@ -27,13 +28,17 @@ const RIGHTS: [(&str, Flag); 3] = [
     ("Listen", |rights| &mut rights.listen),
 ];
 
-/// Reads the rules that a description sets; those there were if it does not speak of them. A tool that
-/// knows nothing of rules then takes away nobody's.
-pub(super) fn read(description: &Element, before: &[AccessRule]) -> Result<Vec<AccessRule>, Fault> {
-    let Some(list) = description.child(Space::ServiceBus, LIST) else {
-        return Ok(before.to_vec());
-    };
-    list.children.iter().map(|item| read_rule(item, before)).collect()
+/// Reads the rules that a description sets; nothing if it does not speak of them. A tool that knows
+/// nothing of rules then takes away nobody's. What stays is for the core to find: what was read before
+/// may be gone by then.
+pub(super) fn read(description: &Element) -> Result<Option<Vec<AccessRuleChange>>, Fault> {
+    let list = description.child(Space::ServiceBus, LIST);
+    list.map(|list| list.children.iter().map(read_rule).collect()).transpose()
+}
+
+/// The rules of an entity that is new.
+pub(super) fn first(changes: Option<Vec<AccessRuleChange>>) -> Vec<AccessRule> {
+    changes.into_iter().flatten().map(|change| change.apply_to(&[])).collect()
 }
 
 /// Refuses rules where there can be none.
@@ -45,7 +50,7 @@ pub(super) fn refuse(description: &Element, why: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-fn read_rule(item: &Element, before: &[AccessRule]) -> Result<AccessRule, Fault> {
+fn read_rule(item: &Element) -> Result<AccessRuleChange, Fault> {
     let wrong = |why: &str| Fault::property(LIST, why);
     let is_rule = item.space == Space::ServiceBus && item.name == ITEM;
     let is_known = item.kind.as_deref().is_none_or(|kind| kind == KIND);
@@ -54,16 +59,11 @@ fn read_rule(item: &Element, before: &[AccessRule]) -> Result<AccessRule, Fault>
         return Err(wrong("a rule is a SharedAccessAuthorizationRule"));
     }
     let name = item.text_of("KeyName").ok_or_else(|| wrong("a rule lacks its KeyName"))?;
-    let old = before.iter().find(|old| old.name.eq_ignore_ascii_case(name));
-    let key = |element, old| read_key(item, element, old);
-    Ok(AccessRule {
+    Ok(AccessRuleChange {
         name: name.into(),
         rights: read_rights(item)?,
-        primary_key: key("PrimaryKey", old.map(|old| &old.primary_key))?,
-        secondary_key: key("SecondaryKey", old.map(|old| &old.secondary_key))?,
-        // The broker sets them, whatever a client writes.
-        created_at: Timestamp(0),
-        modified_at: Timestamp(0),
+        primary_key: read_key(item, "PrimaryKey")?,
+        secondary_key: read_key(item, "SecondaryKey")?,
     })
 }
 
@@ -81,14 +81,14 @@ fn read_rights(item: &Element) -> Result<AccessRights, Fault> {
 }
 
 /// A key that is left out stays as it is; a new rule gets a new one.
-fn read_key(item: &Element, name: &str, old: Option<&AccessKey>) -> Result<AccessKey, Fault> {
+fn read_key(item: &Element, name: &str) -> Result<KeyChange, Fault> {
     let Some(text) = item.text_of(name).map(str::trim) else {
-        let new = || AccessKey::new(STANDARD.encode(rand::random::<[u8; KEY_OCTETS]>()));
-        return Ok(old.cloned().unwrap_or_else(new));
+        let new = STANDARD.encode(rand::random::<[u8; KEY_OCTETS]>());
+        return Ok(KeyChange::Keep { or: AccessKey::new(new) });
     };
     // Never in the text of a fault: that is shown, and may be logged.
     if STANDARD.decode(text).is_ok_and(|octets| octets.len() == KEY_OCTETS) {
-        Ok(AccessKey::new(text))
+        Ok(KeyChange::Set(AccessKey::new(text)))
     } else {
         Err(Fault::property(LIST, &format!("{name} has to be the base64 of 32 octets")))
     }

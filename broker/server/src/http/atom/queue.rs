@@ -46,11 +46,15 @@ pub(super) async fn put(
         Intent::Create | Intent::Read => None,
     };
     let settings = settings(&Properties(description), before.as_ref())?;
+    let access_rules = access::read(description)?;
     call.check_targets(&settings)?;
     let at = path.clone();
     let change = |origin| match intent {
-        Intent::Update => Command::UpdateQueue { origin, path: at, settings },
-        Intent::Create | Intent::Read => Command::CreateQueue { origin, path: at, settings },
+        Intent::Update => Command::UpdateQueue { origin, path: at, settings, access_rules },
+        Intent::Create | Intent::Read => {
+            let settings = QueueSettings { access_rules: access::first(access_rules), ..settings };
+            Command::CreateQueue { origin, path: at, settings }
+        }
     };
     call.change(&path, change).await?;
     let known = describe(call, path.clone()).await?;
@@ -73,8 +77,8 @@ async fn describe(call: &Call<'_>, path: EntityPath) -> Result<Option<QueueDescr
     }
 }
 
-/// What a request wants a queue to be like. What it does not name is as in a new queue, but for what
-/// cannot be changed.
+/// What a request wants a queue to be like, but for its access rules. What it does not name is as in a
+/// new queue, but for what cannot be changed.
 fn settings(
     properties: &Properties<'_>,
     before: Option<&QueueSettings>,
@@ -103,10 +107,7 @@ fn settings(
         status: properties.status()?,
         user_metadata: properties.text("UserMetadata").unwrap_or_default().into(),
         remarks: properties.remarks(before, unused_window)?,
-        access_rules: access::read(
-            properties.0,
-            before.map_or(&[], |before| before.access_rules.as_slice()),
-        )?,
+        access_rules: Vec::new(),
     })
 }
 

@@ -48,11 +48,16 @@ pub(super) async fn put(
         Intent::Create | Intent::Read => None,
     };
     let settings = settings(&Properties(description), before.as_ref())?;
+    let access_rules = access::read(description)?;
     let at = path.clone();
     let change = |origin| {
         Command::OfTopic(Box::new(match intent {
-            Intent::Update => TopicCommand::UpdateTopic { origin, path: at, settings },
+            Intent::Update => {
+                TopicCommand::UpdateTopic { origin, path: at, settings, access_rules }
+            }
             Intent::Create | Intent::Read => {
+                let access_rules = access::first(access_rules);
+                let settings = TopicSettings { access_rules, ..settings };
                 TopicCommand::CreateTopic { origin, path: at, settings }
             }
         }))
@@ -78,13 +83,12 @@ async fn describe(call: &Call<'_>, path: EntityPath) -> Result<Option<TopicDescr
     }
 }
 
+/// What a request wants a topic to be like, but for its access rules.
 fn settings(
     properties: &Properties<'_>,
     before: Option<&TopicSettings>,
 ) -> Result<TopicSettings, Fault> {
     properties.refuse_what_is_not_there()?;
-    let rules_before = before.map_or(&[][..], |before| before.access_rules.as_slice());
-    let access_rules = access::read(properties.0, rules_before)?;
     // As far as a topic has them.
     let before = before.map(|before| QueueSettings {
         duplicate_window: before.duplicate_window,
@@ -105,7 +109,7 @@ fn settings(
         status: properties.status()?,
         user_metadata: properties.text("UserMetadata").unwrap_or_default().into(),
         remarks: properties.remarks(before, unused_window)?,
-        access_rules,
+        access_rules: Vec::new(),
     })
 }
 

@@ -107,7 +107,9 @@ fn commands_are_for_the_kind_they_name() {
         let name = path.clone();
         let deleted = world.ask(|origin| Command::DeleteQueue { origin, path: name });
         assert!(matches!(deleted, Err(Error::EntityNotFound(_))), "{path}");
-        let updated = world.ask(|origin| Command::UpdateQueue { origin, path, settings });
+        let access_rules = None;
+        let updated =
+            world.ask(|origin| Command::UpdateQueue { origin, path, settings, access_rules });
         assert!(matches!(updated, Err(Error::EntityNotFound(_))));
     }
     assert!(matches!(describe(&mut world, "q"), Err(Error::EntityNotFound(_))));
@@ -122,8 +124,13 @@ fn a_topic_tells_what_it_is_like() {
     world.now = world.now.plus(Span(10));
     let settings = TopicSettings { user_metadata: "mine".into(), ..TopicSettings::default() };
     let (t, wanted) = (path("t"), settings.clone());
-    ask(&mut world, |origin| TopicCommand::UpdateTopic { origin, path: t, settings: wanted })
-        .unwrap();
+    ask(&mut world, |origin| TopicCommand::UpdateTopic {
+        origin,
+        path: t,
+        settings: wanted,
+        access_rules: None,
+    })
+    .unwrap();
     world.crash();
     let described = describe(&mut world, "T").unwrap();
     assert_eq!(described.settings, settings);

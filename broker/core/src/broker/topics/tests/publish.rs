@@ -211,7 +211,8 @@ fn a_topic_admits_messages_like_a_queue() {
     assert_eq!(take_from(&mut world, "a").len(), 1);
     publish(&mut world, message(&text(50), &[]));
     let settings = TopicSettings { status: EntityStatus::Disabled, ..settings };
-    let update = |origin| TopicCommand::UpdateTopic { origin, path: t, settings };
+    let access_rules = None;
+    let update = |origin| TopicCommand::UpdateTopic { origin, path: t, settings, access_rules };
     ask(&mut world, update).unwrap();
     let off = publish_to(&mut world, "t", message("x", &[]));
     assert!(matches!(off, Err(Error::EntityDisabled(name)) if name == "t"));

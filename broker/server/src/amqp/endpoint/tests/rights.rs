@@ -1,10 +1,12 @@
 //! Who may come in, and for how long.
 
-use peeklock_core::Span;
+use peeklock_core::{AccessKey, AccessRights, AccessRuleChange, KeyChange, Span};
 use peeklock_protocol::terminus::Coordinator;
 
 use super::*;
-use crate::auth::{AccessRule, Credential, Door, Grant, Operation, ResourcePath, Rights, Secret};
+use crate::auth::{
+    self, AccessRule, Credential, Door, Grant, Operation, ResourcePath, Rights, Secret,
+};
 use crate::clock::Step;
 
 const SEND: Rights = Rights { send: true, ..Rights::NONE };
@@ -269,6 +271,81 @@ fn a_key_that_is_taken_away_takes_its_links_with_it() {
         assert_eq!(world.closed(), None);
         world.later(AUTHORIZE_WITHIN);
         assert_eq!(world.closed().as_deref(), Some("amqp:unauthorized-access"));
+    }
+}
+
+/// Changes the rules of the queue itself, and tells of it as the driver does.
+fn change_queue(world: &mut World, access_rules: Option<Vec<AccessRuleChange>>) {
+    let path = EntityPath::for_new_entity("orders").unwrap();
+    let origin = Origin { connection: 2, link: 1, delivery: 1 };
+    let settings = QueueSettings::default();
+    let update = Command::UpdateQueue { origin, path, settings, access_rules };
+    world.core.handle(world.clock.now(), update);
+    let mut is_done = false;
+    for effect in world.core.take_turn().effects {
+        match effect.kind {
+            EffectKind::AccessChanged { path, rules } => {
+                world.endpoint.settings.authority.set_rules_of(&path, &rules);
+            }
+            EffectKind::Reply { result, .. } => is_done = result.is_ok(),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(is_done);
+    world.endpoint.rules_changed(world.now);
+    world.endpoint.end_turn(world.now);
+    world.run();
+}
+
+/// The second update was on its way before the first one took the rule away.
+#[test]
+fn links_of_a_removed_rule_stay_cut_when_an_update_keeps_the_rules() {
+    let rule = |name: &str, primary_key| AccessRuleChange {
+        name: name.into(),
+        rights: AccessRights { manage: false, send: true, listen: true },
+        primary_key,
+        secondary_key: KeyChange::Set(AccessKey::new("second")),
+    };
+    let set = |key: &str| KeyChange::Set(AccessKey::new(key));
+    let keep = |key: &str| KeyChange::Keep { or: AccessKey::new(key) };
+    let log_in = |world: &mut World| {
+        let authority = &world.endpoint.settings.authority;
+        let granted = auth::sasl(authority, "PLAIN", Some(b"\0own\0first"));
+        let is_known = granted.is_ok();
+        if let Ok(Some(granted)) = granted {
+            world.endpoint.claims.grant_connection(granted);
+        }
+        is_known
+    };
+    let removals = [vec![rule("other", keep("o"))], vec![rule("own", set("newer"))]];
+    let keeps = [None, Some(vec![rule("own", keep("newest")), rule("other", keep("o"))])];
+    for (removal, later) in removals.iter().flat_map(|one| keeps.iter().map(move |two| (one, two)))
+    {
+        let mut world = anonymous();
+        change_queue(&mut world, Some(vec![rule("own", set("first")), rule("other", set("o"))]));
+        assert!(log_in(&mut world));
+        let (sender, receiver) = (world.sender(), world.receiver());
+        world.send(sender, &Message::data("x"), true);
+        world.run();
+        assert_eq!((world.message_count(), world.receiver_count()), (1, 1));
+
+        change_queue(&mut world, Some(removal.clone()));
+        let cut = |event: &Event| match event {
+            Event::Detach { link, error: Some(error), .. } => {
+                assert_eq!(error.condition.as_str(), "amqp:unauthorized-access");
+                [sender, receiver].contains(link)
+            }
+            _ => false,
+        };
+        assert_eq!(world.take_events().iter().filter(|event| cut(event)).count(), 2);
+        change_queue(&mut world, later.clone());
+        assert!(!log_in(&mut world));
+        let session = world.session();
+        for attach in [to_node("s2", "orders"), from_node("r2", "orders", "here")] {
+            let link = world.attach(session, attach);
+            assert_eq!(world.detached(link).as_deref(), Some("amqp:unauthorized-access"));
+        }
+        assert_eq!((world.message_count(), world.receiver_count()), (1, 0));
     }
 }
 

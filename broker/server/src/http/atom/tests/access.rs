@@ -1,6 +1,11 @@
 //! Access rules of entities, as the administration clients write and read them.
 
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+
 use super::*;
+use crate::auth::Claims;
 
 /// 32 octets each.
 const FIRST: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -153,4 +158,94 @@ async fn rules_that_cannot_be_are_refused_without_repeating_a_key() {
     world.create("/t", &topic("")).await.check(201, "");
     let own = rules(&[rule("a", &good())]);
     world.create("/t/subscriptions/s", &subscription(&own)).await.check(400, "AuthorizationRules");
+}
+
+/// An entity, and what writes its description.
+type Kind = (&'static str, fn(&str) -> String);
+
+const KINDS: [Kind; 2] = [("/q", queue), ("/t", topic)];
+
+/// Lets a request ask what there is, and keeps the answer from it until it is polled again.
+async fn begin(world: &World, mut request: Pin<&mut impl Future<Output = Reply>>) {
+    poll_fn(|context| {
+        assert!(request.as_mut().poll(context).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+    assert_eq!(world.context.gateway.waiting(), 1, "it has asked");
+}
+
+/// What a connection holds that has shown a token of a rule for an entity.
+fn claims(world: &World, path: &str, (name, key): (&str, &str)) -> Claims {
+    let (authority, now) = (&world.context.settings.authority, world.clock.now());
+    let token = token(&format!("https://{HOST}{path}"), (name, key));
+    let grant = authority.verify(&token, &format!("sb://{HOST}{path}"), now).unwrap();
+    let mut claims = Claims::default();
+    claims.grant(grant, now).unwrap();
+    claims.look_again(authority);
+    assert!(!claims.is_empty());
+    claims
+}
+
+/// An update that does not name the rules, or not the keys, leaves those alone that there are when it is
+/// made, and not those that there were when it was asked for.
+#[tokio::test]
+async fn what_another_update_takes_away_in_the_meantime_stays_away() {
+    let all = || rights(&["Manage", "Send", "Listen"]);
+    let other = || rule("other", &(rights(&["Send"]) + &keys(THIRD, THIRD)));
+    let gone = rules(&[other()]);
+    let silent = "<DefaultMessageTimeToLive>PT30S</DefaultMessageTimeToLive>";
+    let keyless = rules(&[rule("own", &all()), other()]);
+    let half = rules(&[rule("own", &(all() + &format!("<SecondaryKey>{SECOND}</SecondaryKey>")))]);
+    let rotated = rules(&[rule("own", &(all() + &keys(THIRD, SECOND))), other()]);
+    let rotated_key = format!("<PrimaryKey>{THIRD}</PrimaryKey><SecondaryKey>{SECOND}<");
+    let none = "<KeyName>own</KeyName>";
+    for (path, body) in KINDS {
+        // The later update, the one that overtakes it, and what there is in the end and what is not.
+        for (slow, quick, there, not_there) in [
+            (silent, gone.as_str(), "<KeyName>other</KeyName>", none),
+            (silent, "<AuthorizationRules/>", "PT30S", none),
+            (silent, rotated.as_str(), rotated_key.as_str(), FIRST),
+            (keyless.as_str(), rotated.as_str(), rotated_key.as_str(), FIRST),
+            (half.as_str(), rotated.as_str(), rotated_key.as_str(), FIRST),
+            // A rule that is named comes back, and with keys that nobody has seen.
+            (keyless.as_str(), gone.as_str(), none, SECOND),
+        ] {
+            let world = World::new().await;
+            let both = rules(&[rule("own", &(all() + &keys(FIRST, SECOND))), other()]);
+            world.create(path, &body(&both)).await.check(201, FIRST);
+            let mut links = claims(&world, path, ("own", FIRST));
+            let slow = body(slow);
+            let mut slow = pin!(world.update(path, &slow));
+            begin(&world, slow.as_mut()).await;
+            world.update(path, &body(quick)).await.check(200, "").lacks(FIRST);
+            slow.await.check(200, there).lacks(not_there).lacks(FIRST);
+            world.get(path).await.check(200, there).lacks(not_there).lacks(FIRST);
+            // What had ended stays so, and nobody comes in by the old key.
+            links.look_again(&world.context.settings.authority);
+            assert!(links.is_empty());
+            let own = token(&format!("https://{HOST}{path}"), ("own", FIRST));
+            world.send(Ask::new(Method::GET, path).token(own)).await.check(401, "40103");
+        }
+    }
+}
+
+/// Another entity that has taken the name has nothing to do with the rules of the one that was there.
+#[tokio::test]
+async fn rules_do_not_pass_to_another_entity_of_the_same_name() {
+    for (path, body) in KINDS {
+        let world = World::new().await;
+        let own = rules(&[rule("own", &(rights(&["Send"]) + &keys(FIRST, SECOND)))]);
+        world.create(path, &body(&own)).await.check(201, FIRST);
+        let mut links = claims(&world, path, ("own", FIRST));
+        let slow = body("<DefaultMessageTimeToLive>PT30S</DefaultMessageTimeToLive>");
+        let mut slow = pin!(world.update(path, &slow));
+        begin(&world, slow.as_mut()).await;
+        world.delete(path).await.check(200, "");
+        world.create(path, &body("")).await.check(201, "");
+        slow.await.check(200, "PT30S").lacks(FIRST);
+        world.get(path).await.check(200, "PT30S").lacks("<KeyName>");
+        links.look_again(&world.context.settings.authority);
+        assert!(links.is_empty());
+    }
 }
