@@ -8,7 +8,7 @@ use peeklock_protocol::condition;
 use peeklock_protocol::delivery_state::DeliveryState;
 use peeklock_protocol::performative::{Attach, Detach};
 use peeklock_protocol::terminus::Source;
-use peeklock_protocol::value::{Map, Symbol, Value};
+use peeklock_protocol::value::{Array, Map, Symbol, Value};
 use peeklock_tests::link::{Link, receiver, rejection, sender};
 use peeklock_tests::message::Message;
 use peeklock_tests::raw::described;
@@ -540,6 +540,39 @@ fn a_session_is_touched_by_its_holder_alone() {
         let done = ask(&mut peer, &mut management, &held.name, operation);
         assert_eq!(done, Some(Value::Int(200)), "{operation}");
     }
+}
+
+/// "receive-by-sequence-number without session-id, with associated-link-name", as the Go SDK asks: the
+/// session is the link's.
+#[test]
+fn a_deferred_message_is_fetched_for_the_session_of_a_link() {
+    let broker = broker();
+    let mut peer = broker.peer();
+    send(&mut peer, &[("a", "1"), ("b", "2")]);
+    let mut link = accept(&mut peer, "a");
+    let received = peer.receive_one(&mut link);
+    let state = DeliveryState::Modified {
+        delivery_failed: None,
+        undeliverable_here: Some(true),
+        message_annotations: None,
+    };
+    peer.settle(&received, state);
+    let number = received.message().sequence_number();
+    let other = accept(&mut peer, "b");
+    let mut management = peer.open_management("s");
+    let mut fetch = |link: &str| {
+        let body = Map::new()
+            .with("sequence-numbers", Array::longs([number]))
+            .with("receiver-settle-mode", Value::Uint(1));
+        let request = Message::value(body)
+            .with_id(1_u64)
+            .with_property("operation", "com.microsoft:receive-by-sequence-number")
+            .with_property("associated-link-name", link);
+        peer.ask(&mut management, &request).property("statusCode").cloned()
+    };
+    assert_eq!(fetch(&other.name), Some(Value::Int(404)), "of another session");
+    assert_eq!(fetch("unknown"), Some(Value::Int(410)));
+    assert_eq!(fetch(&link.name), Some(Value::Int(200)));
 }
 
 /// Who may send to a queue with sessions need not hold one.

@@ -137,7 +137,10 @@ fn correlation(raw: RawCorrelation, key: &str) -> Check<RuleFilter> {
 fn property(value: Spanned<toml::Value>, key: &str, span: std::ops::Range<usize>) -> Check<Value> {
     match value.into_inner() {
         toml::Value::String(text) => Ok(Value::String(text.into())),
-        toml::Value::Integer(number) => Ok(Value::Long(number)),
+        // Where it fits: the Go SDK cannot read a list with a `long` in it.
+        toml::Value::Integer(number) => {
+            Ok(i32::try_from(number).map_or(Value::Long(number), Value::Int))
+        }
         toml::Value::Float(number) => Ok(Value::Double(F64::from(number))),
         toml::Value::Boolean(truth) => Ok(Value::Bool(truth)),
         toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => {

@@ -202,11 +202,14 @@ fn prepare(
     Ok((operation, (operation.command)(request, context)?))
 }
 
-/// Whether a request names a session and the link through which its client holds it. Only then does
-/// [`Context::holders`] matter.
+/// Whether a request names the link through which its client holds a session, and the session, or leaves
+/// that to the link. Only then does [`Context::holders`] matter.
 pub fn names_holder(message: &Message) -> bool {
     let request = Request::new(message);
-    request.associated_link().is_some() && request.field("session-id").is_some()
+    let by_link = auth::Operation::ReceiveBySequenceNumber.name();
+    let names_session = request.field("session-id").is_some()
+        || request.operation().is_ok_and(|name| name.eq_ignore_ascii_case(by_link));
+    names_session && request.associated_link().is_some()
 }
 
 /// A client that names the link through which it holds the session must still hold it there: somebody

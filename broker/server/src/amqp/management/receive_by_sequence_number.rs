@@ -17,12 +17,18 @@ pub(super) fn command(request: Request<'_>, context: &Context<'_>) -> Result<Com
         Some(1) | None => ReceiveMode::PeekLock,
         Some(_) => return Err(wrong(key, "0 or 1")),
     };
+    // The Go SDK names the link of its session alone.
+    let by_link = || {
+        let link = request.associated_link()?;
+        let holder = context.holders.iter().find(|holder| *holder.link == *link)?;
+        Some(holder.session.clone())
+    };
     Ok(Command::ReceiveDeferred {
         origin: context.origin,
         entity: context.entity,
         sequences: request.sequence_numbers()?,
         mode,
-        session: request.session()?,
+        session: request.session()?.or_else(by_link),
     })
 }
 

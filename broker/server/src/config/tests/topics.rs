@@ -54,7 +54,7 @@ fn topics_have_subscriptions_and_those_have_rules() {
     assert_eq!(large.action, Some(SqlText::plain("SET large = TRUE")));
     let RuleFilter::Correlation(filter) = &red.filter else { panic!("{red:?}") };
     assert_eq!(filter.system, [(SystemProperty::Label, "red".into())]);
-    let user = [("heavy".into(), Value::Bool(true)), ("size".into(), Value::Long(5))];
+    let user = [("heavy".into(), Value::Bool(true)), ("size".into(), Value::Int(5))];
     assert_eq!(filter.user, user);
     assert_eq!(*default, RuleDescription::default_rule());
 }
