@@ -239,7 +239,8 @@ pub(super) fn new_description<K: Kindred>(
     Ok(format!("{}{}</{}>", opening(K::DESCRIPTION), out.finish(), K::DESCRIPTION))
 }
 
-/// What a request to change an entity says: all that it was, and what is new.
+/// What a request to change an entity says: all that it was, and what is new. It does not speak of access
+/// rules, which then stay as they are: those that were read may have been taken away in the meantime.
 pub(super) fn changed_description<K: Kindred>(
     before: &Element,
     properties: &Given<K>,
@@ -264,7 +265,7 @@ pub(super) fn changed_description<K: Kindred>(
     }
     // Nothing is forwarded to by an element that is empty; the service wants none at all then.
     after.children.retain(|child| {
-        !child.text.is_empty() || !child.children.is_empty() || child.name == "AuthorizationRules"
+        child.name != "AuthorizationRules" && (!child.text.is_empty() || !child.children.is_empty())
     });
     let mut out = Writer::default();
     for child in &after.children {
@@ -405,4 +406,34 @@ fn json_of<K: Kindred>(found: &Described) -> serde_json::Value {
     }
     object.insert("counts".to_owned(), counts.into());
     object.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::atom::xml;
+
+    #[test]
+    fn a_change_says_all_that_there_was_but_for_access_rules() {
+        let rules = "<AuthorizationRules><AuthorizationRule><KeyName>own</KeyName>\
+                     <PrimaryKey>canary</PrimaryKey></AuthorizationRule></AuthorizationRules>";
+        for rules in [rules, "<AuthorizationRules/>", ""] {
+            let before = format!(
+                "{}<MaxDeliveryCount>3</MaxDeliveryCount>{rules}<ForwardTo/>\
+                 <UserMetadata>mine</UserMetadata></QueueDescription>",
+                opening(Queue::DESCRIPTION)
+            );
+            let before = xml::parse(before.as_bytes()).unwrap();
+            let property = |property: &&Property| property.element == "MaxDeliveryCount";
+            let property = Queue::PROPERTIES.iter().find(property).unwrap();
+            let given = Given::<Queue>::new(vec![(property, "5".to_owned())]);
+            let after = changed_description(&before, &given).unwrap();
+            let expected = format!(
+                "{}<MaxDeliveryCount>5</MaxDeliveryCount><UserMetadata>mine</UserMetadata>\
+                 </QueueDescription>",
+                opening(Queue::DESCRIPTION)
+            );
+            assert_eq!(after, expected);
+        }
+    }
 }
