@@ -27,6 +27,10 @@ fn by_address_and_by_connection_string() {
          EntityPath=q;UseDevelopmentEmulator=true;"
     );
     check(bare(&["peek", "--connection-string", &string]), 0, "");
+    // What is said here counts more than what is said elsewhere.
+    let mut peek = bare(&["peek", "--connection-string", &string]);
+    peek.env("PEEKLOCK_KEY", "c2VjcmV0").env("PEEKLOCK_KEY_NAME", "nobody");
+    check(peek, 0, "");
     check(at(&["peek"]), exit::USAGE, "name an entity");
 
     // With a key of few rights, from a file.

@@ -112,6 +112,7 @@ impl ConnectionArguments {
             Some(Ok(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
             Some(Err(_)) => Err(Failure::Argument(format!("{name} is not UTF-8"))),
         };
+        let is_option = self.connection_string.is_some();
         let string = match &self.connection_string {
             Some(string) => Some(string.clone()),
             None => text("PEEKLOCK_CONNECTION_STRING")?,
@@ -140,20 +141,22 @@ impl ConnectionArguments {
                 let key = std::fs::read_to_string(file);
                 Some(key.map_err(|error| Failure::file(file, error))?.trim().to_owned())
             }
+            // A string that is an option, and says who asks, wins over the environment as well.
+            (None, None) if is_option && (string.key.is_some() || string.token.is_some()) => None,
             (None, None) => text("PEEKLOCK_KEY")?,
         };
-        let rule = match &self.key_name {
-            Some(rule) => Some(rule.clone()),
-            None => text("PEEKLOCK_KEY_NAME")?,
+        let rule = match (&self.key_name, string.rule) {
+            (Some(rule), _) => Some(rule.clone()),
+            (None, Some(rule)) if is_option => Some(rule),
+            (None, rule) => text("PEEKLOCK_KEY_NAME")?.or(rule),
         };
         let credential = match (string.token, key.or(string.key)) {
             (Some(token), None) => Credential::Token(token),
-            (_, Some(key)) => Credential::Key {
-                rule: rule.or(string.rule).unwrap_or_else(|| DEV_RULE.to_owned()),
-                key,
-            },
+            (_, Some(key)) => {
+                Credential::Key { rule: rule.unwrap_or_else(|| DEV_RULE.to_owned()), key }
+            }
             (None, None) => {
-                if let Some(rule) = rule.or(string.rule) {
+                if let Some(rule) = rule {
                     return Err(Failure::Argument(format!("the key of {rule} is missing")));
                 }
                 Credential::Key { rule: DEV_RULE.to_owned(), key: DEV_KEY.to_owned() }
@@ -333,6 +336,22 @@ mod tests {
         assert_eq!(key(&chosen), ("m", "x"));
         assert_eq!(chosen.token("sb", "q").0, "sb://[::1]/q");
         assert_eq!(from(&["--http-address", "web:80"]).http, "web:80");
+    }
+
+    #[test]
+    fn a_string_that_is_an_option_wins_over_keys_of_the_environment() {
+        let variables = [("PEEKLOCK_KEY", "of the environment"), ("PEEKLOCK_KEY_NAME", "e")];
+        let from = |string: &str, more: &[&str]| {
+            let string = format!("Endpoint=sb://h;UseDevelopmentEmulator=true;{string}");
+            let line = [&["--connection-string", string.as_str()], more].concat();
+            server(&line, &variables).expect("valid")
+        };
+        let full = "SharedAccessKeyName=n;SharedAccessKey=k";
+        assert_eq!(key(&from(full, &[])), ("n", "k"));
+        assert_eq!(key(&from(full, &["--key", "x"])), ("n", "x"));
+        assert!(!from("SharedAccessSignature=SharedAccessSignature sr=x", &[]).tokens_renew());
+        assert_eq!(key(&from("SharedAccessKeyName=n", &[])), ("n", "of the environment"));
+        assert_eq!(key(&from("", &[])), ("e", "of the environment"));
     }
 
     #[test]
