@@ -27,6 +27,9 @@ fn every_value() -> Vec<Value> {
         Value::from(0.1_f32),
         Value::from(0.1_f64),
         Value::from(-0.0_f64),
+        // Digits that are read as a neighbour by who does not take all of them.
+        Value::from(31.245_270_191_439_438_f64),
+        Value::from(121.487_913_063_518_93_f64),
         Value::from(f64::INFINITY),
         Value::Double(F64::from_bits(0x7ff8_0000_0000_0001)),
         Value::Decimal32([1; 4]),
