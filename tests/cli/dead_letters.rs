@@ -100,6 +100,63 @@ fn dropping_removes_what_is_meant() {
     assert_eq!(gone, json!({ "removed": 2 }));
 }
 
+#[test]
+fn a_target_that_forwards_to_one_that_drops_them_gets_nothing() {
+    let broker = TestBroker::with()
+        .queue("q", "max_delivery_count = 1")
+        .queue("careful", "duplicate_detection_history_time_window = \"10m\"")
+        .queue("via", "forward_to = \"careful\"")
+        .start();
+    broker.make_dead("q", &["m1"]);
+    broker.fails(&["dlq", "move", "q", "via"], exit::USAGE, "careful drops messages");
+    broker.ok(&["dlq", "move", "q", "via", "--keep-ids"]);
+}
+
+/// More than a transaction may hold altogether.
+#[test]
+fn large_messages_go_in_smaller_batches() {
+    let broker = broker();
+    let file = broker.dir().join("body");
+    std::fs::write(&file, vec![b'x'; 900_000]).expect("written");
+    let path = file.to_str().expect("UTF-8");
+    broker.ok(&["send", "q", "--file", path, "--count", "22"]);
+    broker.ok(&["receive", "q", "--all", "--leave", "--wait", "500ms", "--body"]);
+    assert_eq!(broker.counts(&["queue", "show", "q"]), (0, 22));
+    let sent = broker.json(&["dlq", "replay", "q", "--target", "other"]);
+    assert_eq!(sent, json!({ "sent": 22, "target": "other" }));
+    assert_eq!(broker.counts(&["queue", "show", "other"]), (22, 0));
+}
+
+#[test]
+fn what_could_not_be_sent_can_be_sent_at_once() {
+    let broker = TestBroker::with()
+        .queue("q", "max_delivery_count = 1")
+        .queue("other", "")
+        .queue("sessions", "requires_session = true")
+        .start();
+    broker.make_dead("q", &["m1", "m2", "m3"]);
+    broker.fails(&["dlq", "move", "q", "sessions"], exit::REFUSED, "sent: 0 of 3");
+    let sent = broker.json(&["dlq", "move", "q", "other"]);
+    assert_eq!(sent, json!({ "sent": 3, "target": "other" }));
+    // None of them has been tried more often for it.
+    let moved = broker.lines(&["peek", "other"]);
+    assert_eq!(moved.len(), 3);
+}
+
+#[test]
+fn a_replay_that_does_not_get_all_says_so() {
+    let broker = broker();
+    broker.make_dead("q", &["m1", "m2", "m3"]);
+    let mut peer = broker.peer();
+    let mut link = peer.attach_receiver("q/$deadletterqueue");
+    let held = peer.receive_one(&mut link);
+    broker.fails(&["dlq", "move", "q", "other"], exit::FAILED, "sent 2 of 3 to other");
+    assert_eq!(broker.counts(&["queue", "show", "other"]), (2, 0));
+    peer.abandon(&held);
+    broker.ok(&["dlq", "move", "q", "other"]);
+    assert_eq!(broker.counts(&["queue", "show", "q"]), (0, 0));
+}
+
 /// Batches are transactions: a message is in one place or in the other, and in one only.
 #[test]
 fn a_replay_that_is_killed_loses_and_doubles_nothing() {

@@ -3,15 +3,19 @@
 
 mod bench;
 mod clock;
+mod damaged;
 mod dead_letters;
 mod entities;
 mod messages;
+mod pipes;
 mod reaching;
 mod topology;
 
 use std::ffi::OsStr;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use peeklock_tests::TestBroker;
 use peeklock_tests::broker::{DEV_KEY, DEV_RULE, binary};
@@ -121,6 +125,16 @@ impl CommandLine for TestBroker {
         let mut command = bare(arguments);
         command.env("PEEKLOCK_CONNECTION_STRING", string);
         command
+    }
+}
+
+/// Looks until something is so.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let give_up_at = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < give_up_at, "in vain: {what}");
+        thread::sleep(Duration::from_millis(20));
     }
 }
 

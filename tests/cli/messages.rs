@@ -3,7 +3,7 @@
 use peeklock_tests::TestBroker;
 use serde_json::json;
 
-use crate::{CommandLine, exit};
+use crate::{CommandLine, exit, wait_until};
 
 #[test]
 fn a_message_with_all_that_can_be_said_of_it() {
@@ -154,6 +154,39 @@ fn purging_removes_what_is_meant_and_says_how_much() {
     broker.fails(&["purge", "missing", "-y"], exit::NOT_FOUND, "could not be found");
 }
 
+/// What is scheduled matches as well, and is not waited for.
+#[test]
+fn purging_with_a_filter_leaves_what_comes_after_it_began() {
+    let broker = TestBroker::start();
+    broker.ok(&["send", "q", "later", "--count", "3", "-p", "color=red", "--delay", "1h"]);
+    broker.ok(&["send", "q", "now", "--count", "2", "-p", "color=red"]);
+    let purge = ["purge", "q", "--filter", "color = 'red'", "--json"];
+    let dry = broker.json(&["purge", "q", "--filter", "color = 'red'", "-n", "2", "--dry-run"]);
+    assert_eq!(dry, json!({ "would_remove": 2 }));
+    let purge = broker.command(&[&purge[..], &["--yes"]].concat()).spawn().expect("it runs");
+    wait_until("both are gone", || broker.counts(&["queue", "show", "q"]).0 == 0);
+    broker.ok(&["send", "q", "new", "-p", "color=red"]);
+    let output = purge.wait_with_output().expect("a child of ours");
+    assert_eq!(output.stdout, b"{\"removed\":2}\n", "{output:?}");
+    assert_eq!(broker.counts(&["queue", "show", "q"]), (1, 0));
+}
+
+#[test]
+fn purging_does_not_need_time_to_pass() {
+    let broker = TestBroker::with().virtual_time().queue("q", "").start();
+    broker.ok(&["clock", "freeze"]);
+    broker.ok(&["send", "q", "x", "--count", "3"]);
+    assert_eq!(broker.json(&["purge", "q", "--yes"]), json!({ "removed": 3 }));
+    // Ahead of ours, with a message behind the others that is yet to come.
+    broker.ok(&["clock", "advance", "10m"]);
+    broker.ok(&["send", "q", "x", "--count", "3"]);
+    let at = broker.json(&["clock", "show"])["milliseconds"].as_u64().expect("a time") + 1000;
+    broker.ok(&["send", "q", "later", "--at", &at.to_string()]);
+    assert_eq!(broker.json(&["purge", "q", "--yes"]), json!({ "removed": 3 }));
+    assert_eq!(broker.json(&["purge", "q", "--yes"]), json!({ "removed": 0 }));
+    assert_eq!(broker.json(&["queue", "show", "q"])["counts"]["scheduled"], json!(1));
+}
+
 #[test]
 fn messages_come_back_from_a_file_as_they_were() {
     let broker = TestBroker::with().queue("q", "").queue("copy", "").start();
@@ -196,6 +229,14 @@ fn messages_come_back_from_a_file_as_they_were() {
     assert_eq!(before["header"]["priority"], json!(7));
     assert_eq!(before["footer"], json!({ "x-crc": { "uint": 5 } }));
     assert_eq!(broker.json(&["queue", "show", "copy"])["counts"]["scheduled"], json!(1));
+
+    // Scheduled, in the way of JMS.
+    let later = r#"{"message_annotations":{"x-opt-delivery-time":{"timestamp":4070908800000}}}"#;
+    let before = broker.counts(&["queue", "show", "q"]).0;
+    broker.call_with(&["messages", "import", "q"], later);
+    assert_eq!(broker.counts(&["queue", "show", "q"]).0, before);
+    broker.call_with(&["messages", "import", "q", "--unschedule"], later);
+    assert_eq!(broker.counts(&["queue", "show", "q"]).0, before + 1);
 
     std::fs::write(&file, "{\"body\":{\"text\":\"fine\"}}\n{\"body\":5}\n").expect("written");
     let path = file.to_str().expect("UTF-8");

@@ -15,7 +15,8 @@ commands of people talk to a running broker by its management API and by AMQP, a
 ## Reaching a broker
 
 Commands that need a running broker take these options. Options win over the environment, and without
-either it is the broker of this machine with the key of `peeklock serve --dev`.
+either it is the broker of this machine with the key of `peeklock serve --dev`. A key in the environment
+does not count for a `--connection-string` that has one.
 
 ";
 
@@ -38,15 +39,23 @@ object a line, the form that `messages import` reads.
 ## What holds
 
 - `receive` completes a message after it was written out: nothing is lost when the command ends early,
-  and a message may be seen again.
-- `dlq replay` and `dlq move` work in transactions of up to 40 messages: a message is in the dead-letter
-  queue or at its target, never in both or neither, even if the command is killed. They take what is
-  there when they begin. A time to live counts anew. A target that drops duplicates is refused unless
+  and a message may be seen again. What was received and not written out goes back without an attempt,
+  unless the command is killed. `--leave` ends when the first lock has a quarter of its time left.
+- `send` and `messages import` send each line when it comes. They count as sent what the broker has
+  accepted; when it refuses a message they stop, and name those it refused and those it did not answer.
+- `dlq replay` and `dlq move` work in transactions of up to 40 messages and 8 MiB, or one larger message:
+  a message is in the dead-letter queue or at its target, never in both or neither, even if the command
+  is killed. They take what is there when they begin, and fail if they do not get all of it. A time to
+  live counts anew. A target that drops duplicates, or forwards to one that does, is refused unless
   `--new-ids` or `--keep-ids` says what is meant.
-- `purge` and `dlq drop` leave scheduled, deferred and locked messages alone. `--filter` is a JMS
-  selector, which the broker cannot apply to queues that require sessions.
+- `purge` and `dlq drop` remove what is there when they begin, and leave scheduled, deferred and locked
+  messages alone. `--filter` is a JMS selector, which the broker cannot apply to queues that require
+  sessions.
 - `messages import` sends what was exported as new messages: what the broker itself says of a message,
   such as its sequence number, is not kept.
+- A message with parts that cannot be read, a text that is not UTF-8 for example, is shown as far as it
+  can be. As JSON it has all its octets in `amqp`, which alone count for `messages import`. `dlq replay`
+  and `dlq move` leave it where it is.
 - `topology apply` never deletes without `--prune`, and then last. `topology export` writes all rules of
   subscriptions, and leaves out access rules and what is only kept for clients, such as partitioning.
   What clients made for themselves is neither written, compared nor deleted, which standard error says:

@@ -15,6 +15,9 @@ use super::selection::SelectionArguments;
 use super::server::Server;
 use super::show::{DESCRIPTION, REASON};
 
+/// Rows of a table: of a long list there are several.
+const ROWS_MAX: usize = 1000;
+
 /// What can be done with dead letters.
 #[derive(Debug, Subcommand)]
 pub enum DeadLetterCommand {
@@ -122,7 +125,9 @@ async fn list(arguments: &ListArguments) -> Result<(), Failure> {
     };
     let mut left = arguments.selection.count.unwrap_or(u64::MAX);
     let mut browser = Browser::new(address, None, 0);
+    let headings = ["SEQUENCE", "ENQUEUED", "ATTEMPTS", "ID", "REASON", "DESCRIPTION"];
     let mut rows = Vec::new();
+    let mut is_listed = arguments.common.json;
     // Of those that are looked through, few may be meant.
     let page = |left| if filter.is_some() { u64::MAX } else { left };
     while 0 < left
@@ -144,12 +149,16 @@ async fn list(arguments: &ListArguments) -> Result<(), Failure> {
             received.property(REASON),
             received.property(DESCRIPTION),
         ]);
+        if ROWS_MAX <= rows.len() {
+            output::print(&output::table(&headings, &rows))?;
+            rows.clear();
+            is_listed = true;
+        }
     }
     messaging.close().await?;
-    if arguments.common.json {
+    if is_listed && rows.is_empty() {
         return Ok(());
     }
-    let headings = ["SEQUENCE", "ENQUEUED", "ATTEMPTS", "ID", "REASON", "DESCRIPTION"];
     output::print(&output::table(&headings, &rows))
 }
 

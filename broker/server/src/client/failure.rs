@@ -41,6 +41,19 @@ impl Failure {
         }
     }
 
+    /// The same with more to say about it.
+    pub(super) fn with(self, more: &str) -> Self {
+        let say = |text: String| format!("{text} ({more})");
+        match self {
+            Self::Argument(text) => Self::Argument(say(text)),
+            Self::NotFound(text) => Self::NotFound(say(text)),
+            Self::Refused(text) => Self::Refused(say(text)),
+            Self::Unreachable(text) => Self::Unreachable(say(text)),
+            Self::Other(text) => Self::Other(say(text)),
+            Self::OutputClosed => Self::OutputClosed,
+        }
+    }
+
     /// A file, or what is in it.
     pub(super) fn file(path: &std::path::Path, error: impl std::fmt::Display) -> Self {
         Self::Other(format!("{}: {error}", path.display()))

@@ -2,7 +2,8 @@
 //! what is written can be read back as it was.
 //!
 //! Text, truth and null are JSON's; any other value of AMQP is an object with its type,
-//! `{"int": 5}`. What has no such form is kept as the octets of its encoding, `{"amqp": "…"}`.
+//! `{"int": 5}`. What has no such form is kept as the octets of its encoding, `{"amqp": "…"}`; so is a
+//! message that cannot be read as a whole.
 
 use std::fmt;
 
@@ -35,6 +36,9 @@ pub(super) struct MessageLine {
     body: Option<BodyLine>,
     #[serde(skip_serializing_if = "Option::is_none")]
     footer: Option<Symbols>,
+    /// All of a message of which only the other sections can be read, in base64. It alone counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amqp: Option<String>,
 }
 
 #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -110,7 +114,19 @@ impl MessageLine {
             application_properties: message.application_properties.clone().map(Strings),
             body: BodyLine::of(&message.body),
             footer: message.footer.clone().map(Symbols),
+            amqp: None,
         }
+    }
+
+    /// The same for what can be read of a message.
+    pub(super) fn of_damaged(message: &Message, octets: &[u8]) -> Self {
+        Self { amqp: Some(STANDARD.encode(octets)), ..Self::of(message) }
+    }
+
+    /// The octets of a message that cannot be read.
+    pub(super) fn octets(&self) -> Result<Option<Bytes>, String> {
+        let octets = self.amqp.as_ref().map(|text| STANDARD.decode(text)).transpose();
+        octets.map(|octets| octets.map(Bytes::from)).map_err(|_| "this is no base64".to_owned())
     }
 
     pub(super) fn message(self) -> Result<Message, String> {

@@ -1,26 +1,26 @@
 //! `peeklock messages`: all messages of an entity as lines of JSON, and back.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
 use peeklock_core::filter::SqlFilter;
-use peeklock_protocol::connection::LinkId;
-use peeklock_protocol::delivery::DeliveryId;
 use serde_json::json;
 
 use super::Common;
 use super::failure::Failure;
+use super::input::Lines;
 use super::json::MessageLine;
-use super::messaging::{IN_FLIGHT, Messaging};
+use super::messaging::Messaging;
 use super::node::NodeArguments;
-use super::output;
+use super::outbox::Outbox;
 use super::peek::{Browser, lets_through, selector};
 use super::replay::unexpired;
-use super::send::{next_line, open};
 use super::show::as_sent;
+use super::{damaged, output};
 
 /// What can be done with all messages of an entity.
 #[derive(Debug, Subcommand)]
@@ -80,7 +80,7 @@ async fn export(arguments: &ExportArguments) -> Result<(), Failure> {
     let bar = output::progress(None, "exported");
     while let Some(received) = browser.next(&mut messaging, u64::MAX).await? {
         if arguments.filter.as_ref().is_none_or(|filter| lets_through(filter, &received)) {
-            out.write(&MessageLine::of(&received.message))?;
+            out.write(&received.line())?;
             bar.inc(1);
         }
     }
@@ -100,38 +100,24 @@ async fn export(arguments: &ExportArguments) -> Result<(), Failure> {
 
 async fn import(arguments: &ImportArguments) -> Result<(), Failure> {
     let server = arguments.common.connection.server()?;
-    let mut reader = open(&arguments.input)?;
+    let mut lines = Lines::open(&arguments.input)?;
     let bar = output::progress(None, "imported");
-    let mut sending = None;
-    if !arguments.dry_run {
+    let done = if arguments.dry_run {
+        let (mut number, mut done) = (0_u64, 0_u64);
+        while let Some(line) = lines.next().await {
+            number += 1;
+            done += u64::from(read(&line?, number, arguments)?.is_some());
+            bar.set_position(done);
+        }
+        done
+    } else {
         let mut messaging = Messaging::open(&server).await?;
-        let link = messaging.sender(&arguments.entity).await?;
-        sending = Some(Sending { messaging, link, pending: VecDeque::new() });
-    }
-    let (mut number, mut done) = (0_u64, 0_u64);
-    while let Some(line) = next_line(reader.as_mut(), &arguments.input)? {
-        number += 1;
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        let wrong = |error: &dyn std::fmt::Display| {
-            let sent = if arguments.dry_run { 0 } else { done };
-            let text = format!("line {number}: {error} (lines before it that were sent: {sent})");
-            Failure::file(&arguments.input, text)
-        };
-        let read: MessageLine = serde_json::from_slice(&line).map_err(|error| wrong(&error))?;
-        let message = read.message().map_err(|error| wrong(&error))?;
-        let mut message = as_sent(&message, !arguments.unschedule);
-        unexpired(&mut message);
-        if let Some(sending) = &mut sending {
-            sending.send(message.to_bytes()).await?;
-        }
-        done += 1;
-        bar.set_position(done);
-    }
-    if let Some(sending) = sending {
-        sending.finish().await?;
-    }
+        let mut outbox = Outbox::new(messaging.sender(&arguments.entity).await?);
+        let ended = feed(&mut messaging, &mut outbox, &mut lines, arguments, &bar).await;
+        let done = outbox.finish(&mut messaging, ended, "line").await?;
+        messaging.close().await?;
+        done
+    };
     bar.finish_and_clear();
     let what = if arguments.dry_run { "readable" } else { "imported" };
     if arguments.common.json {
@@ -141,30 +127,42 @@ async fn import(arguments: &ImportArguments) -> Result<(), Failure> {
     output::print(&format!("{what}: {done}{to}\n"))
 }
 
-/// Messages on their way, each with an outcome to come.
-struct Sending<'s> {
-    messaging: Messaging<'s>,
-    link: LinkId,
-    pending: VecDeque<DeliveryId>,
+/// Sends all there is, up to what cannot be read or the broker refuses.
+async fn feed(
+    messaging: &mut Messaging<'_>,
+    outbox: &mut Outbox,
+    lines: &mut Lines,
+    arguments: &ImportArguments,
+    bar: &ProgressBar,
+) -> Result<(), Failure> {
+    let mut number = 0_u64;
+    while let Some(Some(line)) = outbox.next(messaging, lines.next()).await? {
+        number += 1;
+        if let Some(message) = read(&line?, number, arguments)? {
+            outbox.send(messaging, number, message).await?;
+            bar.set_position(outbox.accepted());
+        }
+    }
+    Ok(())
 }
 
-impl Sending<'_> {
-    async fn send(&mut self, message: bytes::Bytes) -> Result<(), Failure> {
-        self.pending.push_back(self.messaging.send(self.link, message, None).await?);
-        while IN_FLIGHT <= self.pending.len()
-            && let Some(id) = self.pending.pop_front()
-        {
-            self.messaging.accepted(self.link, id).await?;
-        }
-        Ok(())
+/// The message of a line; none if that is empty.
+fn read(line: &[u8], number: u64, arguments: &ImportArguments) -> Result<Option<Bytes>, Failure> {
+    if line.iter().all(u8::is_ascii_whitespace) {
+        return Ok(None);
     }
-
-    async fn finish(mut self) -> Result<(), Failure> {
-        while let Some(id) = self.pending.pop_front() {
-            self.messaging.accepted(self.link, id).await?;
-        }
-        self.messaging.close().await
+    let wrong = |error: &dyn std::fmt::Display| {
+        Failure::file(&arguments.input, format!("line {number}: {error}"))
+    };
+    let line: MessageLine = serde_json::from_slice(line).map_err(|error| wrong(&error))?;
+    let scheduled = !arguments.unschedule;
+    if let Some(octets) = line.octets().map_err(|error| wrong(&error))? {
+        return damaged::as_sent(&octets, scheduled).map(Some).map_err(|error| wrong(&error));
     }
+    let message = line.message().map_err(|error| wrong(&error))?;
+    let mut message = as_sent(&message, scheduled);
+    unexpired(&mut message);
+    Ok(Some(message.to_bytes()))
 }
 
 /// Where an export goes.

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::pending;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -35,7 +36,7 @@ const TIMEOUT: &str = "com.microsoft:timeout";
 const SELECTOR: &str = "apache.org:selector-filter:string";
 
 /// What became of a delivery, once that is known.
-type Fate = Option<Option<DeliveryState>>;
+pub(super) type Fate = Option<Option<DeliveryState>>;
 
 /// See the module.
 pub(super) struct Messaging<'s> {
@@ -277,6 +278,8 @@ impl<'s> Messaging<'s> {
         };
         let id = self.client.connection().send(link, delivery).map_err(gone)?;
         self.sent.insert((link, id), None);
+        // Who sends no more for a while may do other things than to serve the connection.
+        self.client.write()?;
         Ok(id)
     }
 
@@ -286,25 +289,20 @@ impl<'s> Messaging<'s> {
         link: LinkId,
         id: DeliveryId,
     ) -> Result<Option<DeliveryState>, Failure> {
-        self.until("waiting for the outcome of a message", ANSWER_WITHIN, |this| {
-            let state = this.sent.get(&(link, id))?.clone()?;
-            this.sent.remove(&(link, id));
-            Some(state)
-        })
-        .await
+        let waiting = "waiting for the outcome of a message";
+        self.until(waiting, ANSWER_WITHIN, |this| this.known_outcome(link, id)).await
+    }
+
+    /// The outcome if it is known already.
+    pub(super) fn known_outcome(&mut self, link: LinkId, id: DeliveryId) -> Fate {
+        let state = self.sent.get(&(link, id))?.clone()?;
+        self.sent.remove(&(link, id));
+        Some(state)
     }
 
     /// The same, where anything but `accepted` is a failure.
     pub(super) async fn accepted(&mut self, link: LinkId, id: DeliveryId) -> Result<(), Failure> {
-        match self.outcome(link, id).await? {
-            Some(DeliveryState::Accepted) => Ok(()),
-            Some(DeliveryState::Transactional { outcome: Some(outcome), .. })
-                if *outcome == DeliveryState::Accepted =>
-            {
-                Ok(())
-            }
-            state => Err(refusal(state.as_ref())),
-        }
+        verdict(self.outcome(link, id).await?.as_ref())
     }
 
     /// Lets so many messages come, altogether.
@@ -338,19 +336,39 @@ impl<'s> Messaging<'s> {
         }
     }
 
+    /// Messages that a link has brought and nobody has taken.
+    pub(super) fn held(&self, link: LinkId) -> usize {
+        self.arrived.iter().filter(|delivery| delivery.link == link).count()
+    }
+
     /// Serves the connection for some time.
     pub(super) async fn idle(&mut self, time: Duration) -> Result<(), Failure> {
-        let until = Instant::now() + time;
-        while Instant::now() < until {
+        self.serve(sleep_until((Instant::now() + time).into()), |_| false).await.map(drop)
+    }
+
+    /// Serves the connection until something else is done, or there is a reason to stop before.
+    pub(super) async fn serve<T>(
+        &mut self,
+        other: impl Future<Output = T>,
+        mut stop: impl FnMut(&mut Self) -> bool,
+    ) -> Result<Option<T>, Failure> {
+        let mut other = pin!(other);
+        let mut done = None;
+        loop {
             self.renew().await?;
             self.handle_events()?;
-            let sleep = async {
-                sleep_until(until.into()).await;
+            if stop(self) {
+                return Ok(None);
+            }
+            let other = async {
+                done = Some(other.as_mut().await);
                 Ok(())
             };
-            self.client.exchange(sleep).await?;
+            self.client.exchange(other).await?;
+            if done.is_some() {
+                return Ok(done);
+            }
         }
-        Ok(())
     }
 
     /// Takes back the credit that is left; what comes meanwhile is among the arrived.
@@ -404,11 +422,24 @@ impl<'s> Messaging<'s> {
         let ids: Vec<DeliveryId> =
             self.arrived.iter().filter(|delivery| of_link(delivery)).map(|d| d.id).collect();
         self.arrived.retain(|delivery| delivery.link != link);
-        for id in &ids {
+        self.release(link, &ids).await
+    }
+
+    /// The same for messages that were taken.
+    pub(super) async fn release(
+        &mut self,
+        link: LinkId,
+        ids: &[DeliveryId],
+    ) -> Result<(), Failure> {
+        for id in ids {
             self.settle(link, *id, DeliveryState::Released)?;
         }
         for id in ids {
-            self.settled(link, id).await?;
+            match self.settled(link, *id).await {
+                // Its lock has ended meanwhile, so it is back by itself.
+                Ok(()) | Err(Failure::Refused(_)) => {}
+                Err(failure) => return Err(failure),
+            }
         }
         Ok(())
     }
@@ -479,6 +510,19 @@ fn entity_of(address: &str) -> &str {
 
 fn gone(error: impl std::fmt::Display) -> Failure {
     Failure::Unreachable(error.to_string())
+}
+
+/// Anything but `accepted` is a failure.
+pub(super) fn verdict(state: Option<&DeliveryState>) -> Result<(), Failure> {
+    match state {
+        Some(DeliveryState::Accepted) => Ok(()),
+        Some(DeliveryState::Transactional { outcome: Some(outcome), .. })
+            if **outcome == DeliveryState::Accepted =>
+        {
+            Ok(())
+        }
+        state => Err(refusal(state)),
+    }
 }
 
 /// Why a message was not taken.

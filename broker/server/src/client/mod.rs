@@ -8,15 +8,18 @@
 pub(crate) mod amqp;
 pub(crate) mod carrier;
 mod clock;
+mod damaged;
 mod dead_letters;
 mod entities;
 mod failure;
 mod http;
+mod input;
 mod json;
 mod management;
 mod messages;
 mod messaging;
 mod node;
+mod outbox;
 mod output;
 mod peek;
 mod properties;

@@ -101,7 +101,7 @@ impl Browser {
         for message in messages {
             let bytes = message.get("message").and_then(Value::as_binary);
             let wrong = || Failure::Other("a peeked message cannot be read".to_owned());
-            let received = Received::decode(bytes.ok_or_else(wrong)?)?;
+            let received = Received::of(bytes.ok_or_else(wrong)?);
             self.from = received.sequence().ok_or_else(wrong)?.saturating_add(1);
             self.page.push_back(received);
         }

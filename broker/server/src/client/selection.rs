@@ -46,30 +46,46 @@ impl SelectionArguments {
         self.selector().map(|text| selector(&text).map_err(Failure::Argument)).transpose()
     }
 
-    /// Looks at all messages that are meant, and says how many there are.
+    /// Looks at all messages that are meant and may be received: those that are scheduled or deferred
+    /// are not among them.
     pub(super) async fn look(
         &self,
         messaging: &mut Messaging<'_>,
         address: &str,
         session: Option<String>,
-        mut found: impl FnMut(&Received) -> Result<(), Failure>,
-    ) -> Result<u64, Failure> {
+    ) -> Result<Found, Failure> {
         let filter = self.filter()?;
         let most = self.count.unwrap_or(u64::MAX);
         let mut browser = Browser::new(address.to_owned(), session, 0);
         let bar = output::progress(None, "looked at");
-        let mut count = 0;
-        while count < most
+        let mut found = Found { count: 0, last: -1 };
+        while found.count < most
             && let Some(received) = browser.next(messaging, u64::MAX).await?
         {
             bar.inc(1);
-            if filter.as_ref().is_none_or(|filter| lets_through(filter, &received)) {
-                found(&received)?;
-                count += 1;
+            let is_meant = filter.as_ref().is_none_or(|filter| lets_through(filter, &received));
+            if is_meant && received.state() == "active" {
+                found.count += 1;
+                found.last = found.last.max(received.sequence().unwrap_or(found.last));
             }
         }
         bar.finish_and_clear();
-        Ok(count)
+        Ok(found)
+    }
+}
+
+/// What is there when a command begins. What comes later is not meant.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) count: u64,
+    /// The highest sequence number among them.
+    last: i64,
+}
+
+impl Found {
+    /// Whether a message has come since.
+    pub(super) fn is_before(&self, received: &Received) -> bool {
+        received.sequence().is_some_and(|number| self.last < number)
     }
 }
 

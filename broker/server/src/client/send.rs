@@ -1,24 +1,23 @@
 //! `peeklock send`.
 
-use std::collections::VecDeque;
-use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use indicatif::ProgressBar;
 use peeklock_protocol::message::{Header, Message, MessageId, Properties};
 use peeklock_protocol::value::{Map, Str, Symbol, Value};
 use serde_json::json;
 
 use super::Common;
 use super::failure::Failure;
-use super::messaging::{IN_FLIGHT, Messaging};
+use super::input::{BODY_BYTES_MAX, Lines, open};
+use super::messaging::Messaging;
+use super::outbox::Outbox;
 use super::properties::duration;
 use super::{output, typed};
 use crate::clock;
-
-/// The largest body: what one message may have on any broker.
-const BODY_BYTES_MAX: u64 = 100 << 20;
 
 /// Sends messages.
 #[derive(Args, Debug)]
@@ -93,29 +92,10 @@ pub(super) async fn run(arguments: &SendArguments) -> Result<(), Failure> {
     let link = messaging.sender(&arguments.entity).await?;
     let total = if arguments.lines { None } else { Some(arguments.count) };
     let bar = output::progress(total, "sent");
-    let (mut pending, mut number, mut done) = (VecDeque::new(), 0_u64, 0_u64);
-    while let Some(body) = source.next()? {
-        number += 1;
-        let mut message = Message { body: Message::data(body).body, ..template.clone() };
-        if let (Some(id), Some(properties)) = (&arguments.message_id, &mut message.properties)
-            && (arguments.lines || 1 < arguments.count)
-        {
-            properties.message_id = Some(MessageId::from(format!("{id}-{number}").as_str()));
-        }
-        pending.push_back(messaging.send(link, message.to_bytes(), None).await?);
-        while IN_FLIGHT <= pending.len()
-            && let Some(id) = pending.pop_front()
-        {
-            messaging.accepted(link, id).await.map_err(|failure| after(done, failure))?;
-            done += 1;
-            bar.set_position(done);
-        }
-    }
-    while let Some(id) = pending.pop_front() {
-        messaging.accepted(link, id).await.map_err(|failure| after(done, failure))?;
-        done += 1;
-        bar.set_position(done);
-    }
+    let mut outbox = Outbox::new(link);
+    let ended = feed(&mut messaging, &mut outbox, &mut source, &template, arguments, &bar).await;
+    let noun = if arguments.lines { "line" } else { "message" };
+    let done = outbox.finish(&mut messaging, ended, noun).await?;
     bar.finish_and_clear();
     messaging.close().await?;
     if arguments.common.json {
@@ -124,14 +104,28 @@ pub(super) async fn run(arguments: &SendArguments) -> Result<(), Failure> {
     output::print(&format!("sent {done} to {}\n", arguments.entity))
 }
 
-/// How far it came before it went wrong.
-fn after(done: u64, failure: Failure) -> Failure {
-    let say = |text: String| if done == 0 { text } else { format!("{text} (sent before: {done})") };
-    match failure {
-        Failure::Refused(text) => Failure::Refused(say(text)),
-        Failure::Unreachable(text) => Failure::Unreachable(say(text)),
-        other => other,
+/// Sends all there is, unless the broker refuses some of it.
+async fn feed(
+    messaging: &mut Messaging<'_>,
+    outbox: &mut Outbox,
+    source: &mut Source,
+    template: &Message,
+    arguments: &SendArguments,
+    bar: &ProgressBar,
+) -> Result<(), Failure> {
+    let mut number = 0_u64;
+    while let Some(Some(body)) = outbox.next(messaging, source.next()).await? {
+        number += 1;
+        let mut message = Message { body: Message::data(body?).body, ..template.clone() };
+        if let (Some(id), Some(properties)) = (&arguments.message_id, &mut message.properties)
+            && (arguments.lines || 1 < arguments.count)
+        {
+            properties.message_id = Some(MessageId::from(format!("{id}-{number}").as_str()));
+        }
+        outbox.send(messaging, number, message.to_bytes()).await?;
+        bar.set_position(outbox.accepted());
     }
+    Ok(())
 }
 
 impl SendArguments {
@@ -182,7 +176,7 @@ impl SendArguments {
 /// Where bodies come from.
 enum Source {
     Same { body: Vec<u8>, left: u64 },
-    Lines { reader: Box<dyn BufRead>, path: PathBuf },
+    Lines(Lines),
 }
 
 impl Source {
@@ -190,7 +184,7 @@ impl Source {
         let stdin = PathBuf::from("-");
         let path = arguments.file.clone().unwrap_or(stdin);
         if arguments.lines {
-            return Ok(Self::Lines { reader: open(&path)?, path });
+            return Lines::open(&path).map(Self::Lines);
         }
         let body = if let Some(body) = &arguments.body {
             body.clone().into_bytes()
@@ -206,44 +200,14 @@ impl Source {
         Ok(Self::Same { body, left: arguments.count })
     }
 
-    fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+    async fn next(&mut self) -> Option<Result<Vec<u8>, Failure>> {
         match self {
-            Self::Same { left: 0, .. } => Ok(None),
+            Self::Same { left: 0, .. } => None,
             Self::Same { body, left } => {
                 *left -= 1;
-                Ok(Some(body.clone()))
+                Some(Ok(body.clone()))
             }
-            Self::Lines { reader, path } => next_line(reader.as_mut(), path),
+            Self::Lines(lines) => lines.next().await,
         }
     }
-}
-
-/// Opens a file, or standard input.
-pub(super) fn open(path: &Path) -> Result<Box<dyn BufRead>, Failure> {
-    if path == Path::new("-") {
-        return Ok(Box::new(BufReader::new(io::stdin())));
-    }
-    let file = std::fs::File::open(path).map_err(|error| Failure::file(path, error))?;
-    Ok(Box::new(BufReader::new(file)))
-}
-
-/// The next line without its end, as octets: bodies need not be text.
-pub(super) fn next_line(
-    mut reader: &mut dyn BufRead,
-    path: &Path,
-) -> Result<Option<Vec<u8>>, Failure> {
-    let mut line = Vec::new();
-    // Base64 is longer than what it stands for, and a line has other sections besides.
-    let limited = Read::take(&mut reader, 2 * BODY_BYTES_MAX).read_until(b'\n', &mut line);
-    limited.map_err(|error| Failure::file(path, error))?;
-    if line.is_empty() {
-        return Ok(None);
-    }
-    if line.last() == Some(&b'\n') {
-        line.pop();
-        if line.last() == Some(&b'\r') {
-            line.pop();
-        }
-    }
-    Ok(Some(line))
 }

@@ -8,11 +8,11 @@ use peeklock_protocol::value::{Map, Value};
 
 use super::failure::Failure;
 use super::json::{MessageLine, Typed};
-use super::{output, typed};
+use super::{damaged, output, typed};
 
 /// What the broker says about a message, in annotations of its own. A message that is sent again must
 /// not claim them.
-const BROKERS: [&str; 8] = [
+const BROKERS: [&str; 7] = [
     "x-opt-sequence-number",
     "x-opt-enqueue-sequence-number",
     "x-opt-enqueued-time",
@@ -20,8 +20,10 @@ const BROKERS: [&str; 8] = [
     "x-opt-lock-token",
     "x-opt-message-state",
     "x-opt-deadletter-source",
-    "x-opt-scheduled-enqueue-time",
 ];
+
+/// What a message is scheduled with; the second is that of JMS.
+const SCHEDULES: [&str; 2] = ["x-opt-scheduled-enqueue-time", "x-opt-delivery-time"];
 
 /// Why the broker or a receiver gave a message up, and what they said about it.
 pub(super) const REASON: &str = "DeadLetterReason";
@@ -30,14 +32,28 @@ pub(super) const DESCRIPTION: &str = "DeadLetterErrorDescription";
 /// A message as it came.
 #[derive(Clone, Debug)]
 pub(super) struct Received {
+    /// What can be read of it.
     pub(super) message: Message,
     pub(super) bytes: Bytes,
+    /// Whether that is all.
+    pub(super) is_whole: bool,
 }
 
 impl Received {
-    pub(super) fn decode(bytes: &Bytes) -> Result<Self, Failure> {
-        let wrong = |error| Failure::Other(format!("a message cannot be read: {error}"));
-        Ok(Self { message: Message::decode(bytes).map_err(wrong)?, bytes: bytes.clone() })
+    pub(super) fn of(bytes: &Bytes) -> Self {
+        let bytes = bytes.clone();
+        match Message::decode(&bytes) {
+            Ok(message) => Self { message, bytes, is_whole: true },
+            Err(_) => Self { message: damaged::readable(&bytes), bytes, is_whole: false },
+        }
+    }
+
+    /// It as a line.
+    pub(super) fn line(&self) -> MessageLine {
+        if self.is_whole {
+            return MessageLine::of(&self.message);
+        }
+        MessageLine::of_damaged(&self.message, &self.bytes)
     }
 
     pub(super) fn annotation(&self, key: &str) -> Option<&Value> {
@@ -79,7 +95,7 @@ impl Received {
     /// Writes it: a line of JSON, or some lines of text.
     pub(super) fn print(&self, json: bool) -> Result<(), Failure> {
         if json {
-            return output::print_json(&MessageLine::of(&self.message));
+            return output::print_json(&self.line());
         }
         output::write(&self.text())
     }
@@ -111,6 +127,9 @@ impl Received {
         if self.state() != "active" {
             part("state", self.state());
         }
+        if !self.is_whole {
+            part("readable", "in part");
+        }
         let mut out = head.into_bytes();
         out.push(b'\n');
         for (key, value) in self.message.application_properties.iter().flatten() {
@@ -127,6 +146,11 @@ impl Received {
 
     /// The body as it is, or as JSON if it is a value.
     pub(super) fn body(&self) -> Vec<u8> {
+        if !self.is_whole
+            && let Some(octets) = damaged::body(&self.bytes, &self.message.body)
+        {
+            return octets.to_vec();
+        }
         let json = |value: &Value| serde_json::to_vec(&Typed(value.clone())).unwrap_or_default();
         match &self.message.body {
             Body::Empty => Vec::new(),
@@ -152,11 +176,15 @@ pub(super) fn as_sent(message: &Message, scheduled: bool) -> Message {
     if message.header.as_ref() == Some(&peeklock_protocol::message::Header::default()) {
         message.header = None;
     }
-    let is_brokers =
-        |key: &str| BROKERS.contains(&key) && !(scheduled && key == "x-opt-scheduled-enqueue-time");
-    let kept: Option<Map> = message.message_annotations.map(|map| {
-        map.into_iter().filter(|(key, _)| !key.as_str().is_some_and(is_brokers)).collect()
-    });
+    let goes = |key: &Value| key.as_str().is_some_and(|key| is_brokers(key, scheduled));
+    let kept: Option<Map> = message
+        .message_annotations
+        .map(|map| map.into_iter().filter(|(key, _)| !goes(key)).collect());
     message.message_annotations = kept.filter(|map| !map.is_empty());
     message
+}
+
+/// Whether a message that is sent again must not have this annotation.
+pub(super) fn is_brokers(key: &str, scheduled: bool) -> bool {
+    BROKERS.contains(&key) || (!scheduled && SCHEDULES.contains(&key))
 }
