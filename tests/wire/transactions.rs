@@ -351,6 +351,27 @@ fn settled_work_counts_and_its_refusal_spoils_the_commit() {
     assert!(is_empty(&mut peer, "other"));
 }
 
+/// JMS has settled by then, and would wait for its own lock to end.
+#[test]
+fn a_rollback_frees_what_was_settled_first() {
+    let broker = TestBroker::start();
+    let mut peer = broker.peer();
+    peer.send_texts("q", &["1", "2"]);
+    let mut control = peer.attach_coordinator();
+    let mut from = peer.attach_receiver("q");
+    for count in 0..2 {
+        let received = peer.receive_one(&mut from);
+        assert_eq!((received.text().as_str(), received.message().delivery_count()), ("1", count));
+        let txn = peer.declare(&mut control);
+        peer.settle_within_at_once(&received, &txn, DeliveryState::Accepted);
+        peer.roll_back(&mut control, &txn);
+    }
+    let mut other = broker.peer();
+    let mut theirs = other.attach_receiver("q");
+    let received = other.receive_one(&mut theirs);
+    assert_eq!((received.text().as_str(), received.message().delivery_count()), ("1", 2));
+}
+
 /// .NET and Java settle deferred messages, and schedule, by management within a transaction.
 #[test]
 fn management_takes_part_in_transactions() {

@@ -414,7 +414,8 @@ pub struct Enlistment {
     /// Of which.
     pub transaction: TransactionId,
     /// Whether the client hears of a refusal, and decides for itself what that means for the rest.
-    /// What it would not hear of has to keep the transaction from being committed.
+    /// What it would not hear of has to keep the transaction from being committed. What it has settled
+    /// itself it does not come back to either: a rollback frees that.
     pub answered: bool,
 }
 

@@ -70,6 +70,8 @@ struct EnlistedSettlement {
     entity: EntityId,
     tokens: Vec<LockToken>,
     settlement: Settlement,
+    /// Whether the client keeps the delivery in mind until it hears what came of it.
+    answered: bool,
 }
 
 #[derive(Debug)]
@@ -339,7 +341,8 @@ impl Broker {
         let transaction = self.transactions.get_mut(origin.connection, id)?;
         transaction.lock_count += tokens.len();
         let tokens: Vec<_> = tokens.into_iter().collect();
-        let enlisted = EnlistedSettlement { entity, tokens: tokens.clone(), settlement };
+        let answered = enlistment.answered;
+        let enlisted = EnlistedSettlement { entity, tokens: tokens.clone(), settlement, answered };
         transaction.settlements.push(enlisted);
         for token in tokens {
             self.commit(&Change::Enlisted { entity, token });
@@ -464,7 +467,7 @@ impl Broker {
     ) -> Result<Verdict, Error> {
         let mut changes = Vec::with_capacity(transaction.lock_count);
         let mut missing = BTreeMap::<EntityId, Vec<LockToken>>::new();
-        for EnlistedSettlement { entity, tokens, settlement } in &transaction.settlements {
+        for EnlistedSettlement { entity, tokens, settlement, .. } in &transaction.settlements {
             let queue = self.receivable(*entity)?;
             for token in tokens {
                 match queue.decide_enlisted(self.now, *token, settlement)? {
@@ -529,13 +532,22 @@ impl Broker {
         self.reply_at_once(discharge.origin, Err(error));
     }
 
-    /// Locks that are still in force can be settled again; the messages are forgotten.
+    /// Locks that are still in force can be settled again; the messages are forgotten. Who settles first
+    /// has forgotten the delivery too, and has no other way to it: that message counts as abandoned.
     fn roll_back(&mut self, transaction: &Transaction) {
         self.counters.transactions_rolled_back += 1;
         self.transactions.bytes -= transaction.bytes;
         for (entity, token) in transaction.tokens() {
             if self.queue(entity).is_ok_and(|queue| queue.locks.held(token).is_some()) {
                 self.commit(&Change::Withdrawn { entity, token });
+            }
+        }
+        for EnlistedSettlement { entity, tokens, .. } in
+            transaction.settlements.iter().filter(|enlisted| !enlisted.answered)
+        {
+            for token in tokens {
+                // A lock that has ended meanwhile is refused, and nobody waits to hear it.
+                self.settle(None, *entity, *token, Settlement::Abandon { changes: Vec::new() });
             }
         }
     }

@@ -48,13 +48,32 @@ fn settle(
     delivery: &Delivery,
     settlement: Settlement,
 ) -> Result<Reply, Error> {
+    settle_as(world, answered(transaction), delivery, settlement)
+}
+
+/// The same for a client that settles first, and so has done with the delivery.
+fn settle_first(
+    world: &mut World,
+    transaction: TransactionId,
+    delivery: &Delivery,
+) -> Result<Reply, Error> {
+    let part = Enlistment { transaction, answered: false };
+    settle_as(world, part, delivery, Settlement::Complete)
+}
+
+fn settle_as(
+    world: &mut World,
+    part: Enlistment,
+    delivery: &Delivery,
+    settlement: Settlement,
+) -> Result<Reply, Error> {
     let (entity, token) = (delivery.entity, delivery.lock.unwrap().token);
     world.ask(|origin| Command::Settle {
         origin: Some(origin),
         entity,
         token,
         settlement,
-        transaction: Some(answered(transaction)),
+        transaction: Some(part),
     })
 }
 
@@ -524,4 +543,40 @@ fn a_refusal_that_nobody_hears_of_spoils_the_transaction() {
     let reply = discharge(&mut world, transaction, false);
     assert!(matches!(reply, Err(Error::TransactionRolledBack(_))), "{reply:?}");
     assert_eq!(world.stats("other").active_count, 0);
+}
+
+/// They would be locked until the lock ends, out of reach of the client that has rolled back.
+#[test]
+fn what_was_settled_first_is_free_after_a_roll_back() {
+    let queue = QueueSettings { attempts_max: 3, ..QueueSettings::default() };
+    let (mut world, q, _) = world_with(BrokerSettings::default(), queue);
+    world.send_all(q, &["a", "b"]).unwrap();
+    let receiver = world.open(1, "q", ReceiveMode::PeekLock);
+    for count in 0..3_u32 {
+        let got = world.receive(receiver, 2 * (u64::from(count) + 1));
+        let counts: Vec<_> = got.iter().map(|one| (text(one), one.attempts)).collect();
+        // What is answered is still the client's to settle.
+        assert_eq!(counts, [("a", count), ("b", 0)]);
+        let transaction = declare(&mut world);
+        settle_first(&mut world, transaction, &got[0]).unwrap();
+        settle(&mut world, transaction, &got[1], Settlement::Complete).unwrap();
+        match count {
+            0 => assert!(matches!(discharge(&mut world, transaction, true), Ok(Reply::Discharged))),
+            1 => world.handle(Command::CloseCoordinator { connection: 1, link: 1 }),
+            _ => {
+                let stranger = world.settle(&got[0], Settlement::Complete);
+                assert!(matches!(stranger, Err(Error::NotAllowed(_))), "{stranger:?}");
+                send(&mut world, transaction, q, &["x"]).unwrap();
+                let lost = settle_first(&mut world, transaction, &got[0]);
+                assert!(lost.is_err(), "it is in the transaction already");
+                let reply = discharge(&mut world, transaction, false);
+                assert!(matches!(reply, Err(Error::TransactionRolledBack(_))), "{reply:?}");
+            }
+        }
+        world.settle_down();
+        world.settle(&got[1], Settlement::Release).unwrap();
+    }
+    // The third delivery was the last.
+    assert_eq!(drained(&mut world, 2, "q"), ["b"]);
+    assert_eq!(drained(&mut world, 3, "q/$DeadLetterQueue"), ["a"]);
 }
