@@ -173,6 +173,34 @@ fn a_browser_sees_active_messages_only() {
     assert_eq!(drain(&mut peer, &mut link, 10), ["1"]);
 }
 
+/// qpid-jms says "undeliverable here" of what is over or came too often. It could not ask for what is
+/// deferred, so it counts as a failed delivery; dead letters stay out of its way.
+#[test]
+fn nothing_is_deferred_for_a_jms_client_but_dead_letters() {
+    let broker = TestBroker::with().queue("q", "max_delivery_count = 2").start();
+    let mut peer = broker.peer();
+    peer.send_texts("q", &["1"]);
+    let attach = |address: &str| Attach {
+        source: Some(source(address, "queue").into()),
+        ..receiver(address)
+    };
+    let of_no_use = DeliveryState::Modified {
+        delivery_failed: Some(true),
+        undeliverable_here: Some(true),
+        message_annotations: None,
+    };
+    let mut link = peer.attach_for_receiving(attach("q"));
+    for count in 0..2 {
+        let received = peer.receive_one(&mut link);
+        assert_eq!(received.message().delivery_count(), count);
+        peer.settle(&received, of_no_use.clone());
+    }
+    let mut link = peer.attach_for_receiving(attach("q/$DeadLetterQueue"));
+    let received = peer.receive_one(&mut link);
+    peer.settle(&received, of_no_use);
+    assert!(peer.drain(&mut link, 1).is_empty(), "it is not given out again and again");
+}
+
 /// Plain AMQP clients look with links whose messages come unsettled if they say so: what they make of
 /// them changes nothing.
 #[test]

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use peeklock_protocol::condition;
 use peeklock_protocol::performative::{Attach, ReceiverSettleMode, SenderSettleMode};
 use peeklock_protocol::terminus::{Target, TargetNode};
 use peeklock_protocol::value::Value;
 use peeklock_tests::TestBroker;
-use peeklock_tests::link::sender;
+use peeklock_tests::link::{rejection, sender};
 use peeklock_tests::message::Message;
 
 use crate::jms::symbols;
@@ -146,4 +147,47 @@ fn a_delivery_time_is_waited_for() {
     assert_eq!(peer.drain_texts("q"), ["now"]);
     clock.advance(Duration::from_mins(1));
     assert_eq!(peer.drain_texts("q"), ["later"]);
+}
+
+/// "Whether sends in a transaction succeeded is known with the commit": qpid-jms tells an exception
+/// listener of a refused one at most, and commits the others.
+#[test]
+fn a_commit_fails_when_a_producer_was_refused_something() {
+    let queues = TestBroker::with().queue("q", "").queue("s", "requires_session = true");
+    let broker = queues.start();
+    let mut peer = broker.peer();
+    let of = |address: &'static str, capabilities: &[&'static str]| {
+        let target = TargetNode {
+            address: (!address.is_empty()).then(|| address.into()),
+            capabilities: (!capabilities.is_empty()).then(|| symbols(capabilities)),
+            ..TargetNode::default()
+        };
+        Attach { target: Some(target.into()), ..sender("unused") }
+    };
+    let plain = Message::data("x").encode();
+    let nowhere = message("nowhere", "x").encode();
+    let broken = Bytes::from_static(&[0xff]);
+    let mut control = peer.attach_coordinator();
+    let mut good = peer.attach_for_sending(of("q", &["queue"]));
+    for (attach, bad, condition, fails) in [
+        (of("s", &["queue"]), &plain, condition::NOT_ALLOWED, true),
+        (of("q", &["queue"]), &broken, condition::DECODE_ERROR, true),
+        (of("", &[]), &nowhere, condition::NOT_FOUND, true),
+        (of("", &[]), &plain, condition::INVALID_FIELD, true),
+        (of("s", &[]), &plain, condition::NOT_ALLOWED, false),
+    ] {
+        let mut link = peer.attach_for_sending(attach);
+        let txn = peer.declare(&mut control);
+        peer.send_within(&mut good, &txn, &Message::data("good").encode());
+        let id = peer.transfer_within(&mut link, &txn, bad, false);
+        peer.expect_rejected(id, condition);
+        if fails {
+            rejection(peer.discharge(&mut control, &txn, false), condition::TRANSACTION_ROLLBACK);
+        } else {
+            peer.commit(&mut control, &txn);
+        }
+        let expected: &[&str] = if fails { &[] } else { &["good"] };
+        assert_eq!(peer.drain_texts("q"), expected);
+        peer.detach(&link);
+    }
 }

@@ -375,6 +375,16 @@ pub enum Command {
         /// Whether to give it up.
         fail: bool,
     },
+    /// Keeps a transaction from being committed: a part of it was refused before it came here, and its
+    /// client takes no notice of that.
+    Spoil {
+        /// The connection.
+        connection: u64,
+        /// Which.
+        transaction: TransactionId,
+        /// What was said of the refusal.
+        why: String,
+    },
     /// Rolls back every transaction of a link that is gone.
     CloseCoordinator {
         /// The connection.

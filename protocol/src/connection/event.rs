@@ -114,6 +114,8 @@ pub enum Event {
         id: DeliveryId,
         /// The sender wants no answer.
         settled: bool,
+        /// What the sender says of it, which may name a transaction.
+        state: Option<DeliveryState>,
     },
     /// The sender gave up a message half way. It has used one credit and wants no answer.
     Aborted {

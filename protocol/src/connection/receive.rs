@@ -81,7 +81,7 @@ impl Connection {
         let oversize = is_oversize(link.max_message_size, payload.len());
         if !transfer.more {
             self.events.push_back(if oversize {
-                Event::Oversize { link: id, id: delivery_id, settled }
+                Event::Oversize { link: id, id: delivery_id, settled, state: transfer.state }
             } else {
                 Event::Delivery(Delivery {
                     link: id,
@@ -140,7 +140,7 @@ impl Connection {
         }
         let Assembly { id: delivery_id, tag, message_format, settled, state, .. } = *assembly;
         if assembly.oversize || is_oversize(max_message_size, len + payload.len()) {
-            self.events.push_back(Event::Oversize { link: id, id: delivery_id, settled });
+            self.events.push_back(Event::Oversize { link: id, id: delivery_id, settled, state });
             return Ok(());
         }
         let mut whole = assembly.payload;

@@ -1,5 +1,6 @@
 import static java.util.Map.entry;
 
+import jakarta.jms.BytesMessage;
 import jakarta.jms.InvalidSelectorException;
 import jakarta.jms.JMSException;
 import jakarta.jms.Message;
@@ -135,7 +136,17 @@ final class Features {
             peer.session.rollback();
             Peer.expectOne(consumer, "committed", 2);
             peer.session.commit();
+            consumer.close();
             other.expectEmpty(results);
+            // Within a transaction the client does not wait for what becomes of a message.
+            producer.send(peer.session.createTextMessage("not without the other"));
+            BytesMessage large = peer.session.createBytesMessage();
+            large.writeBytes(new byte[Harness.OVERSIZE]);
+            producer.send(large);
+            Harness.refused(JMSException.class, "amqp:transaction:rollback", peer.session::commit);
+            producer.send(peer.session.createTextMessage("after"));
+            peer.session.commit();
+            other.expectAll(results, "after");
         }
     }
 

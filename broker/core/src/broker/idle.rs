@@ -55,6 +55,7 @@ impl Broker {
             | Command::Drain { .. }
             | Command::Declare { .. }
             | Command::Discharge { .. }
+            | Command::Spoil { .. }
             | Command::CloseCoordinator { .. }
             | Command::ReadDone { .. }
             | Command::Tick => return,

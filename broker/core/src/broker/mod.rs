@@ -300,6 +300,9 @@ impl Broker {
             Command::Discharge { origin, transaction, fail } => {
                 self.discharge(origin, transaction, fail);
             }
+            Command::Spoil { connection, transaction, why } => {
+                self.spoil(connection, transaction, why);
+            }
             Command::CloseCoordinator { connection, link } => {
                 self.close_coordinator(connection, link);
             }

@@ -306,12 +306,17 @@ impl Broker {
     ) {
         if let Err(error) = &result
             && !enlistment.answered
-            && let Ok(transaction) =
-                self.transactions.get_mut(origin.connection, enlistment.transaction)
         {
-            transaction.spoilt_by.get_or_insert_with(|| error.to_string());
+            self.spoil(origin.connection, enlistment.transaction, error.to_string());
         }
         self.reply_at_once(origin, result);
+    }
+
+    /// One that is not there any more cannot be committed either.
+    pub(super) fn spoil(&mut self, connection: u64, id: TransactionId, why: String) {
+        if let Ok(transaction) = self.transactions.get_mut(connection, id) {
+            transaction.spoilt_by.get_or_insert(why);
+        }
     }
 
     /// Keeps settlements until the commit. Meanwhile nobody else can settle the locks, which run on.

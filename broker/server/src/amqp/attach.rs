@@ -108,8 +108,9 @@ impl Endpoint {
                 let origin = self.origin(id, ATTACH);
                 self.commands.push(Command::OpenSender { origin, path: path.clone() });
                 let path = Some(path);
+                let heedless = jms::is_destination(target.view());
                 let (target, entity, pending) = (None, None, VecDeque::new());
-                let link = IncomingLink { path, target, via, entity, pending };
+                let link = IncomingLink { path, target, via, entity, pending, heedless };
                 self.links.insert(id, Link::Incoming(link));
             }
         }

@@ -60,6 +60,7 @@ impl Endpoint {
             target: Some(Box::new(target)),
             entity: None,
             pending: VecDeque::new(),
+            heedless: true,
         };
         self.links.insert(id, Link::Incoming(link));
         Ok(())

@@ -393,7 +393,9 @@ impl Endpoint {
                 self.retry_blocked();
             }
             Event::Delivery(delivery) => self.receive(delivery, now),
-            Event::Oversize { link, id, settled } => self.refuse_oversize(link, id, settled),
+            Event::Oversize { link, id, settled, state } => {
+                self.refuse_oversize(link, id, settled, state.as_ref());
+            }
             Event::Settled { link, id, tag, state, settled } => {
                 self.settle(link, id, &tag, state, settled);
             }

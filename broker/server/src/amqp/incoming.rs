@@ -61,7 +61,8 @@ impl Endpoint {
         };
         let origin = self.origin(id, delivery_id);
         let Some(Link::Incoming(link)) = self.links.get_mut(&id) else { return };
-        let enlist = |transaction| Enlistment { transaction, answered: !settled };
+        let answered = !settled && !link.heedless;
+        let enlist = |transaction| Enlistment { transaction, answered };
         let enlistment = transaction.map(enlist);
         let command = match (named, link.entity) {
             (Some(path), _) => Command::SendTo { origin, path, messages, transaction: enlistment },
@@ -86,9 +87,18 @@ impl Endpoint {
         transaction: Option<TransactionId>,
         error: ErrorInfo,
     ) {
-        if settled && transaction.is_some() {
-            // The peer has to hear of it, or it would commit what is not there.
-            return self.detach(id, error);
+        if let Some(transaction) = transaction {
+            let heedless =
+                matches!(self.links.get(&id), Some(Link::Incoming(link)) if link.heedless);
+            if settled || heedless {
+                // The peer would commit what is not there.
+                let why = error.description.as_ref().map(|text| text.as_str().to_owned());
+                let why = why.unwrap_or_else(|| error.condition.as_str().to_owned());
+                self.commands.push(Command::Spoil { connection: self.id, transaction, why });
+            }
+            if settled {
+                return self.detach(id, error);
+            }
         }
         self.refuse_message(id, delivery, settled, error);
     }
@@ -110,10 +120,16 @@ impl Endpoint {
         self.top_up(id);
     }
 
-    pub(super) fn refuse_oversize(&mut self, id: LinkId, delivery: DeliveryId, settled: bool) {
+    pub(super) fn refuse_oversize(
+        &mut self,
+        id: LinkId,
+        delivery: DeliveryId,
+        settled: bool,
+        state: Option<&DeliveryState>,
+    ) {
         let text = "The message is larger than the maximum the link was attached with.";
         let error = ErrorInfo::new(condition::LINK_MESSAGE_SIZE_EXCEEDED, text);
-        self.refuse_message(id, delivery, settled, error);
+        self.refuse_sent(id, delivery, settled, coordinator::transaction_of(state), error);
         self.top_up_coordinator(id);
     }
 

@@ -10,7 +10,7 @@ use peeklock_core::{Command, EntityPath, LockToken, PathError, SubscriberWish, T
 use peeklock_protocol::condition::{self, ErrorInfo};
 use peeklock_protocol::connection::{AttachReply, LinkId};
 use peeklock_protocol::performative::Attach;
-use peeklock_protocol::terminus::{ExpiryPolicy, Source, TerminusDurability};
+use peeklock_protocol::terminus::{ExpiryPolicy, Source, Target, TerminusDurability};
 use peeklock_protocol::value::{Str, Symbol};
 use tracing::debug;
 
@@ -27,6 +27,8 @@ const TEMPORARY_QUEUE: &str = "temporary-queue";
 /// Says of a destination that it is a topic.
 const TOPIC: &str = "topic";
 const TEMPORARY_TOPIC: &str = "temporary-topic";
+/// All that a destination of a JMS client is said to be.
+const DESTINATIONS: [&str; 4] = [QUEUE, TEMPORARY_QUEUE, TOPIC, TEMPORARY_TOPIC];
 /// Says of a subscription that several may receive from it at a time.
 const SHARED: &str = "shared";
 /// Says of one that it is not the client's own.
@@ -88,10 +90,15 @@ pub(super) struct Wanted {
 
 /// What is to be kept of a link, if it is a JMS client's.
 pub(super) fn link_of(source: &Source, wants_subscription: bool) -> Option<Box<JmsLink>> {
-    let is_jms =
-        [QUEUE, TEMPORARY_QUEUE, TOPIC, TEMPORARY_TOPIC].iter().any(|one| has(source, one));
+    let is_jms = DESTINATIONS.iter().any(|one| has(source, one));
     let shared = has(source, SHARED);
     (is_jms || wants_subscription).then(|| Box::new(JmsLink { shared, ..JmsLink::default() }))
+}
+
+/// Whether a target is described as JMS clients describe theirs.
+pub(super) fn is_destination(target: &Target) -> bool {
+    let Target::Node(node) = target else { return false };
+    node.capabilities.iter().flatten().any(|one| DESTINATIONS.iter().any(|name| one == *name))
 }
 
 /// Finds out whether a link asks for a subscription, and for which. `unique` names one that nobody

@@ -77,6 +77,9 @@ pub(super) struct IncomingLink {
     pub(super) entity: Option<EntityId>,
     /// In the order of arrival; answers come nearly in that order.
     pub(super) pending: VecDeque<PendingSend>,
+    /// A JMS client's, as far as can be told: what it sends with a transaction it sends without waiting,
+    /// and commits whatever was refused of it.
+    pub(super) heedless: bool,
 }
 
 /// The kind of settlement asked for: the answer must be of the same type, or Java takes it for a

@@ -5,6 +5,7 @@
 
 use peeklock_core::{
     Command, Delivery, Enlistment, Error, LockToken, ReceiverId, SequenceNumber, Settlement,
+    Subqueue,
 };
 use peeklock_protocol::DeliveryState;
 use peeklock_protocol::condition::{self, ErrorInfo};
@@ -135,7 +136,10 @@ impl Endpoint {
         // never get here. The tag is 16 bytes because we chose it.
         let Ok(token) = <[u8; 16]>::try_from(tag) else { return };
         let transaction = coordinator::transaction_of(state.as_ref());
-        let (asked, settlement) = match settlement(plain(state), settled) {
+        // Nobody at a JMS client could ask for what is deferred. It says so of what it has no use for,
+        // which is over or has failed too often; a dead letter it would be given again and again.
+        let defers = link.jms.is_none() || link.path.subqueue() != Subqueue::Main;
+        let (asked, settlement) = match settlement(plain(state), settled, defers) {
             Ok(Some((asked, _))) if link.browse.is_some() => {
                 if !settled {
                     let state = coordinator::provisional(success(asked), transaction);
@@ -227,6 +231,7 @@ fn plain(state: Option<DeliveryState>) -> Option<DeliveryState> {
 fn settlement(
     state: Option<DeliveryState>,
     settled: bool,
+    defers: bool,
 ) -> Result<Option<(Asked, Settlement)>, ErrorInfo> {
     let wish = match state {
         Some(DeliveryState::Accepted) => (Asked::Complete, Settlement::Complete),
@@ -234,7 +239,7 @@ fn settlement(
         Some(DeliveryState::Modified { undeliverable_here, message_annotations, .. }) => {
             // The map holds application properties to change, whatever its name says.
             let changes = message_annotations.as_ref().map(changes).unwrap_or_default();
-            let settlement = if undeliverable_here == Some(true) {
+            let settlement = if undeliverable_here == Some(true) && defers {
                 Settlement::Defer { changes }
             } else {
                 Settlement::Abandon { changes }

@@ -28,6 +28,7 @@ impl Endpoint {
             target: None,
             entity: None,
             pending: VecDeque::new(),
+            heedless: true,
         };
         self.links.insert(id, Link::Incoming(link));
         // A peer that left meanwhile gets no answer.

@@ -153,7 +153,7 @@ impl Receiver {
         while let Some(event) = self.client.event()? {
             match event {
                 Event::Delivery(delivery) => self.handle_delivery(&delivery, now, statistics),
-                Event::Oversize { link, id, settled } => {
+                Event::Oversize { link, id, settled, .. } => {
                     statistics.foreign.record(now, self.is_measuring());
                     self.settle(link, id, settled, now, statistics);
                 }

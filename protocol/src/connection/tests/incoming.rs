@@ -202,7 +202,7 @@ fn a_message_above_the_maximum_is_dropped_and_the_connection_lives() {
     assert!(matches!(peer.events()[..], [Event::Delivery(_)]));
     peer.send_with(1, transfer(0, 1), &[0; 1001]).unwrap();
     let id = START.advanced_by(1);
-    assert_eq!(peer.events(), [Event::Oversize { link, id, settled: false }]);
+    assert_eq!(peer.events(), [Event::Oversize { link, id, settled: false, state: None }]);
     // In frames: nothing of it is kept, and the event comes at its end.
     peer.send_with(1, more(transfer(0, 2)), &[0; 600]).unwrap();
     peer.send_with(1, continuation(true), &[0; 600]).unwrap();
@@ -211,7 +211,7 @@ fn a_message_above_the_maximum_is_dropped_and_the_connection_lives() {
     assert!(peer.events().is_empty());
     peer.send_with(1, continuation(false), &[0; 1]).unwrap();
     let id = START.advanced_by(2);
-    assert_eq!(peer.events(), [Event::Oversize { link, id, settled: false }]);
+    assert_eq!(peer.events(), [Event::Oversize { link, id, settled: false, state: None }]);
     let rejected = DeliveryState::Rejected(None);
     peer.server.settle_incoming(link, id, rejected, true).unwrap();
     assert!(matches!(peer.sent()[..], [(_, Performative::Disposition(_), _)]));

@@ -580,3 +580,23 @@ fn what_was_settled_first_is_free_after_a_roll_back() {
     assert_eq!(drained(&mut world, 2, "q"), ["b"]);
     assert_eq!(drained(&mut world, 3, "q/$DeadLetterQueue"), ["a"]);
 }
+
+#[test]
+fn a_transaction_that_is_spoilt_can_only_be_rolled_back() {
+    let (mut world, q, _) = world();
+    for (connection, is_spoilt) in [(1, true), (2, false)] {
+        let transaction = declare(&mut world);
+        send(&mut world, transaction, q, &["a"]).unwrap();
+        world.handle(Command::Spoil { connection, transaction, why: "too large".into() });
+        match discharge(&mut world, transaction, false) {
+            Err(error) => assert_eq!(
+                (error, is_spoilt),
+                (Error::TransactionRolledBack("too large".into()), true)
+            ),
+            Ok(reply) => assert!(matches!(reply, Reply::Discharged) && !is_spoilt),
+        }
+    }
+    assert_eq!(drained(&mut world, 1, "q"), ["a"]);
+    // One that is not open any more.
+    world.handle(Command::Spoil { connection: 1, transaction: TransactionId(1), why: "x".into() });
+}
