@@ -20,7 +20,7 @@ fn assert_none(rule: &str, violations: &[String]) {
 
 #[test]
 fn files_are_short_or_listed_with_a_reason() {
-    let sources = files(&["rs", "py", "mjs", "go"]);
+    let sources = files(&["rs", "py", "mjs", "go", "java"]);
     assert!(sources.len() > 10, "the tree was not found: {} files", sources.len());
     let mut violations = Vec::new();
     for file in &sources {
@@ -224,7 +224,7 @@ const MACHINE_PATHS: &[(&str, &str)] =
 
 #[test]
 fn nothing_names_a_path_of_one_machine() {
-    let kinds = ["rs", "py", "mjs", "go", "toml", "md", "json", "sh", "run", "yml", "yaml"];
+    let kinds = ["rs", "py", "mjs", "go", "java", "toml", "md", "json", "sh", "run", "yml", "yaml"];
     let mut violations = Vec::new();
     for file in files(&kinds) {
         for (number, line) in file.lines() {
