@@ -219,6 +219,14 @@ pub enum Command {
         /// The total.
         limit: u64,
     },
+    /// Gives a message back that a receiver which only looks was shown and did not get: it is shown
+    /// again.
+    ReturnBrowsed {
+        /// Who.
+        receiver: ReceiverId,
+        /// Which message.
+        sequence: SequenceNumber,
+    },
     /// Ends a message lock.
     Settle {
         /// Who wants to hear of it. With a transaction always somebody: it says whose that is.

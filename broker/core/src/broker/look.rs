@@ -52,6 +52,16 @@ impl Broker {
         Ok(Reply::ReceiverOpened { entity, lock_duration, session: None })
     }
 
+    /// Somebody who only looks did not get to see a message.
+    pub(super) fn return_browsed(&mut self, receiver: ReceiverId, sequence: SequenceNumber) {
+        if let Some((entity, Seat::Browser(receiver))) = self.receivers.get(&receiver).copied()
+            && let Some(queue) = queue_mut(&mut self.queues, entity)
+        {
+            queue.browsers.give_back(receiver, sequence);
+            self.wake(entity);
+        }
+    }
+
     /// Lets those who only look see what they have not seen yet.
     pub(super) fn serve_browsers(&mut self, entity: EntityId) {
         let Some(queue) = queue_mut(&mut self.queues, entity) else { return };

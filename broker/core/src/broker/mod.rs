@@ -207,6 +207,9 @@ impl Broker {
             }
             Command::Demand { receiver, limit } => self.demand(receiver, limit, false),
             Command::Drain { receiver, limit } => self.demand(receiver, limit, true),
+            Command::ReturnBrowsed { receiver, sequence } => {
+                self.return_browsed(receiver, sequence);
+            }
             Command::Settle { origin, entity, token, settlement, transaction } => {
                 match (transaction, origin) {
                     (None, _) => self.settle(origin, entity, token, settlement),

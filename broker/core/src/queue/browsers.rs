@@ -7,7 +7,7 @@
 //! ```
 //!
 //! What is locked for others is seen too. What arrives below the cursor, as dead letters do, is late:
-//! it is looked at by its number.
+//! it is looked at by its number. So is what was shown and could not be sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -139,6 +139,22 @@ impl Browsers {
         }
     }
 
+    /// A browser was shown a message and did not get it.
+    pub(crate) fn give_back(&mut self, receiver: ReceiverId, sequence: SequenceNumber) {
+        let Some(browser) = self.all.get_mut(&key(receiver)) else { return };
+        if browser.cursor <= sequence {
+            return;
+        }
+        if browser.late.len() < LATE_MAX {
+            browser.late.insert(sequence);
+        } else {
+            // Rather twice than never.
+            browser.cursor = sequence;
+            let _ = browser.late.split_off(&sequence);
+        }
+        self.nothing_below = None;
+    }
+
     /// The store is read for the look under way.
     pub(crate) fn begin_reading(&mut self) {
         if let Some(look) = &mut self.under_way {
@@ -225,7 +241,10 @@ impl Queue {
             }
         }
         if !look.is_late {
-            browser.cursor = browser.cursor.max(end);
+            // The cursor may have gone back meanwhile. What is between is looked at again.
+            if look.from <= browser.cursor {
+                browser.cursor = browser.cursor.max(end);
+            }
         } else if look.from < end {
             browser.late.remove(&look.from);
         }

@@ -100,6 +100,10 @@ impl Endpoint {
             self.give_back(delivery);
             if let Some(Link::Outgoing(link)) = self.links.get_mut(&id) {
                 link.returned += 1;
+                if link.browse.is_some() {
+                    let sequence = delivery.sequence;
+                    self.commands.push(Command::ReturnBrowsed { receiver, sequence });
+                }
                 if let (Some(jms), Some(lock)) = (&mut link.jms, &delivery.lock) {
                     jms.note_settled(lock.token);
                 }

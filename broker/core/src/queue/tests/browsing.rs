@@ -164,6 +164,52 @@ fn a_store_that_fails_is_asked_again() {
     assert_eq!(world.take_deliveries().len(), 100);
 }
 
+/// What could not be sent because the client took its credit back.
+#[test]
+fn what_comes_back_is_shown_again() {
+    let (mut world, q) = world();
+    world.send_all(q, &["a", "b", "c", "d"]).unwrap();
+    let browser = look(&mut world, 1, "q", None);
+    let seen = see(&mut world, browser, 3);
+    for returned in &seen[1..] {
+        let sequence = returned.sequence;
+        world.handle(Command::ReturnBrowsed { receiver: browser, sequence });
+    }
+    assert_eq!(texts(&see(&mut world, browser, 4)), ["b"]);
+    assert_eq!(texts(&see(&mut world, browser, 10)), ["c", "d"]);
+    // What is not below the cursor, or not there any more, means nothing.
+    for sequence in [SequenceNumber(5), SequenceNumber(u64::MAX)] {
+        world.handle(Command::ReturnBrowsed { receiver: browser, sequence });
+    }
+    let receiver = world.open(2, "q", PEEK);
+    let locked = world.receive(receiver, 1);
+    world.settle(&locked[0], Settlement::Complete).unwrap();
+    let sequence = locked[0].sequence;
+    world.handle(Command::ReturnBrowsed { receiver: browser, sequence });
+    world.handle(Command::ReturnBrowsed { receiver, sequence });
+    assert!(see(&mut world, browser, 100).is_empty());
+}
+
+/// More than a browser has in mind: some are shown twice then, and none is left out.
+#[test]
+fn whatever_comes_back_is_shown_again() {
+    let (mut world, q) = world();
+    world.checks = false;
+    for _ in 0..10 {
+        send_colors(&mut world, q, &["blue"; 500]);
+    }
+    let browser = look(&mut world, 1, "q", None);
+    let seen = see(&mut world, browser, 5_000);
+    for returned in &seen {
+        let sequence = returned.sequence;
+        world.handle(Command::ReturnBrowsed { receiver: browser, sequence });
+    }
+    let again = see(&mut world, browser, 20_000);
+    let all: BTreeSet<_> = again.iter().map(|one| one.sequence).collect();
+    assert_eq!((seen.len(), all.len()), (5_000, 5_000));
+    assert!(see(&mut world, browser, 30_000).is_empty());
+}
+
 #[test]
 fn a_turn_of_looking_is_bounded() {
     let (mut world, q) = world();
@@ -214,15 +260,16 @@ fn who_may_not_receive_may_not_look() {
 }
 
 /// Whatever happens meanwhile: nobody is shown a message twice, everybody is shown what is there in
-/// the end, and in queues in the order of the numbers.
+/// the end, and in queues in the order of the numbers, but for what comes back.
 #[test]
 fn a_history_leaves_no_message_out_and_shows_none_twice() {
     for seed in 1..=60 {
-        history(seed);
+        history(seed, false);
+        history(seed, true);
     }
 }
 
-fn history(seed: u64) {
+fn history(seed: u64, some_come_back: bool) {
     let mut dice = Dice::new(seed);
     let (mut world, q) = World::with_queue(small(), QueueSettings::default());
     let bodies: Vec<String> = (0..dice.below(300)).map(|n| n.to_string()).collect();
@@ -240,20 +287,26 @@ fn history(seed: u64) {
     let mut seen = vec![Vec::new(); browsers.len()];
     let mut held: Vec<Delivery> = Vec::new();
     let mut given = 0;
-    let mut take = |world: &mut World, held: &mut Vec<Delivery>| {
-        let mut count = 0;
-        for (to, delivery) in world.take_deliveries() {
-            match browsers.iter().position(|one| *one == to) {
-                Some(at) => seen[at].push(delivery.sequence),
-                None => held.push(delivery),
+    let mut take =
+        |world: &mut World, held: &mut Vec<Delivery>, returned: &mut dyn FnMut() -> bool| {
+            let mut count = 0;
+            for (to, delivery) in world.take_deliveries() {
+                match browsers.iter().position(|one| *one == to) {
+                    Some(_) if returned() => {
+                        let sequence = delivery.sequence;
+                        world.handle(Command::ReturnBrowsed { receiver: to, sequence });
+                    }
+                    Some(at) => seen[at].push(delivery.sequence),
+                    None => held.push(delivery),
+                }
+                count += u64::from(to == receiver);
             }
-            count += u64::from(to == receiver);
-        }
-        given += count;
-        given
-    };
+            given += count;
+            given
+        };
     for _ in 0..400 {
-        let so_far = take(&mut world, &mut held);
+        let mut returned = || some_come_back && dice.percent(20);
+        let so_far = take(&mut world, &mut held, &mut returned);
         match dice.below(10) {
             0..=2 => {
                 let origin = world.origin();
@@ -297,12 +350,12 @@ fn history(seed: u64) {
         world.handle(Command::Demand { receiver: *receiver, limit: 10_000 });
     }
     settle(&mut world);
-    take(&mut world, &mut held);
+    take(&mut world, &mut held, &mut || false);
     for (at, seen) in seen.iter().enumerate() {
         let is_dead = at == 3;
         let all: BTreeSet<_> = seen.iter().copied().collect();
         assert_eq!(all.len(), seen.len(), "seed {seed}: none twice");
-        assert!(is_dead || seen.is_sorted(), "seed {seed}: in order");
+        assert!(is_dead || some_come_back || seen.is_sorted(), "seed {seed}: in order");
         let entity = if is_dead { EntityId(q.0 + 1) } else { q };
         for there in world.browse(entity, 0, 1_000, usize::MAX) {
             assert!(all.contains(&there.sequence), "seed {seed}: {} left out", there.sequence);

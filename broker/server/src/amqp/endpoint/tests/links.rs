@@ -288,3 +288,36 @@ fn senders_learn_how_large_a_message_may_be() {
     });
     assert_eq!(attach.unwrap().max_message_size, Some(1024 * 1024));
 }
+
+/// "copy": what the browser did not get is there for it later, and nothing else twice.
+#[test]
+fn a_browser_sees_what_met_no_credit() {
+    let mut world = World::new();
+    let sender = world.sender();
+    for text in ["a", "b", "c"] {
+        world.send(sender, &Message::data(text), true);
+    }
+    world.run();
+    let session = world.session();
+    let source = Source { distribution_mode: Some("copy".into()), ..Source::new("orders") };
+    let browser = Attach { source: Some(source.into()), ..from_node("b", "orders", "here") };
+    let browser = world.attach(session, browser);
+    world.client.set_credit(browser, 1).unwrap();
+    world.run();
+    let mut seen = world.received();
+    world.client.set_credit(browser, 2).unwrap();
+    world.exchange();
+    let on_their_way = world.answers();
+    world.client.set_credit(browser, 0).unwrap();
+    world.exchange();
+    world.hand_in(on_their_way);
+    world.run();
+    assert_eq!(world.received(), []);
+    world.client.set_credit(browser, 10).unwrap();
+    world.run();
+    seen.extend(world.received());
+    let mut tags: Vec<_> = seen.iter().map(|one| one.tag.as_ref().to_vec()).collect();
+    assert!(tags.is_sorted());
+    tags.dedup();
+    assert_eq!((seen.len(), tags.len()), (3, 3));
+}
