@@ -289,6 +289,43 @@ fn an_attach_without_a_source_finds_a_subscription_to_delete() {
     peer.expect_refusal(lookup("sub|global", &["shared", "global"]), condition::NOT_FOUND);
 }
 
+/// Between looking it up and deleting it another consumer may come.
+#[test]
+fn a_subscription_that_is_in_use_again_stays() {
+    let broker = start();
+    let mut peer = broker.peer();
+    let link = peer.attach_for_receiving(subscriber("sub", &[], true));
+    leave(&mut peer, &link);
+    let found = peer.attach_for_receiving(lookup("sub", &[]));
+    let mut other = broker.peer();
+    let mut link = other.attach_for_receiving(subscriber("sub", &[], true));
+    peer.detach(&found);
+    send_colors(&mut peer, "t", &["red"]);
+    assert_eq!(take(&mut other, &mut link, 5), ["0"]);
+}
+
+/// A monitor that only looks keeps nobody from receiving.
+#[test]
+fn who_looks_at_a_subscription_does_not_use_it() {
+    let broker = start();
+    let mut peer = broker.peer();
+    let link = peer.attach_for_receiving(subscriber("sub", &[], true));
+    leave(&mut peer, &link);
+    let mut monitor = broker.peer();
+    let copy = Some(Symbol::from_static("copy"));
+    let looks = Source { distribution_mode: copy, ..source(OWN, "queue") };
+    let attach = Attach { source: Some(looks.into()), ..receiver(OWN) };
+    let mut looking = monitor.attach_for_receiving(attach);
+    send_colors(&mut peer, "t", &["red"]);
+    assert_eq!(drain(&mut monitor, &mut looking, 5), ["0"]);
+    let mut link = peer.attach_for_receiving(subscriber("sub", &[], true));
+    assert_eq!(take(&mut peer, &mut link, 5), ["0"]);
+    leave(&mut peer, &link);
+    let found = peer.attach_for_receiving(lookup("sub", &[]));
+    peer.detach(&found);
+    monitor.expect_detach(condition::NOT_FOUND);
+}
+
 /// What a consumer had prefetched is there for the next as soon as it has gone.
 #[test]
 fn what_was_not_settled_is_free_when_the_link_goes() {
@@ -350,11 +387,15 @@ fn subscriptions_are_made_and_deleted_by_those_who_manage() {
     send_colors(&mut manager, "t", &["red"]);
     let mut link = listener.attach_for_receiving(subscriber("sub", &[], true));
     assert_eq!(take(&mut listener, &mut link, 5), ["0"]);
+    // Who may not even receive from it does not hear that it is there, in use or not.
+    sender.expect_refusal(lookup("sub", &[]), condition::NOT_FOUND);
+    let mut other = broker.connect().plain("listens", "k").open_with(open()).begin();
+    let error = other.expect_refusal(lookup("sub", &[]), condition::RESOURCE_LOCKED);
+    assert!(error.description.expect("a text").contains(OWN));
     leave(&mut listener, &link);
     let other = with_selector(subscriber("sub", &[], true), "color = 'red'");
     listener.expect_refusal(other, condition::UNAUTHORIZED_ACCESS);
     listener.expect_refusal(lookup("sub", &[]), condition::UNAUTHORIZED_ACCESS);
-    // Who may not even receive from it does not hear that it is there.
     sender.expect_refusal(lookup("sub", &[]), condition::NOT_FOUND);
     let found = manager.attach_for_receiving(lookup("sub", &[]));
     manager.detach(&found);

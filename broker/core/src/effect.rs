@@ -130,12 +130,14 @@ pub enum Reply {
         /// The message session it holds, if it asked for one.
         session: Option<SessionLock>,
     },
-    /// There is such a subscription, and nobody receives from it.
+    /// There is such a subscription.
     SubscriptionFound {
         /// Where it is.
         path: EntityPath,
         /// The JMS selector that says what it gets, if it does not get everything.
         selector: Option<Str>,
+        /// Whether somebody receives from it, who only looks not counted.
+        in_use: bool,
     },
     /// The entity is there.
     ManagementOpened {

@@ -200,6 +200,12 @@ impl EntityPath {
         self.outlives_receivers() == Some(false)
     }
 
+    /// The name of a subscription that a JMS client comes back to, as it is compared.
+    pub(crate) fn durable_name(&self) -> Option<&str> {
+        let is_durable = self.outlives_receivers() == Some(true);
+        split_subscription(&self.folded).map(|(_, name)| name).filter(|_| is_durable)
+    }
+
     /// What the name of a JMS client's subscription says.
     fn outlives_receivers(&self) -> Option<bool> {
         let (_, name) = split_subscription(&self.name)?;

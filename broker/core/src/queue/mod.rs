@@ -300,6 +300,11 @@ impl Queue {
         self.receivers.len() + self.browsers.len() + with_sessions
     }
 
+    /// The same without those that only look.
+    pub(crate) fn consumer_count(&self) -> usize {
+        self.receiver_count() - self.browsers.len()
+    }
+
     /// Messages in memory, with or without their bodies.
     pub(crate) fn resident_count(&self) -> usize {
         self.entries.len()

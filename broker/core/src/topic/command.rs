@@ -106,6 +106,13 @@ pub enum TopicCommand {
         /// Its path.
         path: EntityPath,
     },
+    /// The same for one that a JMS client made, unless somebody receives from it.
+    Unsubscribe {
+        /// Who asked.
+        origin: Origin,
+        /// Its path.
+        path: EntityPath,
+    },
     /// Asks what a subscription is like. Answered by [`TopicReply::SubscriptionDescribed`].
     DescribeSubscription {
         /// Who asked.

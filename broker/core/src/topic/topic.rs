@@ -1,11 +1,13 @@
 //! Topics and their subscriptions, by entity.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::bodies::Bodies;
 use super::routes::{FilterCounts, Routes};
 use super::rules::{Rule, RuleDescription, RuleFilter};
 use super::subscription::{KnownRule, RuleKey, Subscription};
+use crate::entity::path::EntityPath;
 use crate::entity::settings::BrokerSettings;
 use crate::error::Error;
 use crate::filter::SyntaxError;
@@ -26,6 +28,9 @@ pub(crate) struct Topic {
 #[derive(Debug, Default)]
 pub(crate) struct Topics {
     topics: BTreeMap<EntityId, Topic>,
+    /// The subscriptions that JMS clients come back to, of all topics: such a client need not know the
+    /// topic.
+    durable: BTreeSet<(Arc<str>, EntityId)>,
 }
 
 impl Topics {
@@ -55,6 +60,32 @@ impl Topics {
     /// How many subscriptions all topics have together.
     pub(crate) fn subscription_count(&self) -> usize {
         self.topics.values().map(|topic| topic.subscriptions.len()).sum()
+    }
+
+    /// Notes what a new subscription is called.
+    pub(crate) fn enter_name(&mut self, subscription: EntityId, path: &EntityPath) {
+        if let Some(name) = path.durable_name() {
+            self.durable.insert((name.into(), subscription));
+        }
+    }
+
+    pub(crate) fn leave_name(&mut self, subscription: EntityId, path: &EntityPath) {
+        if let Some(name) = path.durable_name() {
+            self.durable.remove(&(name.into(), subscription));
+        }
+    }
+
+    /// The durable subscriptions of a JMS client that have this name, in any case: one, as clients make
+    /// them.
+    pub(crate) fn durable(&self, name: &str) -> impl Iterator<Item = EntityId> {
+        let name: Arc<str> = name.to_lowercase().into();
+        let range = (Arc::clone(&name), EntityId(0))..=(name, EntityId(u32::MAX));
+        self.durable.range(range).map(|(_, subscription)| *subscription)
+    }
+
+    /// All that have such names.
+    pub(crate) const fn all_durable(&self) -> &BTreeSet<(Arc<str>, EntityId)> {
+        &self.durable
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (EntityId, &Topic)> {

@@ -6,7 +6,9 @@
 
 use std::collections::HashSet;
 
-use peeklock_core::{Command, EntityPath, LockToken, PathError, SubscriberWish, TopicCommand};
+use peeklock_core::{
+    Command, EntityPath, Error, LockToken, PathError, SubscriberWish, TopicCommand,
+};
 use peeklock_protocol::condition::{self, ErrorInfo};
 use peeklock_protocol::connection::{AttachReply, LinkId};
 use peeklock_protocol::performative::Attach;
@@ -15,7 +17,6 @@ use peeklock_protocol::value::{Str, Symbol};
 use tracing::debug;
 
 use super::attach::ATTACH;
-use super::condition::Refusal;
 use super::endpoint::Endpoint;
 use super::filters;
 use super::link::Link;
@@ -74,6 +75,8 @@ impl JmsLink {
 #[derive(Debug, Default)]
 pub(super) struct LookupLink {
     global: bool,
+    /// What it asked for.
+    name: Box<str>,
     /// The subscription, when it is found.
     pub(super) path: Option<EntityPath>,
 }
@@ -181,15 +184,22 @@ impl Endpoint {
         id: LinkId,
         attach: &Attach,
     ) -> Result<(), ErrorInfo> {
+        // Who may do what is asked once it is found. A stranger asks the core for nothing.
+        if self.claims.is_empty() {
+            let text = "Looking for a subscription takes a right, and none was shown on this \
+                        connection.";
+            return Err(ErrorInfo::new(condition::UNAUTHORIZED_ACCESS, text));
+        }
         let global = attach.desired_capabilities.iter().flatten().any(|one| one == GLOBAL);
         let client = if global { "" } else { self.container.as_str() };
         // Which topic it belongs to is not said; the name is the same for all.
         let any = EntityPath::for_new_entity("t").map_err(bad_name)?;
         let path = EntityPath::for_jms_subscription(&any, base(&attach.name), client, true);
         let path = path.map_err(bad_name)?;
-        let name = path.subscription().map(|(_, name)| name.into()).unwrap_or_default();
-        self.commands.push(Command::FindSubscription { origin: self.origin(id, ATTACH), name });
-        self.links.insert(id, Link::Lookup(LookupLink { global, path: None }));
+        let name: Box<str> = path.subscription().map(|(_, name)| name.into()).unwrap_or_default();
+        let origin = self.origin(id, ATTACH);
+        self.commands.push(Command::FindSubscription { origin, name: name.clone() });
+        self.links.insert(id, Link::Lookup(LookupLink { global, name, path: None }));
         Ok(())
     }
 
@@ -200,11 +210,16 @@ impl Endpoint {
         id: LinkId,
         path: EntityPath,
         selector: Option<&Str>,
+        in_use: bool,
     ) {
-        let Some((topic, name)) = path.subscription() else { return };
+        let Some((topic, _)) = path.subscription() else { return };
+        let Some(Link::Lookup(link)) = self.links.get(&id) else { return };
         if self.authorize(Operation::LinkToFind, &path).is_err() {
-            let missing = peeklock_core::Error::EntityNotFound(name.to_owned());
-            return self.reject(id, Refusal::of(&missing).error_info(&self.host));
+            let missing = Error::EntityNotFound(link.name.as_ref().into());
+            return self.attach_refused(id, &missing);
+        }
+        if in_use {
+            return self.attach_refused(id, &Error::SubscriptionInUse(path.to_string()));
         }
         if let Err(denied) = self.authorize(Operation::LinkToUnsubscribe, &path) {
             return self.reject(id, denied);
@@ -233,7 +248,7 @@ impl Endpoint {
         let path = path.clone();
         // Nobody is there any more to hear of it.
         let origin = self.origin(id, ATTACH);
-        let command = TopicCommand::DeleteSubscription { origin, path };
+        let command = TopicCommand::Unsubscribe { origin, path };
         self.commands.push(Command::OfTopic(Box::new(command)));
     }
 }

@@ -192,8 +192,8 @@ impl Endpoint {
             Ok(Reply::ReceiverOpened { entity, session, .. }) => {
                 self.receiver_opened(id, entity, session.as_ref());
             }
-            Ok(Reply::SubscriptionFound { path, selector }) => {
-                self.subscription_found(id, path, selector.as_ref());
+            Ok(Reply::SubscriptionFound { path, selector, in_use }) => {
+                self.subscription_found(id, path, selector.as_ref(), in_use);
             }
             Ok(Reply::ManagementOpened { entity, message_bytes_max }) => {
                 self.management_opened(id, entity, message_bytes_max);

@@ -5,8 +5,8 @@
 
 use peeklock_protocol::value::Str;
 
-use super::{SUBSCRIPTION, TOPIC};
-use crate::broker::{Broker, queue_mut};
+use super::{Answer, SUBSCRIPTION, TOPIC};
+use crate::broker::{Broker, Seat, queue_mut};
 use crate::command::{ReceiveMode, SubscriberWish};
 use crate::effect::Reply;
 use crate::entity::namespace::QueueEntities;
@@ -15,6 +15,7 @@ use crate::entity::settings::QueueSettings;
 use crate::error::Error;
 use crate::filter::SqlFilter;
 use crate::id::{EntityId, ReceiverId};
+use crate::queue::Queue;
 use crate::topic::rules::{DEFAULT_RULE, RuleDescription, RuleFilter};
 
 impl Broker {
@@ -62,17 +63,20 @@ impl Broker {
         if let Some(known) = known {
             self.may_join(known, wish, is_same)?;
         }
+        if !is_same && !wish.may_create {
+            return Err(Error::ManageRequired(path.to_string()));
+        }
         if let Some(other) = elsewhere {
-            self.may_join(other, wish, false)?;
+            // Whoever may receive here need not hear which other topics there are.
+            let (_, name) = path.subscription().unwrap_or_else(|| (path.clone(), path.name()));
             if !wish.may_create_anywhere {
-                let path = &self.queue(other.main)?.definition.path;
-                return Err(Error::ManageRequired(path.to_string()));
+                return Err(Error::ManageRequired(name.to_owned()));
+            }
+            if self.queue(other.main)?.consumer_count() != 0 {
+                return Err(Error::SubscriptionInUse(name.to_owned()));
             }
         }
         if !is_same {
-            if !wish.may_create {
-                return Err(Error::ManageRequired(path.to_string()));
-            }
             let rules = vec![rule];
             self.check_rule_set(topic, None, &rules)?;
             if let Some(outdated) = known {
@@ -95,7 +99,7 @@ impl Broker {
     ) -> Result<(), Error> {
         let queue = self.queue(known.main)?;
         let is_taken = queue.sole_receiver.is_some() || wish.exclusive || !stays;
-        if is_taken && queue.receiver_count() != 0 {
+        if is_taken && queue.consumer_count() != 0 {
             return Err(Error::SubscriptionInUse(queue.definition.path.to_string()));
         }
         Ok(())
@@ -103,33 +107,21 @@ impl Broker {
 
     /// The durable subscription of the same client and name at another topic. To JMS they are one.
     fn namesake(&self, path: &EntityPath) -> Option<QueueEntities> {
-        let (topic, name) = path.subscription().filter(|_| !path.is_fleeting())?;
-        self.durable_subscriptions(name).find(|found| {
-            let known = self.queue(found.main).ok();
-            let known = known.and_then(|known| known.definition.path.subscription());
-            known.is_some_and(|(other, _)| other != topic)
-        })
+        let mut known = self.durable_subscriptions(path.durable_name()?);
+        known.find(|known| known.definition.path != *path).map(Queue::entities)
     }
 
     /// Subscriptions of that name, which a JMS client made, of all topics.
-    fn durable_subscriptions(&self, name: &str) -> impl Iterator<Item = QueueEntities> {
-        self.topics.iter().filter_map(move |(topic, _)| {
-            let topic = &self.queue(topic).ok()?.definition.path;
-            let path = EntityPath::for_subscription(topic, name).ok()?;
-            self.of_kind(&path, SUBSCRIPTION).ok()
-        })
+    fn durable_subscriptions(&self, name: &str) -> impl Iterator<Item = &Queue> {
+        self.topics.durable(name).filter_map(|entity| self.queue(entity).ok())
     }
 
     pub(in crate::broker) fn find_subscription(&self, name: &str) -> Result<Reply, Error> {
-        let found = self.durable_subscriptions(name).next();
-        let found = found.ok_or_else(|| Error::EntityNotFound(name.to_owned()))?;
-        let queue = self.queue(found.main)?;
-        let path = queue.definition.path.clone();
-        if queue.receiver_count() != 0 {
-            return Err(Error::SubscriptionInUse(path.to_string()));
-        }
-        let topic = self.topic_of(found.main).and_then(|topic| self.topics.get(topic));
-        let rules = topic.and_then(|topic| topic.subscription(found.main));
+        let queue = self.durable_subscriptions(name).next();
+        let queue = queue.ok_or_else(|| Error::EntityNotFound(name.to_owned()))?;
+        let (entity, path) = (queue.id(), queue.definition.path.clone());
+        let topic = self.topic_of(entity).and_then(|topic| self.topics.get(topic));
+        let rules = topic.and_then(|topic| topic.subscription(entity));
         let selector = rules.and_then(|rules| {
             rules.rules().find_map(|rule| match &rule.description.filter {
                 RuleFilter::Selector(text) => Some(text.clone()),
@@ -139,16 +131,27 @@ impl Broker {
                 | RuleFilter::Correlation(_) => None,
             })
         });
-        Ok(Reply::SubscriptionFound { path, selector })
+        Ok(Reply::SubscriptionFound { path, selector, in_use: queue.consumer_count() != 0 })
     }
 
-    /// A receiver goes, and with the last one what was made for it.
+    /// Deletes what was found, if it still is as it was found: somebody may receive from it by now.
+    pub(super) fn unsubscribe(&mut self, path: &EntityPath) -> Answer {
+        let known = self.of_kind(path, SUBSCRIPTION)?;
+        if self.queue(known.main)?.consumer_count() != 0 {
+            return Err(Error::SubscriptionInUse(path.to_string()));
+        }
+        self.delete_of_kind(path, SUBSCRIPTION)
+    }
+
+    /// A receiver goes, and with the last one what was made for it. Those that only look neither keep it
+    /// nor end it.
     pub(in crate::broker) fn leave_receiver(&mut self, receiver: ReceiverId) {
-        let entity = self.receivers.get(&receiver).map(|(entity, _)| *entity);
+        let known = self.receivers.get(&receiver).copied();
         self.close_receiver(receiver);
-        let Some(queue) = entity.and_then(|entity| self.queue(entity).ok()) else { return };
+        let entity = known.filter(|(_, seat)| !matches!(seat, Seat::Browser(_)));
+        let Some(queue) = entity.and_then(|(entity, _)| self.queue(entity).ok()) else { return };
         let is_whole = queue.definition.path.subqueue() == Subqueue::Main;
-        if is_whole && queue.definition.path.is_fleeting() && queue.receiver_count() == 0 {
+        if is_whole && queue.definition.path.is_fleeting() && queue.consumer_count() == 0 {
             let entities = queue.entities();
             self.remove_queue(entities);
         }

@@ -36,6 +36,7 @@ impl Broker {
                     topic.bytes += queue.own_bytes();
                     if is_main {
                         topic.add_subscription(entity);
+                        topics.enter_name(entity, &queue.definition.path);
                         next_numbers.push((kind, queue.next_sequence()));
                     }
                 }

@@ -14,7 +14,7 @@ use peeklock_storage::CommitPosition;
 
 pub(super) use self::sweep::Sweep;
 
-use super::Broker;
+use super::{Broker, queue_mut};
 use crate::change::{Change, TopicChange};
 use crate::effect::Reply;
 use crate::entity::kind::EntityKind;
@@ -71,6 +71,10 @@ impl Broker {
             }
             TopicCommand::DeleteSubscription { origin, path } => {
                 let result = self.delete_of_kind(&path, SUBSCRIPTION);
+                self.reply_after_commit(origin, result.map(Reply::OfTopic));
+            }
+            TopicCommand::Unsubscribe { origin, path } => {
+                let result = self.unsubscribe(&path);
                 self.reply_after_commit(origin, result.map(Reply::OfTopic));
             }
             TopicCommand::DescribeSubscription { origin, path } => {
@@ -140,6 +144,9 @@ impl Broker {
             EntityKind::Subscription { topic } => {
                 let topic = self.topics.get_mut(topic);
                 topic.expect("a subscription has a topic").add_subscription(entity);
+                if let Some(queue) = queue_mut(&mut self.queues, entity) {
+                    self.topics.enter_name(entity, &queue.definition.path);
+                }
             }
         }
     }
@@ -159,6 +166,7 @@ impl Broker {
                 topic.bytes -= queue.own_bytes();
                 if is_main {
                     let rules = topic.remove_subscription(queue.id());
+                    self.topics.leave_name(queue.id(), &queue.definition.path);
                     rows::remove_rules(queue.id(), &rules, &mut self.batch);
                     self.note_all_left(of, queue);
                 }
@@ -192,6 +200,7 @@ impl Broker {
     pub(crate) fn check_topics(&self) -> Result<(), String> {
         let mut bytes = std::collections::BTreeMap::<EntityId, u64>::new();
         let (mut topics, mut subscriptions) = (0, 0);
+        let mut durable = std::collections::BTreeSet::new();
         for queue in self.queues.iter().flatten() {
             let is_main = queue.definition.path.subqueue() == Subqueue::Main;
             match queue.definition.kind {
@@ -200,6 +209,8 @@ impl Broker {
                 EntityKind::Subscription { topic } => {
                     subscriptions += usize::from(is_main);
                     *bytes.entry(topic).or_default() += queue.own_bytes();
+                    let name = queue.definition.path.durable_name().filter(|_| is_main);
+                    durable.extend(name.map(|name| (name.into(), queue.id())));
                     let above = self.queue(topic).map_or(SequenceNumber(0), Queue::next_sequence);
                     if is_main && above < queue.next_sequence() {
                         return Err(format!("{} is ahead of its topic", queue.definition.path));
@@ -213,6 +224,9 @@ impl Broker {
         if (topics, subscriptions) != (self.topics.iter().count(), self.topics.subscription_count())
         {
             return Err(format!("{topics} topics and {subscriptions} subscriptions, not those"));
+        }
+        if durable != *self.topics.all_durable() {
+            return Err(format!("durable subscriptions {durable:?}, found by other names"));
         }
         for (entity, topic) in self.topics.iter() {
             topic.check().map_err(|problem| format!("topic {entity}: {problem}"))?;

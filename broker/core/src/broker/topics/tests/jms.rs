@@ -111,12 +111,20 @@ fn another_selector_or_topic_makes_another_subscription() {
     publish(&mut world, blue());
     assert_eq!(receive(&mut world, again, 10), ["2"]);
     let moved = of("u", "prices", "me", true);
+    // Nobody hears which other topic it is at, and only those who could delete it that it is in use.
     let refused = open(&mut world, 3, "u", None, wish(moved.clone()));
-    assert_eq!(refused, Err(Error::SubscriptionInUse(own.to_string())));
-    close(&mut world, again);
+    assert_eq!(refused, Err(Error::SubscriptionInUse("prices$me$D".into())));
     let wish_here = SubscriberWish { may_create_anywhere: false, ..wish(moved.clone()) };
-    let refused = open(&mut world, 3, "u", None, wish_here);
-    assert_eq!(refused, Err(Error::ManageRequired(own.to_string())));
+    let modest = SubscriberWish { may_create: false, ..wish_here.clone() };
+    for is_in_use in [true, false] {
+        if !is_in_use {
+            close(&mut world, again);
+        }
+        let refused = open(&mut world, 3, "u", None, wish_here.clone());
+        assert_eq!(refused, Err(Error::ManageRequired("prices$me$D".into())));
+        let refused = open(&mut world, 3, "u", None, modest.clone());
+        assert_eq!(refused, Err(Error::ManageRequired(moved.to_string())));
+    }
     assert!(is_there(&world, &own) && !is_there(&world, &moved));
     open(&mut world, 3, "u", None, wish(moved.clone())).unwrap();
     assert!(!is_there(&world, &own) && is_there(&world, &moved));
@@ -196,23 +204,87 @@ fn one_that_is_not_shared_has_one_receiver_at_a_time() {
 }
 
 #[test]
-fn one_is_found_by_its_name_when_nobody_uses_it() {
+fn one_is_found_by_its_name_alone() {
     let mut world = world(&[("declared", vec![all("$Default")])]);
     let find = |world: &mut World, name: &str| {
         world.ask(|origin| Command::FindSubscription { origin, name: name.into() })
     };
     let own = of("t", "prices", "me", true);
     let receiver = open(&mut world, 1, "t", Some("a = 1"), wish(own.clone())).unwrap();
-    let found = find(&mut world, "prices$me$D");
-    assert!(matches!(found, Err(Error::SubscriptionInUse(_))), "{found:?}");
-    close(&mut world, receiver);
-    let found = find(&mut world, "prices$me$D");
-    let Ok(Reply::SubscriptionFound { path, selector }) = found else { panic!("{found:?}") };
-    assert_eq!((path, selector.as_deref()), (own, Some("a = 1")));
-    for missing in ["prices$$D", "prices$you$D"] {
+    open(&mut world, 2, "t", None, shared(of("t", "prices", "me", false))).unwrap();
+    for (name, is_used) in [("prices$me$D", true), ("prices$me$D", false), ("PRICES$me$d", false)] {
+        if !is_used {
+            // After a crash they are known as before.
+            close(&mut world, receiver);
+            world.crash();
+        }
+        let found = find(&mut world, name);
+        let Ok(Reply::SubscriptionFound { path, selector, in_use }) = found else {
+            panic!("{found:?}")
+        };
+        assert_eq!((path, selector.as_deref()), (own.clone(), Some("a = 1")));
+        assert_eq!(in_use, is_used);
+    }
+    for missing in ["prices$$D", "prices$you$D", "prices$me$ND", "declared"] {
         let found = find(&mut world, missing);
         assert_eq!(found.err(), Some(Error::EntityNotFound(missing.into())));
     }
+    ask(&mut world, |origin| TopicCommand::DeleteTopic { origin, path: path("t") }).unwrap();
+    let found = find(&mut world, "prices$me$D");
+    assert_eq!(found.err(), Some(Error::EntityNotFound("prices$me$D".into())));
+}
+
+#[test]
+fn one_that_is_in_use_again_is_not_deleted() {
+    let mut world = world(&[]);
+    let own = of("t", "prices", "me", true);
+    let unsubscribe = |world: &mut World| {
+        ask(world, |origin| TopicCommand::Unsubscribe { origin, path: own.clone() }).map(drop)
+    };
+    let receiver = open(&mut world, 1, "t", None, wish(own.clone())).unwrap();
+    assert_eq!(unsubscribe(&mut world), Err(Error::SubscriptionInUse(own.to_string())));
+    publish(&mut world, red());
+    assert_eq!(receive(&mut world, receiver, 10), ["1"]);
+    close(&mut world, receiver);
+    assert_eq!(unsubscribe(&mut world), Ok(()));
+    assert!(!is_there(&world, &own));
+    assert_eq!(unsubscribe(&mut world), Err(Error::EntityNotFound(own.to_string())));
+}
+
+fn look(world: &mut World, link: u64, path: &EntityPath) -> ReceiverId {
+    let (receiver, path) = (ReceiverId { connection: 9, link }, path.clone());
+    let open = |origin| Command::OpenBrowser { origin, receiver, path, selector: None };
+    world.ask(open).map(|_| receiver).unwrap()
+}
+
+#[test]
+fn who_only_looks_is_in_nobodys_way() {
+    let mut world = world(&[]);
+    let own = of("t", "prices", "me", true);
+    let receiver = open(&mut world, 1, "t", None, wish(own.clone())).unwrap();
+    close(&mut world, receiver);
+    let browser = look(&mut world, 1, &own);
+    let receiver = open(&mut world, 2, "t", None, wish(own.clone())).unwrap();
+    publish(&mut world, red());
+    assert_eq!(receive(&mut world, receiver, 10), ["1"]);
+    close(&mut world, receiver);
+    let name = "prices$me$D";
+    let found = world.ask(|origin| Command::FindSubscription { origin, name: name.into() });
+    assert!(matches!(found, Ok(Reply::SubscriptionFound { in_use: false, .. })), "{found:?}");
+    ask(&mut world, |origin| TopicCommand::Unsubscribe { origin, path: own.clone() }).unwrap();
+    let is_told = |kind: &EffectKind| matches!(kind, EffectKind::ReceiverClosed { receiver: one, .. } if *one == browser);
+    assert!(world.released.iter().any(is_told));
+    // Nor does it keep or end one that goes with its last receiver.
+    let fleeting = of("t", "prices", "", false);
+    let receiver = open(&mut world, 3, "t", None, shared(fleeting.clone())).unwrap();
+    look(&mut world, 2, &fleeting);
+    close(&mut world, receiver);
+    assert!(!is_there(&world, &fleeting));
+    open(&mut world, 3, "t", None, shared(fleeting.clone())).unwrap();
+    world.crash();
+    let browser = look(&mut world, 3, &fleeting);
+    close(&mut world, browser);
+    assert!(is_there(&world, &fleeting));
 }
 
 #[test]

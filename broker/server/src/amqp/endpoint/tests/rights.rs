@@ -50,6 +50,24 @@ fn nothing_is_allowed_without_a_token() {
     assert_eq!(world.detached(link), None);
 }
 
+/// The core would have to look for it, whoever asks.
+#[test]
+fn a_stranger_has_no_subscription_looked_up() {
+    let mut world = anonymous();
+    let session = world.session();
+    let mut attach = from_node("sub", "unused", "here");
+    attach.source = None;
+    attach.desired_capabilities = Some(vec!["global".into()]);
+    let link = world.client.attach(session, attach.clone()).unwrap();
+    world.exchange();
+    assert!(world.endpoint.take_commands().is_empty());
+    assert_eq!(world.detached(link).as_deref(), Some("amqp:unauthorized-access"));
+    let end = in_an_hour(&world);
+    grant(&mut world, SEND, end);
+    let link = world.attach(session, attach);
+    assert_eq!(world.detached(link).as_deref(), Some("amqp:not-found"));
+}
+
 /// A queue that does not exist before the link does.
 fn made_for_it() -> TargetNode {
     TargetNode { dynamic: true, ..TargetNode::default() }
