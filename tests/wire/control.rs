@@ -196,6 +196,14 @@ fn the_clock_of_a_namespace_is_steered_by_http() {
     let time = "{\"operation\": \"freeze\", \"time\": \"2999-12-31T23:59:59.5Z\"}";
     assert_eq!(ask("POST", time).field("time"), "2999-12-31T23:59:59.500Z");
     assert_eq!(ask("POST", r#"{"operation": "resume"}"#).field("state"), "running");
+    // The last moment there is, which it does not leave again.
+    let last = r#"{"operation": "freeze", "time": 253402300799999}"#;
+    assert_eq!(ask("POST", last).field("time"), "9999-12-31T23:59:59.999Z");
+    assert_eq!(ask("POST", r#"{"operation": "resume"}"#).status, 200);
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    let reading = ask("GET", "");
+    assert_eq!(reading.field("time"), "9999-12-31T23:59:59.999Z");
+    assert_eq!(reading.field("state"), "running");
     for wrong in [
         "",
         "{}",

@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use peeklock_core::{Span, Timestamp};
 use tokio::sync::watch;
 
-/// The end of the year 9999, which is the last moment that the date types of most clients have.
+/// The end of the year 9999, which is the last moment that the date types of most clients have. Every
+/// clock stands still there.
 const LATEST: Timestamp = Timestamp(253_402_300_799_999);
 
 /// For texts that people read and compare with other logs; everything that decides asks a [`Clock`].
@@ -21,7 +22,7 @@ pub(crate) fn time_of_day() -> SystemTime {
 
 fn real_time() -> Timestamp {
     let since = time_of_day().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)).min(LATEST)
 }
 
 /// See the module. Clones show the same time.
@@ -87,6 +88,11 @@ pub enum SteerError {
 
 impl Setting {
     fn now(self, real: Timestamp) -> Timestamp {
+        self.unbounded(real).min(LATEST)
+    }
+
+    /// What it would show if time had no end.
+    fn unbounded(self, real: Timestamp) -> Timestamp {
         match self {
             Self::Running { shown, since } => shown.plus(real.since(since)),
             Self::Frozen(at) => at,
@@ -103,10 +109,10 @@ impl Setting {
             }
             (_, Step::Resume) => Self::Running { shown: now, since: real },
         };
-        if next.now(real) < now {
+        if next.unbounded(real) < now {
             return Err(SteerError::Backwards { now });
         }
-        if LATEST < next.now(real) {
+        if LATEST < next.unbounded(real) {
             return Err(SteerError::TooFar);
         }
         Ok(next)
@@ -138,8 +144,12 @@ impl Clock {
     }
 
     /// How long until `moment`, zero when it is past; nothing when it does not come by waiting,
-    /// because the clock is frozen before it. In either case [`Clock::changes`] says when to ask again.
+    /// because the clock is frozen before it or never shows it. In either case [`Clock::changes`] says
+    /// when to ask again.
     pub fn until(&self, moment: Timestamp) -> Option<Duration> {
+        if LATEST < moment {
+            return None;
+        }
         let setting = match &self.0 {
             Form::Real => return Some(moment.since(real_time()).as_duration()),
             Form::Steerable(setting) => *setting.borrow(),
@@ -268,6 +278,27 @@ mod tests {
             }
         }
         assert_eq!(frozen.stepped(freeze_at(LATEST.0), real), Ok(Setting::Frozen(LATEST)));
+    }
+
+    #[test]
+    fn a_running_clock_stands_still_at_the_end_of_the_last_year() {
+        let to_the_end = [(1100, freeze_at(LATEST.0)), (1200, Step::Resume)];
+        check(&to_the_end, 1200, LATEST.0, false);
+        check(&to_the_end, 1201, LATEST.0, false);
+        check(&to_the_end, u64::MAX, LATEST.0, false);
+        check(&[(1100, advance(LATEST.0 - 1101))], 1101, LATEST.0, false);
+        check(&[(1100, advance(LATEST.0 - 1101))], 1103, LATEST.0, false);
+        // It can still be steered, as far as that goes.
+        let [to, on] = to_the_end;
+        check(&[to, on, (1300, FREEZE), (1400, Step::Resume)], 1500, LATEST.0, false);
+        check(&[to, on, (1300, advance(0))], 1500, LATEST.0, false);
+        let setting = Setting::Running { shown: LATEST, since: Timestamp(1200) };
+        assert_eq!(setting.stepped(advance(1), Timestamp(1300)), Err(SteerError::TooFar));
+        // Nobody waits for what does not come.
+        for clock in [Clock::real(), Clock::steerable()] {
+            assert!(clock.until(LATEST).is_some());
+            assert_eq!(clock.until(LATEST.plus(Span(1))), None);
+        }
     }
 
     #[test]
