@@ -38,6 +38,12 @@ fn head(broker: &TestBroker, headers: &str) -> String {
     format!("POST {SEND} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {token}\r\n{headers}\r\n")
 }
 
+fn connect_and_say(broker: &TestBroker, text: &str) -> HttpClient {
+    let mut client = HttpClient::connect(broker.address());
+    client.write(text.as_bytes());
+    client
+}
+
 /// All answers to some octets, up to the end of the connection, which the broker has to make.
 fn answers(broker: &TestBroker, octets: &[u8]) -> Vec<HttpAnswer> {
     let mut client = HttpClient::connect(broker.address());
@@ -127,48 +133,77 @@ fn lying_lengths_are_refused() {
                 statuses(&answers)
             );
         }
-        // A thousand who promise a mebibyte each and bring a byte: what comes is kept, not what is said.
+        // More than there is room for, if promises counted: what comes does, and that is a byte each.
         let promise = head(broker, "Content-Length: 1000000\r\n") + "a";
-        let liars: Vec<HttpClient> = (0..200)
-            .map(|_| {
-                let mut client = HttpClient::connect(broker.address());
-                client.write(promise.as_bytes());
-                client
-            })
-            .collect();
+        let liars: Vec<HttpClient> = (0..300).map(|_| connect_and_say(broker, &promise)).collect();
+        // All of them are being read once this, which came later, was served.
         broker.http().ask("POST", "/q/messages/head?timeout=1", &[], b"").expect(204);
+        broker.http().ask("POST", SEND, &[], &vec![b'x'; 1_000_000]).expect(201);
+        broker.http().ask("DELETE", "/q/messages/head", &[], b"").expect(200);
         drop(liars);
     });
     // Nothing of all that was sent.
     assert_eq!(broker.peer().drain_texts("q"), [""; 0]);
 }
 
-/// Who announces more than there is room for waits for a better time.
+/// Nobody is refused for what others have announced, however large they may send.
 #[test]
-fn bodies_have_room_together_and_not_more() {
+fn promises_take_no_room() {
     let broker =
         TestBroker::with().queue("q", "").queue("large", "max_message_size = \"100MiB\"").start();
     beside_an_honest_client(&broker, |broker| {
-        let client = broker.http();
-        let token = client.authorization();
-        let promise = format!(
-            "POST /large/messages HTTP/1.1\r\nHost: localhost\r\nAuthorization: {token}\r\n\
-             Content-Length: 104000000\r\n\r\na"
-        );
-        let mut clients: Vec<HttpClient> = (0..3)
-            .map(|_| {
-                let mut client = HttpClient::connect(broker.address());
-                client.write(promise.as_bytes());
-                // Each of them is being read before the next one comes.
-                broker.http().ask("POST", "/q/messages/head?timeout=1", &[], b"").expect(204);
-                client
-            })
-            .collect();
-        let mut third = clients.pop().expect("three clients");
-        let answer = third.answer().expect(503);
-        assert_eq!(answer.header("retry-after"), Some("1"));
-        drop(clients);
+        let mut liars: Vec<HttpClient> = Vec::new();
+        for length in [104_000_000, 50_000_000, 10_000_000, 1_000_000, 100_000] {
+            let promise = head(broker, &format!("Content-Length: {length}\r\n")) + "a";
+            let promise = promise.replace(SEND, "/large/messages");
+            liars.extend((0..20).map(|_| connect_and_say(broker, &promise)));
+        }
+        broker.http().ask("POST", "/q/messages/head?timeout=1", &[], b"").expect(204);
+        for path in [SEND, "/large/messages"] {
+            broker.http().ask("POST", path, &[], &vec![b'x'; 100_000]).expect(201);
+        }
+        broker.http().ask("DELETE", "/q/messages/head", &[], b"").expect(200);
+        drop(liars);
     });
+}
+
+/// What no message has is not kept, nor what is beyond the last message: a batch takes little more
+/// memory than its octets.
+#[test]
+fn batches_do_not_grow() {
+    let octets = 20_000_000;
+    let filled = |first: &str, again: &str, last: &str| {
+        let count = (octets - first.len() - last.len()) / again.len();
+        [first, &again.repeat(count), last].concat()
+    };
+    for (batch, status) in [
+        (filled("[{\"Body\":\"b\",\"Unknown\":[0", ",0", "]}]"), 201),
+        (filled("[{\"BrokerProperties\":{\"Unknown\":[{}", ",{}", "]}}]"), 201),
+        (filled("[{\"a\":0", ",\"a\":0", "}]"), 201),
+        (filled("[{\"BrokerProperties\":{\"Label\":[0", ",0", "]}}]"), 400),
+        (filled("[{\"UserProperties\":{\"a\":[0", ",0", "]}}]"), 400),
+        (filled("[{\"UserProperties\":[0", ",0", "]}]"), 400),
+        (filled("[{\"Body\":[0", ",0", "]}]"), 400),
+        (filled("[{}", ",{}", "]"), 400),
+        (filled("[[]", ",[]", "]"), 400),
+    ] {
+        let broker = TestBroker::with().queue("q", "max_message_size = \"100MiB\"").start();
+        let before = broker.resident_bytes_max();
+        let answer = broker.http().ask("POST", SEND, &[BATCH], batch.as_bytes());
+        let grown = broker.resident_bytes_max() - before;
+        let begins = batch.get(..40).expect("text");
+        assert_eq!(answer.status, status, "{begins}: {}", answer.text());
+        // The body while it comes, and what it had before it became larger.
+        assert!(grown < 100_000_000, "{begins}: {grown}");
+        broker.assert_nothing_above_info_was_logged();
+    }
+    // Names that differ: a message has not so many properties.
+    let broker = TestBroker::with().queue("q", "max_message_size = \"100MiB\"").start();
+    let before = broker.resident_bytes_max();
+    let all: Vec<String> = (0..1_000_000).map(|name| format!("\"{name}\":0")).collect();
+    let batch = format!("[{{\"UserProperties\":{{{}}}}}]", all.join(","));
+    broker.http().ask("POST", SEND, &[BATCH], batch.as_bytes()).expect(400);
+    assert!(broker.resident_bytes_max() < before + 60_000_000);
 }
 
 /// Chunks are counted as they come, whatever they say of themselves.

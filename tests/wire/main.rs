@@ -32,6 +32,7 @@ mod namespaces;
 mod networks;
 mod receiving;
 mod rest;
+mod rest_waiting;
 mod revocation;
 mod rules;
 mod scheduling;

@@ -89,16 +89,17 @@ impl Caller<'_> {
 
     /// Allows an operation on the messages of an entity, by a token for the address of the request or for
     /// what is above it. Queues may be called `orders` and `orders/messages`: who has a right to the latter
-    /// has none to the messages of the first.
+    /// has none to the messages of the first. Tells when the token ends.
     pub(crate) fn may_touch(
         self,
         operation: Operation,
         entity: &EntityPath,
         address: &str,
-    ) -> Result<(), Unauthorized> {
+    ) -> Result<Timestamp, Unauthorized> {
         let mut claims = self.claims(self.token()?, address)?;
         claims.keep_only_for(entity);
-        Ok(auth::authorize(&claims, operation, Resource::Path(address), self.now)?)
+        auth::authorize(&claims, operation, Resource::Path(address), self.now)?;
+        Ok(claims.next_expiry().unwrap_or(Timestamp(u64::MAX)))
     }
 
     /// Allows to let an entity forward to another one. Whoever may change the one need not be allowed
@@ -137,7 +138,10 @@ impl Caller<'_> {
         let audience = format!("https://{}/{path}", self.host);
         let (audience, grants) = match token.split_once(' ') {
             Some((scheme, _)) if scheme.eq_ignore_ascii_case("SharedAccessSignature") => {
-                let grant = self.authority.verify(token, &audience, self.now)?;
+                let mut grant = self.authority.verify(token, &audience, self.now)?;
+                // A request shows its token anew, so there is no grace.
+                let end = grant.valid_until.0.saturating_sub(Authority::GRACE.0);
+                grant.valid_until = Timestamp(end);
                 (grant.audience.clone(), vec![grant])
             }
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => {

@@ -1,12 +1,13 @@
 //! Reading a body within bounds.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use tracing::debug;
 
 /// From the head of a request to the end of its body. The largest message takes a line of 30 Mbit/s
@@ -31,6 +32,9 @@ pub(crate) enum BodyError {
     /// The peer left, or its chunks are wrong.
     #[error("The body of the request cannot be read.")]
     Broken,
+    /// Others have all the room that there is for bodies.
+    #[error("Too many messages are on their way in.")]
+    NoRoom,
 }
 
 /// Reads a body of at most `max` bytes. A handler that takes no body need not call it.
@@ -38,16 +42,64 @@ pub(crate) async fn read_body<B>(body: B, max: usize) -> Result<Bytes, BodyError
 where
     B: HttpBody<Data = Bytes, Error = axum::Error>,
 {
-    let whole = Limited::new(body, max).collect();
-    match tokio::time::timeout(BODY_WITHIN, whole).await {
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
-        Ok(Err(error)) => {
-            debug!(%error, "the body of a request cannot be read");
-            Err(BodyError::Broken)
+    read_body_in(body, max, |_| true).await
+}
+
+/// The same where there has to be room: before octets are kept, `has_room` hears how many that makes.
+pub(crate) async fn read_body_in<B>(
+    body: B,
+    max: usize,
+    mut has_room: impl FnMut(usize) -> bool,
+) -> Result<Bytes, BodyError>
+where
+    B: HttpBody<Data = Bytes, Error = axum::Error>,
+{
+    // Copied: chunks of an octet each would keep all that came between them.
+    let mut kept = BytesMut::new();
+    each_chunk(body, max, |chunk| {
+        if !has_room(kept.len() + chunk.len()) {
+            return Err(BodyError::NoRoom);
         }
-        Err(_) => Err(BodyError::Late),
-    }
+        kept.extend_from_slice(&chunk);
+        Ok(())
+    })
+    .await?;
+    Ok(kept.freeze())
+}
+
+/// Reads a body of at most `max` bytes to its end, and keeps nothing of it. Only behind its end it is
+/// seen that a peer has left.
+pub(crate) async fn skip_body<B>(body: B, max: usize) -> Result<(), BodyError>
+where
+    B: HttpBody<Data = Bytes, Error = axum::Error>,
+{
+    each_chunk(body, max, |_| Ok(())).await
+}
+
+async fn each_chunk<B>(
+    body: B,
+    max: usize,
+    mut take: impl FnMut(Bytes) -> Result<(), BodyError>,
+) -> Result<(), BodyError>
+where
+    B: HttpBody<Data = Bytes, Error = axum::Error>,
+{
+    let whole = async {
+        let mut body = pin!(body);
+        let mut left = max;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                debug!(%error, "the body of a request cannot be read");
+                BodyError::Broken
+            })?;
+            // Trailers say nothing that we would listen to.
+            let Ok(chunk) = frame.into_data() else { continue };
+            left = left.checked_sub(chunk.len()).ok_or(BodyError::TooLarge)?;
+            take(chunk)?;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(BODY_WITHIN, whole).await.unwrap_or(Err(BodyError::Late))
 }
 
 /// Reads what is left of a body, within bounds, and forgets it.
@@ -72,6 +124,7 @@ impl IntoResponse for BodyError {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Late => StatusCode::REQUEST_TIMEOUT,
             Self::Broken => StatusCode::BAD_REQUEST,
+            Self::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
         };
         (status, self.to_string()).into_response()
     }
@@ -85,5 +138,24 @@ mod tests {
     async fn a_body_is_read_up_to_its_bound() {
         assert_eq!(read_body(Body::from("four"), 4).await, Ok(Bytes::from_static(b"four")));
         assert_eq!(read_body(Body::from("fives"), 4).await, Err(BodyError::TooLarge));
+        assert_eq!(skip_body(Body::from("four"), 4).await, Ok(()));
+        assert_eq!(skip_body(Body::from("fives"), 4).await, Err(BodyError::TooLarge));
+    }
+
+    #[tokio::test]
+    async fn room_is_asked_for_what_has_come() {
+        let body = || {
+            let chunks = ["one", "", "three"].map(|chunk| Ok::<_, axum::Error>(Bytes::from(chunk)));
+            Body::from_stream(futures_util::stream::iter(chunks))
+        };
+        let mut asked = Vec::new();
+        let read = read_body_in(body(), 100, |octets| {
+            asked.push(octets);
+            true
+        });
+        assert_eq!(read.await, Ok(Bytes::from_static(b"onethree")));
+        assert_eq!(asked, [3, 3, 8]);
+        let read = read_body_in(body(), 100, |octets| octets < 8).await;
+        assert_eq!(read, Err(BodyError::NoRoom));
     }
 }

@@ -3,6 +3,7 @@
 //! To the driver all requests are of one connection, which never leaves. A request that waits for a
 //! message has a receiver of its own with a credit of one, for as long as it waits: see [`receive`].
 
+mod bodies;
 mod receive;
 
 use std::collections::HashMap;
@@ -11,13 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use peeklock_core::{Command, EffectKind, Error, Origin, Reply};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tracing::warn;
 
+use self::bodies::Bodies;
+pub(crate) use self::bodies::{Room, Turn};
 pub(crate) use self::receive::NotReceived;
 use self::receive::Seats;
-use super::rest::limits::BODIES_KIB_MAX;
 use crate::driver::{Input, ShardHandle, Stopped};
 use crate::mailbox::{Letter, Mailbox};
 
@@ -36,8 +38,7 @@ pub(crate) struct Gateway {
     shard: ShardHandle,
     waiting: Arc<Waiting>,
     seats: Arc<Seats>,
-    /// KiB of bodies that may be read yet.
-    room: Arc<Semaphore>,
+    bodies: Bodies,
     _hand: Arc<Hand>,
 }
 
@@ -67,16 +68,18 @@ impl Gateway {
         let seats = Arc::new(Seats::new(returns));
         let hand = tokio::spawn(pass_on(mailbox, Arc::clone(&waiting), Arc::clone(&seats)));
         tokio::spawn(give_back(shard.clone(), returned));
-        let room = Arc::new(Semaphore::new(BODIES_KIB_MAX));
         let hand = Arc::new(Hand(hand.abort_handle()));
-        Ok(Self { shard, waiting, seats, room, _hand: hand })
+        Ok(Self { shard, waiting, seats, bodies: Bodies::new(), _hand: hand })
     }
 
-    /// Room for a body of so many octets among all that are read at once, if there is any.
-    pub(crate) fn room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        // One that is larger than all room may be read alone.
-        let kib = (bytes / 1024).saturating_add(1).min(BODIES_KIB_MAX);
-        Arc::clone(&self.room).try_acquire_many_owned(u32::try_from(kib).ok()?).ok()
+    /// For a body that is about to come, none yet.
+    pub(crate) fn room(&self) -> Room {
+        self.bodies.room()
+    }
+
+    /// Waits for the turn to understand a large body.
+    pub(crate) async fn turn(&self) -> Turn {
+        self.bodies.turn().await
     }
 
     /// How many wait, for an answer or for a message.
@@ -85,9 +88,30 @@ impl Gateway {
         self.waiting.askers().len() + self.seats.len()
     }
 
+    /// KiB that bodies take.
+    #[cfg(test)]
+    pub(crate) fn kib_taken(&self) -> usize {
+        self.bodies.kib_taken()
+    }
+
     /// Asks the core. A good answer to a change means that it is on disk.
     pub(crate) async fn ask(&self, command: impl FnOnce(Origin) -> Command) -> Answer {
         self.ask_with(|origin| vec![command(origin)]).await
+    }
+
+    /// The same, and keeps the room of what is sent until then: also when whoever asked is gone, as it
+    /// is in the inbox of the driver all the same.
+    pub(crate) async fn ask_in<C>(&self, room: Room, command: C) -> Answer
+    where
+        C: FnOnce(Origin) -> Command + Send + 'static,
+    {
+        let gateway = self.clone();
+        let asked = tokio::spawn(async move {
+            let answer = gateway.ask(command).await;
+            drop(room);
+            answer
+        });
+        asked.await.unwrap_or(Err(Error::StoreUnavailable))
     }
 
     /// The same with commands behind it that have no answer.

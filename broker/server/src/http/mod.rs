@@ -11,6 +11,7 @@ pub(crate) mod control;
 mod fuzzing;
 pub(crate) mod gateway;
 mod health;
+mod presence;
 mod rest;
 mod websocket;
 
@@ -38,6 +39,7 @@ use tracing::{debug, info};
 
 use self::control::Control;
 use self::gateway::Gateway;
+use self::presence::{Presence, Watched};
 use crate::amqp::EndpointSettings;
 use crate::config::AllowedOrigins;
 use crate::driver::ShardHandle;
@@ -76,6 +78,7 @@ pub(crate) struct HttpPeer {
     secure: bool,
     /// Turns true when the broker stops.
     stop: Option<watch::Receiver<bool>>,
+    presence: Presence,
     /// Where a handler leaves what the connection is to become when its answer is out, and the host
     /// that was asked for it.
     upgrade: Arc<Mutex<Option<(OnUpgrade, String)>>>,
@@ -83,7 +86,7 @@ pub(crate) struct HttpPeer {
 
 impl HttpPeer {
     pub(crate) fn new(secure: bool, stop: watch::Receiver<bool>) -> Self {
-        Self { secure, stop: Some(stop), upgrade: Arc::default() }
+        Self { secure, stop: Some(stop), ..Self::default() }
     }
 
     /// Waits until the broker stops.
@@ -132,8 +135,8 @@ fn no_page(headers: &mut HeaderMap) {
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(nothing));
 }
 
-/// Serves the requests of one connection to its end, or until it becomes something else, and for which host. The head of each must come within a time, which
-/// counts from the end of the one before it.
+/// Serves the requests of one connection to its end, or until it becomes something else, and for which
+/// host. The head of each must come within a time, which counts from the end of the one before it.
 pub(crate) async fn serve<S>(
     stream: S,
     routes: Routes,
@@ -152,6 +155,7 @@ where
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX);
     let service = WithPeer { routes, peer: peer.clone() };
+    let stream = Watched::new(stream, peer.presence.clone());
     let connection =
         builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut connection = pin!(connection.with_upgrades());

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use peeklock_core::error::Error;
 
 use super::super::authorize::Unauthorized;
+use super::super::body::BodyError;
 use super::xml::{Writer, XmlError};
 use crate::clock;
 
@@ -65,6 +66,17 @@ impl Fault {
     pub(in crate::http) fn too_large() -> Self {
         let detail = "The body of the request is too large.".to_owned();
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, sub_code: None, detail }
+    }
+
+    /// The body of a request did not come as it has to.
+    pub(in crate::http) fn unread(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::too_large(),
+            BodyError::Late | BodyError::Broken => Self::invalid(error.to_string()),
+            BodyError::NoRoom => {
+                Self::from(Error::ServerBusy("Too many messages are on their way in."))
+            }
+        }
     }
 
     /// An answer of the core that does not fit its question.

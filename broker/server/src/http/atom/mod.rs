@@ -42,7 +42,7 @@ use self::paths::{Query, Target};
 use self::xml::{Element, Space};
 use super::HttpContext;
 use super::authorize::Caller;
-use super::body::{BodyError, read_body};
+use super::body::read_body;
 use crate::auth::Operation;
 
 const ENTRY_TYPE: &str = "application/atom+xml;type=entry;charset=utf-8";
@@ -111,7 +111,7 @@ async fn handle(
         Method::GET => get(&call, target, context).await?,
         Method::PUT => {
             let intent = intent(&head.headers)?;
-            let body = read_body(body, BODY_BYTES_MAX).await.map_err(unread)?;
+            let body = read_body(body, BODY_BYTES_MAX).await.map_err(Fault::unread)?;
             let answer = put(&call, target, &xml::parse(&body)?, intent).await?;
             info!(%path, created = intent == Intent::Create, "an entity or rule was set");
             answer
@@ -313,13 +313,6 @@ fn intent(headers: &HeaderMap) -> Result<Intent, Fault> {
         None => Ok(Intent::Create),
         Some(value) if value.as_bytes().trim_ascii() == b"*" => Ok(Intent::Update),
         Some(_) => Err(Fault::precondition()),
-    }
-}
-
-fn unread(error: BodyError) -> Fault {
-    match error {
-        BodyError::TooLarge => Fault::too_large(),
-        BodyError::Late | BodyError::Broken => Fault::invalid(error.to_string()),
     }
 }
 

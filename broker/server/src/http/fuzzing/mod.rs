@@ -6,7 +6,7 @@
 //! it is, and nothing left behind by requests that were given up.
 
 mod requests;
-mod world;
+pub(super) mod world;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -25,15 +25,15 @@ use crate::amqp::EndpointSettings;
 use crate::auth::Authority;
 use crate::clock::Clock;
 use crate::config::AllowedOrigins;
-use crate::driver;
+use crate::driver::{self, ShardHandle};
 use crate::http::control::Control;
 use crate::http::gateway::Gateway;
 use crate::http::{HttpContext, HttpPeer, router};
 
-pub(super) const HOST: &str = "mine.example:5300";
+pub(in crate::http) const HOST: &str = "mine.example:5300";
 
 /// A token with all rights, or one that nobody signed.
-pub(super) fn token(forged: bool) -> String {
+pub(in crate::http) fn token(forged: bool) -> String {
     let resource = utf8_percent_encode(&format!("https://{HOST}"), NON_ALPHANUMERIC).to_string();
     let expiry = 4_500_000_000_u64;
     let key: &[u8] = if forged { b"another" } else { b"SAS_KEY_VALUE" };
@@ -45,14 +45,15 @@ pub(super) fn token(forged: bool) -> String {
     format!("SharedAccessSignature sr={resource}&sig={signature}&se={expiry}&skn={rule}")
 }
 
-pub(super) struct World {
+pub(in crate::http) struct World {
     routes: Router,
-    gateway: Gateway,
+    pub(in crate::http) gateway: Gateway,
+    pub(in crate::http) shard: ShardHandle,
 }
 
 impl World {
     /// With some entities to ask for.
-    pub(super) async fn new() -> Self {
+    pub(in crate::http) async fn new() -> Self {
         let store: Arc<dyn Store> = Arc::new(MemStore::new());
         let clock = Clock::steerable();
         let open = Box::new(|store: &dyn Store| {
@@ -72,7 +73,7 @@ impl World {
         };
         let gateway = Gateway::start(shard.clone()).await.expect("a driver");
         let context = HttpContext {
-            shard,
+            shard: shard.clone(),
             settings: Arc::new(settings),
             store,
             origins: Arc::new(AllowedOrigins::new([])),
@@ -82,22 +83,33 @@ impl World {
         declare(&gateway).await;
         let control = Control { http: context, namespaces: Arc::default(), faults: None };
         let routes = router(control).layer(Extension(HttpPeer::default()));
-        World { routes, gateway }
+        World { routes, gateway, shard }
     }
 
-    pub(super) async fn ask(&self, request: Request<Body>) -> Response {
+    pub(in crate::http) async fn ask(&self, request: Request<Body>) -> Response {
         let mut routes = self.routes.clone();
         routes.call(request).await.expect("routes always answer")
     }
 
-    /// No request is open any more, so nobody waits, for an answer or for a message.
-    pub(super) async fn assert_nothing_is_left(&self) {
+    /// No request is open any more, so nobody waits, for an answer or for a message, and no body takes
+    /// room. What is being sent goes on for as long as that takes.
+    pub(in crate::http) async fn assert_nothing_is_left(&self) {
         // What the last of them left to do is done before this.
         let path = EntityPath::for_new_entity("nobody-makes-this").expect("a path");
         let asked = self.gateway.ask(|origin| Command::OpenManagement { origin, path }).await;
         assert!(asked.is_err(), "there is no such entity");
-        assert_eq!(self.gateway.waiting(), 0);
+        until(|| self.gateway.waiting() == 0 && self.gateway.kib_taken() == 0).await;
     }
+}
+
+/// Waits until it is so, which has to be soon.
+pub(in crate::http) async fn until(is_so: impl Fn() -> bool) {
+    let come = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), come).await.expect("it is not so");
 }
 
 async fn declare(gateway: &Gateway) {

@@ -182,26 +182,21 @@ impl Gateway {
         }
     }
 
-    /// The same, and the message is gone from the entity.
-    pub(crate) async fn take(
-        &self,
-        path: EntityPath,
-        wait: Duration,
-    ) -> Result<Option<Delivery>, NotReceived> {
-        let Some(held) = self.receive(path, wait).await? else { return Ok(None) };
+    /// Takes a message from its entity, for good.
+    pub(crate) async fn complete(&self, held: Held) -> Result<Delivery, Error> {
         let entity = held.delivery.entity;
-        if let Some(lock) = held.delivery.lock {
-            let settlement = Settlement::Complete;
+        if let Some(lock) = &held.delivery.lock {
+            let (token, settlement) = (lock.token, Settlement::Complete);
             self.ask(|origin| Command::Settle {
                 origin: Some(origin),
                 entity,
-                token: lock.token,
+                token,
                 settlement,
                 transaction: None,
             })
             .await?;
         }
-        Ok(Some(Delivery { lock: None, ..held.keep() }))
+        Ok(Delivery { lock: None, ..held.keep() })
     }
 }
 

@@ -7,10 +7,10 @@ use peeklock_core::IncomingMessage;
 use peeklock_core::time::Timestamp;
 use peeklock_protocol::message::{Header, Message, MessageId, Properties};
 use peeklock_protocol::value::{self, Map, Symbol, Value};
-use serde_json::Value as Json;
 use smallvec::{SmallVec, smallvec};
 
 use super::super::atom::error::Fault;
+use super::json::{self, BrokerProperties, Element, Unread};
 use super::limits::{BATCH_MESSAGES_MAX, ID_CHARS_MAX};
 use super::moment::{self, Lifetime};
 use super::properties;
@@ -21,7 +21,7 @@ pub(super) const PARTITION_KEY: &str = "x-opt-partition-key";
 pub(super) const VIA_PARTITION_KEY: &str = "x-opt-via-partition-key";
 const SCHEDULED_ENQUEUE_TIME: &str = "x-opt-scheduled-enqueue-time";
 
-type Messages = SmallVec<[IncomingMessage; 1]>;
+pub(super) type Messages = SmallVec<[IncomingMessage; 1]>;
 
 /// Whether the body of a request is a batch.
 pub(super) fn is_batch(headers: &HeaderMap) -> bool {
@@ -41,7 +41,7 @@ pub(super) fn messages(
     }
     let mut sent = Sent { body, ..Sent::default() };
     for value in headers.get_all(BROKER_PROPERTIES) {
-        let given: serde_json::Map<String, Json> = serde_json::from_slice(value.as_bytes())
+        let given = serde_json::from_slice(value.as_bytes())
             .map_err(|error| invalid(format!("The BrokerProperties cannot be read: {error}.")))?;
         sent.broker_properties(given)?;
     }
@@ -58,41 +58,22 @@ pub(super) fn messages(
     Ok(smallvec![sent.message(now)?])
 }
 
-/// A JSON array of messages: good ones, all of them, or none is taken.
+/// A JSON array of messages: good ones, all of them, or none is taken. They become what the core takes
+/// one by one, as that is smaller than what they were.
 fn batch(body: &[u8], now: Timestamp) -> Result<Messages, Fault> {
-    let unreadable = |error| invalid(format!("The batch cannot be read: {error}."));
-    let items: Vec<serde_json::Map<String, Json>> =
-        serde_json::from_slice(body).map_err(unreadable)?;
-    if items.is_empty() || BATCH_MESSAGES_MAX < items.len() {
-        let text = format!("A batch has 1 to {BATCH_MESSAGES_MAX} messages.");
-        return Err(invalid(text));
+    let mut messages = Messages::new();
+    json::each_element(body, BATCH_MESSAGES_MAX, |element| {
+        messages.push(Sent::from_element(element)?.message(now)?);
+        Ok(())
+    })
+    .map_err(|unread| match unread {
+        Unread::Malformed(error) => invalid(format!("The batch cannot be read: {error}.")),
+        Unread::Refused(fault) => fault,
+    })?;
+    if messages.is_empty() {
+        return Err(invalid(format!("A batch has 1 to {BATCH_MESSAGES_MAX} messages.")));
     }
-    items.into_iter().map(|item| element(item)?.message(now)).collect()
-}
-
-fn element(item: serde_json::Map<String, Json>) -> Result<Sent, Fault> {
-    let mut sent = Sent::default();
-    for (name, value) in item {
-        match (name.as_str(), value) {
-            (_, Json::Null) => {}
-            ("Body", Json::String(body)) => sent.body = Bytes::from(body),
-            ("BrokerProperties", Json::Object(given)) => sent.broker_properties(given)?,
-            ("UserProperties", Json::Object(given)) => {
-                // Keys of an object differ, so none of them has to be looked for.
-                let entries = given.into_iter().map(|(key, value)| {
-                    let value = properties::of_json(value);
-                    let wrong = || invalid(format!("The property '{key}' is no text or number."));
-                    Ok((Value::from(key.as_str()), value.ok_or_else(wrong)?))
-                });
-                sent.properties = entries.collect::<Result<_, Fault>>()?;
-            }
-            ("Body" | "BrokerProperties" | "UserProperties", _) => {
-                return Err(invalid(format!("The '{name}' of a message has the wrong type.")));
-            }
-            _ => {}
-        }
-    }
-    Ok(sent)
+    Ok(messages)
 }
 
 /// A message, as the sender describes it.
@@ -115,44 +96,61 @@ struct Sent {
 }
 
 impl Sent {
-    /// Takes over what is known; clients also send back what they received, so that the rest is ignored.
-    fn broker_properties(&mut self, given: serde_json::Map<String, Json>) -> Result<(), Fault> {
-        for (name, value) in given {
-            let lower = name.to_ascii_lowercase();
-            let place = match lower.as_str() {
-                "messageid" => &mut self.message_id,
-                "to" => &mut self.to,
-                "label" => &mut self.label,
-                "replyto" => &mut self.reply_to,
-                "correlationid" => &mut self.correlation_id,
-                "sessionid" => &mut self.session_id,
-                "replytosessionid" => &mut self.reply_to_session_id,
-                "partitionkey" => &mut self.partition_key,
-                "viapartitionkey" => &mut self.via_partition_key,
-                "contenttype" => {
-                    self.content_type =
-                        scalar(&name, value)?.map(|text| symbol(&text)).transpose()?;
-                    continue;
-                }
-                "timetolive" => {
-                    self.lifetime = lifetime(&name, value, |text| {
-                        let seconds = text.parse().ok().and_then(Lifetime::of_seconds);
-                        seconds.or_else(|| Lifetime::parse_time_span(text))
-                    })?;
-                    continue;
-                }
-                "timetolivetimespan" => {
-                    self.lifetime = lifetime(&name, value, Lifetime::parse_time_span)?;
-                    continue;
-                }
-                "scheduledenqueuetimeutc" => {
-                    let at = scalar(&name, value)?.map(|text| moment::parse(&text));
-                    self.scheduled = at.map(|at| at.ok_or_else(|| wrong(&name))).transpose()?;
-                    continue;
-                }
-                _ => continue,
-            };
-            *place = scalar(&name, value)?;
+    fn from_element(element: Element) -> Result<Self, Fault> {
+        let Element { body, broker_properties, properties } = element;
+        let mut sent = Self { body: Bytes::from(body), properties, ..Self::default() };
+        sent.broker_properties(broker_properties)?;
+        Ok(sent)
+    }
+
+    /// Takes over what is given.
+    fn broker_properties(&mut self, given: BrokerProperties) -> Result<(), Fault> {
+        let BrokerProperties {
+            message_id,
+            to,
+            label,
+            reply_to,
+            correlation_id,
+            session_id,
+            reply_to_session_id,
+            partition_key,
+            via_partition_key,
+            content_type,
+            time_to_live,
+            time_to_live_time_span,
+            scheduled_enqueue_time,
+        } = given;
+        for (place, given) in [
+            (&mut self.message_id, message_id),
+            (&mut self.to, to),
+            (&mut self.label, label),
+            (&mut self.reply_to, reply_to),
+            (&mut self.correlation_id, correlation_id),
+            (&mut self.session_id, session_id),
+            (&mut self.reply_to_session_id, reply_to_session_id),
+            (&mut self.partition_key, partition_key),
+            (&mut self.via_partition_key, via_partition_key),
+        ] {
+            // Of several headers, the last that says it.
+            if given.is_some() {
+                *place = given;
+            }
+        }
+        if let Some(kind) = content_type {
+            self.content_type = Some(symbol(&kind)?);
+        }
+        if let Some(text) = time_to_live {
+            let seconds = text.parse().ok().and_then(Lifetime::of_seconds);
+            let lifetime = seconds.or_else(|| Lifetime::parse_time_span(&text));
+            self.lifetime = Some(lifetime.ok_or_else(|| wrong("TimeToLive"))?);
+        }
+        if let Some(text) = time_to_live_time_span {
+            let lifetime = Lifetime::parse_time_span(&text);
+            self.lifetime = Some(lifetime.ok_or_else(|| wrong("TimeToLiveTimeSpan"))?);
+        }
+        if let Some(text) = scheduled_enqueue_time {
+            let at = moment::parse(&text);
+            self.scheduled = Some(at.ok_or_else(|| wrong("ScheduledEnqueueTimeUtc"))?);
         }
         Ok(())
     }
@@ -227,25 +225,6 @@ impl Sent {
 /// Who sets no id gets one that nobody else has.
 fn new_id() -> String {
     format!("{:032x}", rand::random::<u128>())
-}
-
-/// The text of a member; numbers will do.
-fn scalar(name: &str, value: Json) -> Result<Option<String>, Fault> {
-    match value {
-        Json::Null => Ok(None),
-        Json::String(text) => Ok(Some(text)),
-        Json::Number(number) => Ok(Some(number.to_string())),
-        Json::Bool(_) | Json::Array(_) | Json::Object(_) => Err(wrong(name)),
-    }
-}
-
-fn lifetime(
-    name: &str,
-    value: Json,
-    parse: impl FnOnce(&str) -> Option<Lifetime>,
-) -> Result<Option<Lifetime>, Fault> {
-    let text = scalar(name, value)?;
-    text.map(|text| parse(&text).ok_or_else(|| wrong(name))).transpose()
 }
 
 fn symbol(text: &str) -> Result<Symbol, Fault> {

@@ -6,11 +6,15 @@
 
 mod error;
 mod incoming;
+mod json;
 pub(super) mod limits;
 mod moment;
 mod outgoing;
+mod permission;
 mod properties;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -21,6 +25,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
+use peeklock_core::Delivery;
 use peeklock_core::command::{Command, Settlement};
 use peeklock_core::effect::Reply;
 use peeklock_core::entity::path::EntityPath;
@@ -29,14 +34,15 @@ use peeklock_core::id::{EntityId, LockToken};
 use tracing::{debug, warn};
 
 use self::error::{fault, gone, too_large};
-use self::limits::WAIT_MAX;
+use self::incoming::Messages;
+use self::limits::{AT_ONCE_BYTES_MAX, UNWANTED_BYTES_MAX, WAIT_MAX};
+use self::permission::Permission;
 pub(super) use self::target::Target;
 use self::target::Wish;
 use super::atom::error::Fault;
 use super::atom::{self, ERROR_TYPE, SERVER_NAME, paths};
-use super::authorize::Caller;
-use super::body::{BodyError, discard, read_body};
-use super::gateway::NotReceived;
+use super::body::{BodyError, discard, read_body_in, skip_body};
+use super::gateway::{NotReceived, Room};
 use super::{HttpContext, HttpPeer, no_page};
 
 /// Answers a request about messages.
@@ -87,26 +93,29 @@ async fn handle(
     if host.is_empty() {
         return Err(Fault::invalid("The Host header is missing, or is not one."));
     }
-    let now = context.settings.clock.now();
-    let authority = &*context.settings.authority;
-    let caller = Caller { headers: &head.headers, authority, host, now };
-    let (operation, address) = (target.wish.operation(), target.resource());
-    let entity = match &target.entity {
-        Ok(entity) => {
-            caller.may_touch(operation, entity, &address)?;
-            entity
-        }
-        Err(path) => {
-            caller.may(operation, &address)?;
-            return Err(Fault::missing(path));
-        }
-    };
+    let permission = Permission::new(&context.settings, &head.headers, host, target);
+    permission.check()?;
+    let entity = target.entity.as_ref().map_err(|path| Fault::missing(path))?;
     if target.wish != Wish::Send && entity.temporary().is_some() {
         return Err(fault(Error::NotAllowed(TEMPORARY)));
     }
     match target.wish {
-        Wish::Send => send(context, entity, &head.headers, body).await,
-        Wish::PeekLock | Wish::Take => receive(context, target.wish, entity, head, host).await,
+        Wish::Send => send(context, &permission, entity, &head.headers, body).await,
+        Wish::PeekLock | Wish::Take => {
+            let wait = wait(head.uri.query().unwrap_or_default())?;
+            // hyper sees that a peer has left only where it has read all of the request.
+            skip_body(body, UNWANTED_BYTES_MAX).await.map_err(Fault::unread)?;
+            let peer = head.extensions.get::<HttpPeer>().cloned().unwrap_or_default();
+            let delivery = receive(context, &permission, target.wish, entity, wait, &peer).await?;
+            let Some(delivery) = delivery else { return Ok(empty(StatusCode::NO_CONTENT)) };
+            let is_secure = peer.secure || is_behind_tls(&head.headers);
+            let scheme = if is_secure { "https" } else { "http" };
+            let mut response =
+                outgoing::response(&delivery, &format!("{scheme}://{host}/{entity}"));
+            let is_locked = target.wish == Wish::PeekLock;
+            *response.status_mut() = if is_locked { StatusCode::CREATED } else { StatusCode::OK };
+            Ok(response)
+        }
         Wish::Complete(token) => settle(context, entity, token, Settlement::Complete).await,
         Wish::Unlock(token) => {
             let settlement = Settlement::Abandon { changes: Vec::new() };
@@ -118,6 +127,7 @@ async fn handle(
 
 async fn send(
     context: &HttpContext,
+    permission: &Permission<'_>,
     entity: &EntityPath,
     headers: &HeaderMap,
     body: &mut Body,
@@ -128,69 +138,106 @@ async fn send(
     let Reply::SenderOpened { entity, message_bytes_max } = opened else {
         return Err(unfitting(&opened));
     };
-    let body =
-        read(context, body, usize::try_from(message_bytes_max).unwrap_or(usize::MAX)).await?;
-    let messages = incoming::messages(headers, body, context.settings.clock.now())?;
-    let sent =
-        gateway.ask(|origin| Command::Send { origin, entity, messages, transaction: None }).await;
-    match sent.map_err(gone)? {
+    let bytes_max = usize::try_from(message_bytes_max).unwrap_or(usize::MAX);
+    let (body, room) = read(context, body, bytes_max).await?;
+    let (messages, mut room) = understand(context, headers, body, room).await?;
+    let sizes =
+        messages.iter().map(|message| usize::try_from(message.size()).unwrap_or(usize::MAX));
+    let size = sizes.fold(size_of_val(messages.as_slice()), usize::saturating_add);
+    if !room.grow_to(size) {
+        return Err(Fault::unread(BodyError::NoRoom));
+    }
+    // All of this took its time.
+    permission.check()?;
+    let command = move |origin| Command::Send { origin, entity, messages, transaction: None };
+    match gateway.ask_in(room, command).await.map_err(gone)? {
         Reply::Accepted => Ok(empty(StatusCode::CREATED)),
         other => Err(unfitting(&other)),
     }
 }
 
-/// Reads a body of at most so many octets, as far as there is room for it among all that are read.
-async fn read(context: &HttpContext, body: &mut Body, bytes_max: usize) -> Result<Bytes, Fault> {
-    let hint = body.size_hint();
-    let least = usize::try_from(hint.lower()).unwrap_or(usize::MAX);
+/// Reads a body of at most so many octets, as far as there is room for it among all that have come.
+async fn read(
+    context: &HttpContext,
+    body: &mut Body,
+    bytes_max: usize,
+) -> Result<(Bytes, Room), Fault> {
+    // What is said to be too long is not waited for. Nothing else depends on what is said.
+    let least = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if bytes_max < least {
         return Err(too_large(bytes_max));
     }
-    let most = hint.upper().and_then(|most| usize::try_from(most).ok()).unwrap_or(bytes_max);
-    let Some(_room) = context.gateway.room_for(most.min(bytes_max)) else {
-        return Err(fault(Error::ServerBusy("Too many messages are on their way in.")));
-    };
-    read_body(body, bytes_max).await.map_err(|error| match error {
-        BodyError::TooLarge => too_large(bytes_max),
-        BodyError::Late | BodyError::Broken => Fault::invalid(error.to_string()),
-    })
+    let mut room = context.gateway.room();
+    let read = read_body_in(body, bytes_max, |octets| room.grow_to(octets)).await;
+    match read {
+        Ok(body) => Ok((body, room)),
+        Err(BodyError::TooLarge) => Err(too_large(bytes_max)),
+        Err(error) => Err(Fault::unread(error)),
+    }
 }
 
+/// Makes messages of a body, which has its room until that is done.
+async fn understand(
+    context: &HttpContext,
+    headers: &HeaderMap,
+    body: Bytes,
+    room: Room,
+) -> Result<(Messages, Room), Fault> {
+    let now = context.settings.clock.now();
+    if body.len() <= AT_ONCE_BYTES_MAX {
+        return Ok((incoming::messages(headers, body, now)?, room));
+    }
+    let turn = context.gateway.turn().await;
+    let headers = headers.clone();
+    let work = move || {
+        let messages = incoming::messages(&headers, body, now);
+        drop(turn);
+        (messages, room)
+    };
+    let (messages, room) = tokio::task::spawn_blocking(work).await.map_err(|error| {
+        warn!(%error, "a body was not understood");
+        Fault::internal()
+    })?;
+    Ok((messages?, room))
+}
+
+/// The next message, if one comes in time to a peer that is still there and still may have it.
 async fn receive(
     context: &HttpContext,
+    permission: &Permission<'_>,
     wish: Wish,
     entity: &EntityPath,
-    head: &Parts,
-    host: &str,
-) -> Result<Response, Fault> {
-    let wait = wait(head.uri.query().unwrap_or_default())?;
-    let peer = head.extensions.get::<HttpPeer>().cloned().unwrap_or_default();
-    let (gateway, path) = (&context.gateway, entity.clone());
-    let scheme = if peer.secure || is_behind_tls(&head.headers) { "https" } else { "http" };
-    let address = format!("{scheme}://{host}/{entity}");
-    let work = async {
-        if wish == Wish::Take {
-            let taken = gateway.take(path, wait).await?;
-            return Ok::<_, NotReceived>(taken.map(|delivery| (StatusCode::OK, delivery)));
-        }
-        let held = gateway.receive(path, wait).await?;
-        Ok(held.map(|held| (StatusCode::CREATED, held.keep())))
+    wait: Duration,
+    peer: &HttpPeer,
+) -> Result<Option<Delivery>, Fault> {
+    let gateway = &context.gateway;
+    let presence = peer.presence.watch();
+    // What is dropped here gives back what it may have got.
+    let held = tokio::select! {
+        held = gateway.receive(entity.clone(), wait) => held,
+        why = permission.withdrawn() => return Err(why.into()),
+        () = presence.left() => return Err(left()),
+        () = peer.stopping() => return Err(fault(Error::ServerBusy("The broker is stopping."))),
     };
-    let received = tokio::select! {
-        // Dropped when the peer goes away: then nothing is taken.
-        received = work => received,
-        () = peer.stopping() => Err(Error::ServerBusy("The broker is stopping.").into()),
-    };
-    let received = received.map_err(|why| match why {
+    let held = held.map_err(|why| match why {
         NotReceived::Refused(error) => fault(error),
         NotReceived::Ended(error) => gone(error),
-    });
-    let Some((status, delivery)) = received? else {
-        return Ok(empty(StatusCode::NO_CONTENT));
-    };
-    let mut response = outgoing::response(&delivery, &address);
-    *response.status_mut() = status;
-    Ok(response)
+    })?;
+    let Some(held) = held else { return Ok(None) };
+    // It may have come at the very moment.
+    if presence.has_left().await {
+        return Err(left());
+    }
+    permission.check()?;
+    if wish == Wish::PeekLock {
+        return Ok(Some(held.keep()));
+    }
+    gateway.complete(held).await.map(Some).map_err(fault)
+}
+
+/// For the log alone: nobody reads it.
+fn left() -> Fault {
+    Fault::new(StatusCode::REQUEST_TIMEOUT, 40800, "The peer has closed its connection.")
 }
 
 async fn settle(
