@@ -289,7 +289,8 @@ fn heads_are_bounded() {
         }
         let path = format!("/{}/messages", "q".repeat(60_000));
         let mut client = broker.http();
-        client.ask("POST", &path, &[], b"").expect(404);
+        // No token is good for an address of this length.
+        client.ask("POST", &path, &[], b"").expect(401);
         // As many as a request may have, less those that it has anyway.
         let names: Vec<String> = (0..90).map(|number| format!("p{number}")).collect();
         let headers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
