@@ -1,7 +1,6 @@
 """The asyncio client with message sessions, schedules, deferral, duplicates and lifetimes."""
 
 import asyncio
-import datetime
 import time
 
 from azure.servicebus import (
@@ -20,16 +19,8 @@ from azure.servicebus.exceptions import (
 )
 
 import harness
-from harness import expect
+from harness import expect, now, seconds
 from aio_client import body, connect, expect_empty, raises, receive, send
-
-
-def now():
-    return datetime.datetime.now(datetime.timezone.utc)
-
-
-def seconds(count):
-    return datetime.timedelta(seconds=count)
 
 
 async def send_in(client, queue, *pairs):

@@ -8,6 +8,7 @@ A scenario uses the queue or topic `CLIENT.SCENARIO` (tests/interop/matrix.py --
 
 import argparse
 import asyncio
+import datetime
 import inspect
 import logging
 import sys
@@ -23,6 +24,16 @@ EMPTY_S = 1
 IDLE_S = 70
 # Not run unless named: `idle` takes 70 seconds, `reconnect` needs somebody who restarts the broker.
 ON_DEMAND = ("idle", "reconnect")
+
+
+def now():
+    """The time as it goes over the wire, in whole milliseconds."""
+    moment = datetime.datetime.now(datetime.timezone.utc)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def seconds(count):
+    return datetime.timedelta(seconds=count)
 
 
 class Broker:

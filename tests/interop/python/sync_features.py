@@ -1,6 +1,5 @@
 """The blocking client with message sessions, schedules, deferral, duplicates and lifetimes."""
 
-import datetime
 import time
 
 from azure.servicebus import (
@@ -19,16 +18,8 @@ from azure.servicebus.exceptions import (
 )
 
 import harness
-from harness import expect
+from harness import expect, now, seconds
 from sync_client import body, connect, expect_empty, raises, receive, send
-
-
-def now():
-    return datetime.datetime.now(datetime.timezone.utc)
-
-
-def seconds(count):
-    return datetime.timedelta(seconds=count)
 
 
 def send_in(client, queue, *pairs):

@@ -3,8 +3,6 @@
 The SDK for Python has no calls for rules on AMQP, so they are declared in the configuration.
 """
 
-import datetime
-
 from azure.servicebus import (
     NEXT_AVAILABLE_SESSION,
     ServiceBusClient,
@@ -110,7 +108,7 @@ async def publish(client, topic):
 
 
 async def publish_scheduled(client, topic):
-    due = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=4)
+    due = harness.now() + harness.seconds(4)
     async with client.get_topic_sender(topic) as sender:
         messages = [ServiceBusMessage(text) for text in ("first", "cancelled")]
         numbers = await sender.schedule_messages(messages, due)
