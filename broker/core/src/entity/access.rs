@@ -191,10 +191,11 @@ fn is_name_of(rule: &AccessRule, name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn rule(name: &str, key: &str) -> AccessRule {
+    /// A rule to send, of which only the first key matters.
+    pub(crate) fn rule(name: &str, key: &str) -> AccessRule {
         AccessRule {
             name: name.into(),
             rights: AccessRights { send: true, ..AccessRights::default() },

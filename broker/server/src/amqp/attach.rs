@@ -324,8 +324,16 @@ impl Endpoint {
         let _ = self.engine.reject_attach(id, error);
     }
 
-    /// A management node is open to whoever has any right on its entity or the namespace; each
-    /// operation asks for the right it needs.
+    /// For links of which it turns out later what they are about, and so which right they take.
+    pub(super) fn refuse_strangers(&self, what: &str) -> Result<(), ErrorInfo> {
+        if !self.claims.is_empty() {
+            return Ok(());
+        }
+        let text = format!("{what} takes a right, and none was shown on this connection.");
+        Err(ErrorInfo::new(condition::UNAUTHORIZED_ACCESS, text))
+    }
+
+    /// Allows an operation by what was granted to this connection.
     pub(super) fn authorize<'a>(
         &self,
         operation: Operation,

@@ -185,11 +185,7 @@ impl Endpoint {
         attach: &Attach,
     ) -> Result<(), ErrorInfo> {
         // Who may do what is asked once it is found. A stranger asks the core for nothing.
-        if self.claims.is_empty() {
-            let text = "Looking for a subscription takes a right, and none was shown on this \
-                        connection.";
-            return Err(ErrorInfo::new(condition::UNAUTHORIZED_ACCESS, text));
-        }
+        self.refuse_strangers("Looking for a subscription")?;
         let global = attach.desired_capabilities.iter().flatten().any(|one| one == GLOBAL);
         let client = if global { "" } else { self.container.as_str() };
         // Which topic it belongs to is not said; the name is the same for all.

@@ -18,10 +18,7 @@ pub(crate) const ANONYMOUS_RELAY: &str = "ANONYMOUS-RELAY";
 impl Endpoint {
     /// Whoever has shown any right may attach; each message is judged by itself.
     pub(super) fn open_relay(&mut self, id: LinkId) -> Result<(), ErrorInfo> {
-        if self.claims.is_empty() {
-            let text = "Sending takes a right, and none was shown on this connection.";
-            return Err(ErrorInfo::new(condition::UNAUTHORIZED_ACCESS, text));
-        }
+        self.refuse_strangers("Sending")?;
         let link = IncomingLink {
             path: None,
             via: None,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use hyper::{Method, StatusCode};
+use hyper::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -109,9 +109,5 @@ async fn ask(common: &Common, step: Option<Value>) -> Result<Value, Failure> {
         Some(text) => text.to_owned(),
         None => format!("the broker answers {}", answer.status),
     };
-    Err(match answer.status {
-        StatusCode::NOT_FOUND => Failure::NotFound(text),
-        status if status.is_client_error() => Failure::Refused(text),
-        _ => Failure::Other(text),
-    })
+    Err(answer.failure(text))
 }

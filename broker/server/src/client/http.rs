@@ -51,6 +51,17 @@ pub(super) struct Response {
     pub(super) body: Bytes,
 }
 
+impl Response {
+    /// What a refusal comes to, told in these words.
+    pub(super) fn failure(&self, text: String) -> Failure {
+        match self.status {
+            StatusCode::NOT_FOUND => Failure::NotFound(text),
+            status if status.is_client_error() => Failure::Refused(text),
+            _ => Failure::Other(text),
+        }
+    }
+}
+
 /// See the module.
 pub(super) struct HttpClient<'s> {
     server: &'s Server,

@@ -167,9 +167,5 @@ fn check(path: &str, answer: &Response) -> Result<(), Failure> {
         None => format!("the broker answers {}", answer.status),
     };
     let text = format!("{path}: {said}");
-    Err(match answer.status {
-        StatusCode::NOT_FOUND => Failure::NotFound(text),
-        status if status.is_client_error() => Failure::Refused(text),
-        _ => Failure::Other(text),
-    })
+    Err(answer.failure(text))
 }

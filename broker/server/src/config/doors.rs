@@ -42,8 +42,7 @@ pub(super) fn listeners(
         if address.port() != 0 && listeners.contains(&address) {
             return refuse(&key, text.span(), format!("{address} is listed twice"));
         }
-        let is_needed = !is_default || text.get_ref() != LISTEN_HTTPS;
-        address.is_needed = is_needed;
+        address.is_needed = !is_default || text.get_ref() != LISTEN_HTTPS;
         listeners.push(address);
     }
     let outside = listeners.iter().position(|address| !address.is_loopback());

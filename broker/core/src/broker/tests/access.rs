@@ -5,29 +5,19 @@ use std::collections::BTreeMap;
 use crate::broker::Broker;
 use crate::command::Command;
 use crate::effect::{EffectKind, Reply};
-use crate::entity::access::{AccessKey, AccessRights, AccessRule, AccessRuleChange, KeyChange};
+use crate::entity::access::tests::rule;
+use crate::entity::access::{AccessKey, AccessRule, AccessRuleChange, KeyChange};
 use crate::entity::path::EntityPath;
 use crate::entity::settings::{BrokerSettings, QueueSettings};
 use crate::error::Error;
 use crate::id::Origin;
 use crate::testing::{Dice, World};
-use crate::time::{Span, Timestamp};
+use crate::time::Span;
 use crate::topic::command::{TopicCommand, TopicReply};
 use crate::topic::settings::TopicSettings;
 
 fn path(name: &str) -> EntityPath {
     EntityPath::of_known_entity(name).unwrap()
-}
-
-fn rule(name: &str, key: &str) -> AccessRule {
-    AccessRule {
-        name: name.into(),
-        rights: AccessRights { send: true, ..AccessRights::default() },
-        primary_key: AccessKey::new(key),
-        secondary_key: AccessKey::new("second"),
-        created_at: Timestamp(0),
-        modified_at: Timestamp(0),
-    }
 }
 
 fn queue(access_rules: Vec<AccessRule>) -> QueueSettings {
