@@ -14,6 +14,7 @@ mod faults;
 pub mod healthcheck;
 mod http;
 mod mailbox;
+mod metrics;
 pub mod namespaces;
 mod net;
 mod reload;

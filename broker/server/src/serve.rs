@@ -24,6 +24,7 @@ use crate::amqp::relay::ANONYMOUS_RELAY;
 use crate::auth::FirstAnswers;
 use crate::clock::Clock;
 use crate::config::{CACHE_BYTES_MIN, ListenAddress, NamespaceSettings, Settings};
+use crate::metrics::Metrics;
 use crate::namespaces::open::{self, Declared, Rank};
 use crate::namespaces::{Common, Gone, Maker, Namespace, Namespaces, Plan};
 use crate::net::listener::{self, Door};
@@ -78,7 +79,8 @@ impl Running {
         if settings.ephemeral {
             warn!("messages are kept in memory only and are gone when the broker stops");
         }
-        let common = common(&settings);
+        let metrics = Metrics::new()?;
+        let common = common(&settings, Arc::clone(&metrics));
         let default = Namespace::start(&common, default_plan(&settings)?).await?;
         let maker = settings.test_control.then(|| Maker {
             common: common.clone(),
@@ -112,6 +114,7 @@ impl Running {
             handshake_within: settings.limits.handshake_timeout,
             stop: stopped,
             tasks: tasks.clone(),
+            metrics,
         };
         let mut addresses = Vec::new();
         for listener in listeners {
@@ -226,7 +229,7 @@ async fn announce(
     crate::telemetry::print_ready(&addresses, is_emulator);
 }
 
-fn common(settings: &Settings) -> Common {
+fn common(settings: &Settings, metrics: Arc<Metrics>) -> Common {
     let engine = engine_config(settings);
     let mut with_certificate = engine.clone();
     // First, because some clients take the first that they know.
@@ -237,6 +240,7 @@ fn common(settings: &Settings) -> Common {
         limits: settings.limits.clone(),
         origins: Arc::new(settings.allowed_origins.clone()),
         faults: settings.test_control,
+        metrics,
     }
 }
 

@@ -29,6 +29,7 @@ use super::request::PendingRequest;
 use crate::auth::{self, Authority, Certificate, Claims, Operation, Resource};
 use crate::clock::{Clock, ClockChanges};
 use crate::mailbox::Letter;
+use crate::metrics::{Limit, Metrics};
 use crate::namespaces::{Gone, Namespace, OtherNamespace, Place};
 
 /// Bytes of messages sent by the peer and not yet on disk above which its socket is not read. The
@@ -48,6 +49,7 @@ pub(crate) struct EndpointSettings {
     pub(crate) authority: Arc<Authority>,
     /// A connection that has been granted nothing by then is closed (the service: about 20 s).
     pub(crate) authorize_within: Duration,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// See the module.
@@ -499,6 +501,7 @@ impl Endpoint {
     fn check_claims(&mut self, now: Instant) {
         let wall = self.settings.clock.now();
         if self.claims.is_empty() && self.authorize_by <= now {
+            self.settings.metrics.limit_hit(Limit::AuthorizationTimeout);
             info!("the peer proved no right in time, its connection is closed");
             let text = "The connection was not authorized within the allowed time.";
             self.close(condition::UNAUTHORIZED_ACCESS, text);

@@ -23,6 +23,7 @@ use crate::faults::Faults;
 use crate::http::control::Control;
 use crate::http::gateway::Gateway;
 use crate::http::{self, HttpContext};
+use crate::metrics::Metrics;
 
 /// Why connections have to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,7 @@ pub(crate) struct Common {
     pub(crate) origins: Arc<AllowedOrigins>,
     /// Whether things go wrong when tests want it.
     pub(crate) faults: bool,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// What one has for itself.
@@ -93,6 +95,7 @@ impl Namespace {
                 clock,
                 authority,
                 authorize_within: common.limits.authorize_within,
+                metrics: Arc::clone(&common.metrics),
             }),
             store,
             origins: Arc::clone(&common.origins),

@@ -13,6 +13,7 @@ use tracing::{Instrument, info, info_span, warn};
 use super::network::AllowedNetworks;
 use super::tls::Tls;
 use super::visit::{Counted, Visit};
+use crate::metrics::{Limit, Metrics};
 use crate::namespaces::Namespaces;
 
 /// Pause after a failed accept (usually: out of descriptors), so that it does not spin.
@@ -37,6 +38,7 @@ pub(crate) struct Door {
     pub(crate) handshake_within: Duration,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// Serves one listener until the broker stops.
@@ -60,12 +62,14 @@ impl Door {
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         // Before anything is read, and before it counts for anything.
         if !self.networks.allow(peer.ip()) {
+            self.metrics.limit_hit(Limit::AllowedNetworks);
             info!(%peer, "the peer is in no allowed network, it is cut off");
             return;
         }
         let (counted, open) = Counted::one(&self.connections);
         let over_limit = self.connections_max < open;
         if over_limit {
+            self.metrics.limit_hit(Limit::Connections);
             warn!(%peer, limit = self.connections_max, "too many connections, one is refused");
         }
         if self.connections_max + REFUSED_POLITELY_MAX < open {

@@ -55,6 +55,7 @@ impl World {
             clock: clock.clone(),
             authority,
             authorize_within: AUTHORIZE_WITHIN,
+            metrics: Metrics::new().unwrap(),
         };
         let endpoint = Endpoint::new(1, Arc::new(settings), false, None);
         let now = Instant::now();

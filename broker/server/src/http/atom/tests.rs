@@ -30,6 +30,7 @@ use crate::clock::{Clock, Step};
 use crate::config::AllowedOrigins;
 use crate::driver;
 use crate::http::gateway::Gateway;
+use crate::metrics::Metrics;
 
 const HOST: &str = "mine.example:5300";
 const ROOT: (&str, &str) = ("RootManageSharedAccessKey", "SAS_KEY_VALUE");
@@ -102,6 +103,7 @@ impl World {
             clock: clock.clone(),
             authority,
             authorize_within: Duration::from_secs(20),
+            metrics: Metrics::new().unwrap(),
         };
         let gateway = Gateway::start(shard.clone()).await.unwrap();
         let started_at = clock.now();

@@ -29,6 +29,7 @@ use crate::driver::{self, ShardHandle};
 use crate::http::control::Control;
 use crate::http::gateway::Gateway;
 use crate::http::{HttpContext, HttpPeer, router};
+use crate::metrics::Metrics;
 
 pub(in crate::http) const HOST: &str = "mine.example:5300";
 
@@ -70,6 +71,7 @@ impl World {
             clock: clock.clone(),
             authority,
             authorize_within: Duration::from_secs(20),
+            metrics: Metrics::new().expect("metrics"),
         };
         let gateway = Gateway::start(shard.clone()).await.expect("a driver");
         let context = HttpContext {
