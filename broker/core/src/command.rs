@@ -219,6 +219,15 @@ pub enum Command {
         /// The total.
         limit: u64,
     },
+    /// Says how many octets of messages a receiver may have been given since it was opened, ever. The
+    /// message that passes the number still comes, so that none is too large for everybody. A receiver
+    /// that never says it may be given any number: its demand in deliveries is all there is.
+    DemandBytes {
+        /// Who.
+        receiver: ReceiverId,
+        /// The total.
+        limit: u64,
+    },
     /// Gives a message back that a receiver which only looks was shown and did not get: it is shown
     /// again.
     ReturnBrowsed {

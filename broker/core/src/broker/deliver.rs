@@ -81,7 +81,7 @@ impl Broker {
             // Once given it is gone, so it is given only when it is gone.
             ReceiveMode::ReceiveAndDelete => (position, None),
         };
-        let after = queue.note_given(seat, after);
+        let after = queue.note_given(seat, content.message.size(), after);
         queue.accessed_at = self.now;
         match lock {
             Some(lock) => self.commit(&Change::Locked { entity, sequence, lock }),

@@ -53,6 +53,7 @@ impl Broker {
             | Command::OpenManagement { .. }
             | Command::Demand { .. }
             | Command::Drain { .. }
+            | Command::DemandBytes { .. }
             | Command::ReturnBrowsed { .. }
             | Command::Declare { .. }
             | Command::Discharge { .. }

@@ -53,7 +53,7 @@ use crate::error::Error;
 use crate::id::{EntityId, IdSource, NumberMap, Origin, ReadId, ReceiverId};
 use crate::queue::Queue;
 use crate::queue::charge::Account;
-use crate::queue::receiver::Slot;
+use crate::queue::receiver::{Slot, Wish};
 use crate::queue::sessions::{SessionSlot, WaitId};
 use crate::rows;
 use crate::time::Timestamp;
@@ -205,8 +205,15 @@ impl Broker {
             Command::SendTo { origin, path, messages, transaction } => {
                 self.send_to(origin, &path, messages, transaction);
             }
-            Command::Demand { receiver, limit } => self.demand(receiver, limit, false),
-            Command::Drain { receiver, limit } => self.demand(receiver, limit, true),
+            Command::Demand { receiver, limit } => {
+                self.demand(receiver, Wish::Deliveries { limit, drain: false });
+            }
+            Command::Drain { receiver, limit } => {
+                self.demand(receiver, Wish::Deliveries { limit, drain: true });
+            }
+            Command::DemandBytes { receiver, limit } => {
+                self.demand(receiver, Wish::Bytes { limit });
+            }
             Command::ReturnBrowsed { receiver, sequence } => {
                 self.return_browsed(receiver, sequence);
             }

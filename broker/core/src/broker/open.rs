@@ -9,6 +9,7 @@ use crate::entity::settings::QueueSettings;
 use crate::error::Error;
 use crate::filter::SqlFilter;
 use crate::id::{EntityId, ReceiverId};
+use crate::queue::receiver::Wish;
 use crate::time::Span;
 
 /// What the service says. Clients show it to people.
@@ -114,11 +115,11 @@ impl Broker {
         }
     }
 
-    pub(super) fn demand(&mut self, receiver: ReceiverId, limit: u64, drain: bool) {
+    pub(super) fn demand(&mut self, receiver: ReceiverId, wish: Wish) {
         if let Some((entity, seat)) = self.receivers.get(&receiver).copied()
             && let Some(queue) = queue_mut(&mut self.queues, entity)
         {
-            queue.note_demand(seat, limit, drain);
+            queue.note_demand(seat, wish);
             self.wake(entity);
         }
     }

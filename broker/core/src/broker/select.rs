@@ -146,7 +146,8 @@ impl Broker {
             ReceiveMode::ReceiveAndDelete => self.open_position(),
         };
         let Some(queue) = queue_mut(&mut self.queues, entity) else { return };
-        let after = queue.note_given(Seat::Round(slot), after);
+        let bytes = row.body.as_ref().map_or(0, |body| body.message.size());
+        let after = queue.note_given(Seat::Round(slot), bytes, after);
         queue.accessed_at = now;
         let delivery = self.give_one(entity, row, traces, mode, None);
         self.plan_deadline(entity);

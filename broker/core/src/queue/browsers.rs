@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use peeklock_storage::CommitPosition;
 
 use super::Queue;
-use super::receiver::Demand;
+use super::receiver::{Demand, Wish};
 use super::selecting::lets_through;
 use crate::effect::Browsed;
 use crate::filter::SqlFilter;
@@ -115,12 +115,12 @@ impl Browsers {
         self.draining.remove(&key(receiver));
     }
 
-    /// Sets the demand of a browser, and whether it wants to hear when it is met.
-    pub(crate) fn demand(&mut self, receiver: ReceiverId, limit: u64, drain: bool) {
+    /// Changes the demand of a browser.
+    pub(crate) fn demand(&mut self, receiver: ReceiverId, wish: Wish) {
         let Some(browser) = self.all.get_mut(&key(receiver)) else { return };
-        browser.demand.set(limit, drain);
+        browser.demand.set(wish);
         self.nothing_below = None;
-        if drain {
+        if browser.demand.is_draining() {
             self.draining.insert(key(receiver));
         } else {
             self.draining.remove(&key(receiver));
@@ -236,7 +236,7 @@ impl Queue {
                 lets_through(selector, sequence, browsed.attempts, &browsed.message, section)
             });
             if is_wanted && !is_over {
-                let after = browser.demand.given(after);
+                let after = browser.demand.given(browsed.message.size(), after);
                 given.push((browsed, after));
             }
         }

@@ -12,27 +12,65 @@ use crate::id::ReceiverId;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Slot(u32);
 
+/// What a receiver says of what it wants. All numbers count from when it was opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wish {
+    /// So many deliveries, and to hear when there is nothing more if it drains.
+    Deliveries { limit: u64, drain: bool },
+    /// No delivery behind the one that makes it so many octets.
+    Bytes { limit: u64 },
+}
+
 /// How many messages a receiver wants.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Demand {
     /// How many deliveries it may have been given since it was opened.
     limit: u64,
     /// How many it was given.
     given: u64,
+    /// How many octets it may have been given before the next delivery.
+    bytes_limit: u64,
+    /// How many octets it was given.
+    bytes_given: u64,
     /// Whether it wants to hear when there is nothing more.
     draining: bool,
     /// What its last delivery waits for.
     last_after: CommitPosition,
 }
 
+impl Default for Demand {
+    /// Nothing is wanted; and whoever never speaks of octets may be given any number.
+    fn default() -> Self {
+        Self {
+            limit: 0,
+            given: 0,
+            bytes_limit: u64::MAX,
+            bytes_given: 0,
+            draining: false,
+            last_after: CommitPosition(0),
+        }
+    }
+}
+
 impl Demand {
-    pub(crate) fn set(&mut self, limit: u64, drain: bool) {
-        self.limit = limit;
-        self.draining = drain;
+    pub(crate) fn set(&mut self, wish: Wish) {
+        match wish {
+            Wish::Deliveries { limit, drain } => {
+                self.limit = limit;
+                self.draining = drain;
+            }
+            Wish::Bytes { limit } => self.bytes_limit = limit,
+        }
     }
 
+    /// Whether it may be given a message now.
     pub(crate) const fn is_open(&self) -> bool {
-        self.given < self.limit
+        !self.is_met() && self.bytes_given < self.bytes_limit
+    }
+
+    /// Whether it was given all it asked for.
+    const fn is_met(&self) -> bool {
+        self.limit <= self.given
     }
 
     pub(crate) const fn is_draining(&self) -> bool {
@@ -44,8 +82,9 @@ impl Demand {
     }
 
     /// Counts a delivery that waits for a commit. Says which commit all so far wait for.
-    pub(crate) fn given(&mut self, after: CommitPosition) -> CommitPosition {
+    pub(crate) fn given(&mut self, bytes: u64, after: CommitPosition) -> CommitPosition {
         self.given += 1;
+        self.bytes_given += bytes;
         self.last_after = self.last_after.max(after);
         self.last_after
     }
@@ -53,7 +92,9 @@ impl Demand {
     /// Ends the demand of one who drains and has been given all it asked for, or all there is. Says
     /// which commit its last delivery waits for.
     pub(crate) fn take_drained(&mut self, nothing_left: bool) -> Option<CommitPosition> {
-        let is_done = self.draining && (nothing_left || !self.is_open());
+        // Nobody knows what there is for one that octets hold back, until it is given more room.
+        let has_all = nothing_left && self.bytes_given < self.bytes_limit;
+        let is_done = self.draining && (has_all || self.is_met());
         if is_done {
             self.draining = false;
             self.limit = self.given;
@@ -123,11 +164,12 @@ impl Receivers {
         group
     }
 
-    /// Sets the demand of a receiver, and whether it wants to hear when it is met.
-    pub(crate) fn demand(&mut self, slot: Slot, limit: u64, drain: bool) {
+    /// Changes the demand of a receiver.
+    pub(crate) fn demand(&mut self, slot: Slot, wish: Wish) {
         let receiver = self.slots[slot.0 as usize].as_mut().expect("the receiver is open");
         let was_draining = receiver.demand.draining;
-        receiver.demand.set(limit, drain);
+        receiver.demand.set(wish);
+        let drain = receiver.demand.draining;
         if receiver.demand.is_open() && !receiver.waiting {
             receiver.waiting = true;
             self.round.push_back(slot.0);
@@ -224,10 +266,10 @@ impl Receivers {
     }
 
     /// Counts a delivery to the one whose turn it was; the turn goes to the next.
-    pub(crate) fn given(&mut self, slot: Slot, after: CommitPosition) {
+    pub(crate) fn given(&mut self, slot: Slot, bytes: u64, after: CommitPosition) {
         assert_eq!(self.round.pop_front(), Some(slot.0), "the turn was this receiver's");
         let receiver = self.slots[slot.0 as usize].as_mut().expect("the round is of open ones");
-        receiver.demand.given(after);
+        receiver.demand.given(bytes, after);
         receiver.waiting = receiver.demand.is_open();
         if receiver.waiting {
             self.round.push_back(slot.0);

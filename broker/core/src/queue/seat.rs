@@ -3,6 +3,7 @@
 use peeklock_storage::CommitPosition;
 
 use super::Queue;
+use super::receiver::Wish;
 use crate::broker::Seat;
 use crate::time::Timestamp;
 
@@ -19,13 +20,18 @@ impl Queue {
 
     /// Counts a delivery that waits for a commit. Says which one it waits for then: messages of a
     /// session do not overtake each other.
-    pub(crate) fn note_given(&mut self, seat: Seat, after: CommitPosition) -> CommitPosition {
+    pub(crate) fn note_given(
+        &mut self,
+        seat: Seat,
+        bytes: u64,
+        after: CommitPosition,
+    ) -> CommitPosition {
         match (seat, &mut self.sessions) {
             (Seat::Round(slot), _) => {
-                self.receivers.given(slot, after);
+                self.receivers.given(slot, bytes, after);
                 after
             }
-            (Seat::Session(slot), Some(sessions)) => sessions.given(slot, after),
+            (Seat::Session(slot), Some(sessions)) => sessions.given(slot, bytes, after),
             (Seat::Session(_) | Seat::Browser(_) | Seat::Waiting(_), _) => {
                 unreachable!("nobody to deliver to")
             }
@@ -33,12 +39,12 @@ impl Queue {
     }
 
     /// Says what a receiver wants. Who has no session yet wants nothing yet.
-    pub(crate) fn note_demand(&mut self, seat: Seat, limit: u64, drain: bool) {
+    pub(crate) fn note_demand(&mut self, seat: Seat, wish: Wish) {
         match (seat, &mut self.sessions) {
-            (Seat::Round(slot), _) => self.receivers.demand(slot, limit, drain),
-            (Seat::Browser(receiver), _) => self.browsers.demand(receiver, limit, drain),
-            (Seat::Session(slot), Some(sessions)) => sessions.demand(slot, limit, drain),
-            (Seat::Waiting(wait), Some(sessions)) => sessions.waiting.demand(wait, limit, drain),
+            (Seat::Round(slot), _) => self.receivers.demand(slot, wish),
+            (Seat::Browser(receiver), _) => self.browsers.demand(receiver, wish),
+            (Seat::Session(slot), Some(sessions)) => sessions.demand(slot, wish),
+            (Seat::Waiting(wait), Some(sessions)) => sessions.waiting.demand(wait, wish),
             (Seat::Session(_) | Seat::Waiting(_), None) => {}
         }
     }

@@ -699,3 +699,43 @@ fn a_section_that_cannot_be_read_does_not_keep_a_message_from_being_moved() {
     world.settle(&delivery, abandon()).unwrap();
     assert_eq!(world.stats("q").dead_letter_count, 1);
 }
+
+/// Lets a receiver have so many octets, in place of what it had before.
+fn allow(world: &mut World, receiver: ReceiverId, limit: u64) {
+    world.handle(Command::DemandBytes { receiver, limit });
+    world.settle_down();
+}
+
+#[test]
+fn octets_bound_deliveries_and_one_message_always_fits() {
+    let (mut world, q) = world();
+    let receiver = world.open(1, "q", ReceiveMode::PeekLock);
+    let size = messages(&["a"])[0].size();
+    allow(&mut world, receiver, 1);
+    world.send_all(q, &["a", "b", "c", "d"]).unwrap();
+    assert_eq!(texts(&world.receive(receiver, 3)), ["a"], "larger than allowed, and alone");
+    assert!(world.receive(receiver, 3).is_empty());
+    allow(&mut world, receiver, size);
+    assert!(world.take_deliveries().is_empty(), "it was given as much already");
+    allow(&mut world, receiver, size + 1);
+    assert_eq!(texts(&world.receive(receiver, 3)), ["b"]);
+    // Others are served meanwhile.
+    let other = world.open(2, "q", ReceiveMode::PeekLock);
+    assert_eq!(texts(&world.receive(other, 1)), ["c"]);
+    allow(&mut world, receiver, u64::MAX);
+    assert_eq!(texts(&world.receive(receiver, 3)), ["d"]);
+}
+
+#[test]
+fn a_drain_is_not_over_while_octets_hold_it_back() {
+    let (mut world, q) = world();
+    let receiver = world.open(1, "q", ReceiveMode::PeekLock);
+    allow(&mut world, receiver, 1);
+    world.send_all(q, &["a", "b"]).unwrap();
+    world.handle(Command::Drain { receiver, limit: 2 });
+    world.settle_down();
+    assert!(matches!(world.released[..], [EffectKind::Deliver { .. }]), "{:?}", world.released);
+    world.released.clear();
+    allow(&mut world, receiver, u64::MAX);
+    assert!(matches!(world.released[..], [EffectKind::Deliver { .. }, EffectKind::Drained { .. }]));
+}

@@ -711,3 +711,14 @@ fn a_turn_expires_no_more_of_its_sessions_than_it_may() {
     let is_drained = |kind: &&EffectKind| matches!(kind, EffectKind::Drained { .. });
     assert_eq!(world.released.iter().filter(is_drained).count(), 3);
 }
+
+#[test]
+fn octets_bound_what_the_holder_of_a_session_is_given() {
+    let (mut world, entity) = world();
+    world.put(entity, &["a:1", "a:2", "a:3"]);
+    let (receiver, _) = world.start_accept(1, named("a"));
+    world.handle(Command::DemandBytes { receiver, limit: 1 });
+    assert_eq!(texts(&world.receive(receiver, 3)), ["1"]);
+    world.handle(Command::DemandBytes { receiver, limit: u64::MAX });
+    assert_eq!(texts(&world.receive(receiver, 3)), ["2", "3"]);
+}

@@ -26,6 +26,7 @@ use crate::change::SessionChange;
 use crate::error::Error;
 use crate::id::{MessageSessionId, ReadId, ReceiverId, SequenceNumber};
 use crate::message::StoredMessage;
+use crate::queue::receiver::Wish;
 use crate::time::Timestamp;
 
 /// Where a record is kept. Used again after it was dropped.
@@ -272,15 +273,20 @@ impl Sessions {
         self.released.push(slot);
     }
 
-    pub(crate) fn demand(&mut self, slot: SessionSlot, limit: u64, drain: bool) {
+    pub(crate) fn demand(&mut self, slot: SessionSlot, wish: Wish) {
         if let Some(holder) = &mut self.change(slot).holder {
-            holder.demand.set(limit, drain);
+            holder.demand.set(wish);
         }
     }
 
-    pub(crate) fn given(&mut self, slot: SessionSlot, after: CommitPosition) -> CommitPosition {
+    pub(crate) fn given(
+        &mut self,
+        slot: SessionSlot,
+        bytes: u64,
+        after: CommitPosition,
+    ) -> CommitPosition {
         let holder = self.record_mut(slot).holder.as_mut().expect("messages go to who holds");
-        holder.demand.given(after)
+        holder.demand.given(bytes, after)
     }
 
     /// Takes the next session that something happened to. Until [`Sessions::looked_at`] more of the

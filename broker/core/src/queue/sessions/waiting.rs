@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::command::ReceiveMode;
 use crate::id::{Origin, ReceiverId};
-use crate::queue::receiver::Demand;
+use crate::queue::receiver::{Demand, Wish};
 use crate::time::{Span, Timestamp};
 
 /// Names a receiver that waits, in the order in which they came.
@@ -44,9 +44,9 @@ impl Waiting {
         id
     }
 
-    pub(crate) fn demand(&mut self, id: WaitId, limit: u64, drain: bool) {
+    pub(crate) fn demand(&mut self, id: WaitId, wish: Wish) {
         if let Some(waiter) = self.waiters.get_mut(&id) {
-            waiter.demand.set(limit, drain);
+            waiter.demand.set(wish);
         }
     }
 

@@ -362,3 +362,14 @@ fn history(seed: u64, some_come_back: bool) {
         }
     }
 }
+
+#[test]
+fn octets_bound_what_is_seen() {
+    let (mut world, q) = world();
+    world.send_all(q, &["a", "b", "c"]).unwrap();
+    let browser = look(&mut world, 1, "q", None);
+    world.handle(Command::DemandBytes { receiver: browser, limit: 1 });
+    assert_eq!(texts(&see(&mut world, browser, 100)), ["a"]);
+    world.handle(Command::DemandBytes { receiver: browser, limit: u64::MAX });
+    assert_eq!(texts(&see(&mut world, browser, 100)), ["b", "c"]);
+}
