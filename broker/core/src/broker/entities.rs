@@ -138,9 +138,9 @@ impl Broker {
         mut settings: QueueSettings,
     ) -> Result<EntityId, Error> {
         // Subscriptions have a limit of their own.
-        let is_subscription = matches!(kind, EntityKind::Subscription { .. });
+        let is_free = matches!(kind, EntityKind::Subscription { .. }) || path.is_probe();
         let count = self.namespace.queue_count() - self.topics.subscription_count();
-        if self.settings.queues_max <= count && !is_subscription {
+        if self.settings.queues_max <= count && !is_free {
             return Err(Error::NotAllowed("There are too many entities."));
         }
         let Some(next) = u32::try_from(self.queues.len()).ok().filter(|id| *id < u32::MAX - 3)

@@ -138,10 +138,10 @@ impl Broker {
         self.memory + self.shared_memory.bytes()
     }
 
-    /// How all queues stand.
+    /// How all queues stand, but for the probe.
     pub fn queue_stats(&self) -> impl Iterator<Item = QueueStats> {
         self.queues.iter().flatten().filter_map(|queue| {
-            queue.definition.dead_letter?;
+            queue.definition.dead_letter.filter(|_| !queue.definition.path.is_probe())?;
             let entities = queue.entities();
             let counts = self.counts(entities).ok()?;
             Some(QueueStats {

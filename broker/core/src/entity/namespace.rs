@@ -44,14 +44,17 @@ impl Namespace {
         self.queues.get(path.folded_name()).copied()
     }
 
-    /// How many queues there are.
+    /// How many queues there are, without the probe.
     pub(crate) fn queue_count(&self) -> usize {
-        self.queues.len()
+        let probe = usize::from(self.queues.contains_key(EntityPath::probe().folded_name()));
+        self.queues.len() - probe
     }
 
-    /// All of them, in the order of their names as they are compared.
+    /// All of them but the probe, in the order of their names as they are compared.
     pub(crate) fn iter(&self) -> impl Iterator<Item = QueueEntities> {
-        self.queues.values().copied()
+        let probe = EntityPath::probe();
+        let is_meant = move |(name, _): &(&Arc<str>, _)| *name != probe.folded_name();
+        self.queues.iter().filter(is_meant).map(|(_, entities)| *entities)
     }
 
     /// Those below a path, in the order of their names: a topic's subscriptions.

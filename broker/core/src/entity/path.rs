@@ -98,6 +98,9 @@ impl EntityPath {
         if rest.is_empty() {
             return Err(PathError::Empty);
         }
+        if rest.eq_ignore_ascii_case(PROBE) {
+            return Err(PathError::Character);
+        }
         let (entity, subscription) = split_subscription(rest).unwrap_or((rest, ""));
         let is_too_long = Self::SUBSCRIPTION_LEN_MAX < subscription.len()
             && JmsName::parse(subscription).is_none();
@@ -190,6 +193,17 @@ impl EntityPath {
         is_one.then(|| root.with_subqueue(Subqueue::Main))
     }
 
+    /// The path of the queue by which the broker finds out whether it sends and receives. No address of
+    /// a peer names it, no list shows it, and it counts for no limit.
+    pub fn probe() -> EntityPath {
+        EntityPath::new(PROBE, Subqueue::Main)
+    }
+
+    /// Whether it is [`EntityPath::probe`], or a part of that.
+    pub fn is_probe(&self) -> bool {
+        &*self.folded == PROBE
+    }
+
     /// Whether it is a subscription that a JMS client makes by receiving from a topic.
     pub fn is_of_jms(&self) -> bool {
         self.outlives_receivers().is_some()
@@ -216,6 +230,7 @@ impl EntityPath {
     pub(crate) fn of_known_entity(name: &str) -> Result<EntityPath, PathError> {
         match split_subscription(name) {
             Some((topic, name)) => Self::for_subscription(&Self::for_new_entity(topic)?, name),
+            None if name == PROBE => Ok(Self::probe()),
             None => Self::for_new_entity(name),
         }
     }
@@ -292,6 +307,9 @@ impl fmt::Display for EntityPath {
 
 /// What stands between a topic's name and a subscription's.
 const SUBSCRIPTIONS: &str = "Subscriptions";
+
+/// See [`EntityPath::probe`]. No name that could be given begins so.
+const PROBE: &str = "$probe";
 
 /// What the names of queues and topics begin with that are made for a link.
 const TEMPORARY: [&str; 2] = ["temporary-queue-", "temporary-topic-"];
@@ -470,6 +488,19 @@ mod tests {
         assert_eq!(EntityPath::for_new_entity(bad), Err(PathError::Character), "{bad}");
         assert_eq!(EntityPath::for_new_entity(""), Err(PathError::Empty));
         assert_eq!(EntityPath::for_new_entity(&"a".repeat(261)), Err(PathError::TooLong));
+    }
+
+    #[test]
+    fn no_peer_names_the_probe() {
+        let probe = EntityPath::probe();
+        assert!(probe.is_probe() && probe.with_subqueue(Subqueue::DeadLetter).is_probe());
+        assert!(!EntityPath::parse("probe").unwrap().path.is_probe());
+        assert_eq!(EntityPath::of_known_entity(&probe.to_string()), Ok(probe));
+        for name in ["$probe", "/$Probe/", "sb://h/$probe/$management", "%24probe/$DeadLetterQueue"]
+        {
+            assert_eq!(EntityPath::parse(name), Err(PathError::Character), "{name}");
+        }
+        assert_eq!(EntityPath::for_new_entity("$probe"), Err(PathError::Character));
     }
 
     #[test]

@@ -56,6 +56,28 @@ fn entities_are_listed_by_kind_in_the_order_of_their_names() {
 }
 
 #[test]
+fn the_probe_is_in_no_list_and_counts_for_no_limit() {
+    let settings = BrokerSettings { queues_max: 1, ..BrokerSettings::default() };
+    let mut world = World::new(settings);
+    world.ensure_queue("q", QueueSettings::default());
+    let opened = world.ask(|origin| Command::OpenTemporary {
+        origin,
+        path: EntityPath::probe(),
+        is_topic: false,
+        receiver: None,
+    });
+    assert!(matches!(opened, Ok(Reply::SenderOpened { .. })), "{opened:?}");
+    assert_eq!(queues(&mut world, 0, 100), ["q"]);
+    assert_eq!(world.broker.queue_stats().count(), 1);
+    world.settle_down();
+    world.crash();
+    assert_eq!(queues(&mut world, 0, 100), ["q"]);
+    let path = EntityPath::probe();
+    let there = world.ask(|origin| Command::OpenSender { origin, path });
+    assert!(matches!(there, Ok(Reply::SenderOpened { .. })), "{there:?}");
+}
+
+#[test]
 fn a_topic_counts_its_filters() {
     let mut world =
         world(&[("a", vec![sql("x", "a = 1"), all("y")]), ("b", vec![color("x", "r")])]);
