@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`memory`] | a store that forgets, with crashes on request |
 //! | [`fault`] | a wrapper that fails by seed |
+//! | [`statistics`] | counting by size |
 //! | `rocks` (feature `rocksdb`) | the store on disk: group commit, log check, free-space gate |
 //!
 //! Invariant: no tokio, no clock that decides an outcome, no iterator that outlives a call.
@@ -22,6 +23,7 @@ pub mod memory;
 mod report;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
+pub mod statistics;
 pub mod store;
 
 pub use batch::{Batch, CommitPosition, Epoch, Op, Refusal, ShardId, StoreError};

@@ -79,7 +79,7 @@ impl Running {
         if settings.ephemeral {
             warn!("messages are kept in memory only and are gone when the broker stops");
         }
-        let metrics = Metrics::new()?;
+        let metrics = Metrics::new(settings.metrics.clone());
         let common = common(&settings, Arc::clone(&metrics));
         let default = Namespace::start(&common, default_plan(&settings)?).await?;
         let maker = settings.test_control.then(|| Maker {

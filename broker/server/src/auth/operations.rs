@@ -70,6 +70,8 @@ pub enum Door {
     Messages,
     /// A request to `/$peeklock`.
     Control,
+    /// A request to `/metrics`.
+    Metrics,
 }
 
 impl fmt::Display for Door {
@@ -81,6 +83,7 @@ impl fmt::Display for Door {
             Door::Administration => "HTTP, administration",
             Door::Messages => "HTTP, messages",
             Door::Control => "HTTP, control",
+            Door::Metrics => "HTTP, metrics",
         })
     }
 }
@@ -179,6 +182,9 @@ operations! {
     }
     Control {
         Control = "any request to /$peeklock", MANAGE;
+    }
+    Metrics {
+        ReadMetrics = "GET /metrics, from outside of its networks", MANAGE;
     }
 }
 

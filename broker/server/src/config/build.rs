@@ -11,13 +11,16 @@ use toml::Spanned;
 use tracing_subscriber::EnvFilter;
 
 use super::Problem;
-use super::doors::{listeners, networks, origins, tls, yes};
+use super::doors::{listeners, networks, only, origins, tls, yes};
 use super::issuers::issuers;
 use super::namespaces::namespaces;
 use super::queues::{queue_path, queues};
-use super::raw::{Given, RawAccessRule, RawCount, RawLimits, RawLog, RawSettings, RawSize};
+use super::raw::{
+    Given, RawAccessRule, RawCount, RawLimits, RawLog, RawMetrics, RawSettings, RawSize,
+};
 use super::settings::{
-    CACHE_BYTES_MIN, Limits, ListenAddress, LogFormat, LogSettings, Settings, StorageSettings,
+    CACHE_BYTES_MIN, Limits, ListenAddress, LogFormat, LogSettings, MetricsSettings, Settings,
+    StorageSettings,
 };
 use super::source::Source;
 use super::topics::topics;
@@ -136,6 +139,7 @@ pub(super) fn build(mut raw: RawSettings, queue_names: &[String]) -> Check<Setti
         namespaces: namespaces.into_iter().map(|one| one.settings).collect(),
         limits: limits(raw.limits)?,
         log: log(raw.log)?,
+        metrics: metrics(raw.metrics)?,
         warnings,
         source: Source::default(),
     })
@@ -293,6 +297,19 @@ fn log(raw: RawLog) -> Check<LogSettings> {
             _ => return refuse("log.format", format.span(), "is \"human\" or \"json\""),
         };
     }
+    Ok(settings)
+}
+
+fn metrics(raw: RawMetrics) -> Check<MetricsSettings> {
+    let mut settings = MetricsSettings::default();
+    if let Some(enabled) = raw.enabled {
+        settings.enabled = enabled.into_inner();
+    }
+    if let Some(networks) = raw.allowed_networks {
+        // None at all is a good choice: then it takes a token.
+        settings.allowed_networks = only("metrics.allowed_networks", &networks)?;
+    }
+    settings.token = raw.token.map(|token| secret("metrics.token", token)).transpose()?;
     Ok(settings)
 }
 

@@ -66,7 +66,12 @@ pub(super) fn networks(raw: Option<Vec<Spanned<String>>>) -> Check<AllowedNetwor
     if raw.is_empty() {
         return refuse("allowed_networks", 0..0, "is empty, so nobody could connect");
     }
-    let network = |(index, text)| parsed(&format!("allowed_networks[{index}]"), text);
+    only("allowed_networks", &raw)
+}
+
+/// From these and nowhere else.
+pub(super) fn only(key: &str, raw: &[Spanned<String>]) -> Check<AllowedNetworks> {
+    let network = |(index, text)| parsed(&format!("{key}[{index}]"), text);
     Ok(AllowedNetworks::only(raw.iter().enumerate().map(network).collect::<Check<_>>()?))
 }
 

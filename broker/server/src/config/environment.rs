@@ -10,7 +10,7 @@ use super::{ConfigError, unquoted};
 const PREFIX: &str = "PEEKLOCK_";
 
 /// Top-level keys that a variable may begin with.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "data",
     "ephemeral",
     "virtual_time",
@@ -30,6 +30,7 @@ const KEYS: [&str; 19] = [
     "limits",
     "storage",
     "log",
+    "metrics",
 ];
 
 /// Variables for the commands of people, which the broker leaves alone.
@@ -128,9 +129,10 @@ fn as_toml(key: &str, text: &str) -> String {
         names.map(|name| toml::Value::String(name.to_owned())).collect::<Vec<_>>()
     };
     let value = match (key, value) {
-        ("listen" | "hosts" | "allowed_networks", toml::Value::String(text)) => {
-            toml::Value::Array(names(&text))
-        }
+        (
+            "listen" | "hosts" | "allowed_networks" | "metrics.allowed_networks",
+            toml::Value::String(text),
+        ) => toml::Value::Array(names(&text)),
         ("queue", toml::Value::String(text)) => {
             let named = |name| toml::Value::Table(toml::Table::from_iter([("name".into(), name)]));
             toml::Value::Array(names(&text).into_iter().map(named).collect())

@@ -40,8 +40,8 @@ use std::path::{Path, PathBuf};
 pub use emulator::{EmulatorOptions, MOUNTED as EMULATOR_CONFIG, READY as EMULATOR_READY};
 pub use settings::{
     AllowedOrigins, CACHE_BYTES_MIN, Limits, ListenAddress, LogFormat, LogSettings,
-    NamespaceSettings, QueueDeclaration, Settings, StorageSettings, SubscriptionDeclaration,
-    TlsSettings, TopicDeclaration,
+    MetricsSettings, NamespaceSettings, QueueDeclaration, Settings, StorageSettings,
+    SubscriptionDeclaration, TlsSettings, TopicDeclaration,
 };
 pub use source::Source;
 use toml::Spanned;

@@ -41,6 +41,8 @@ pub(super) struct RawSettings {
     pub storage: RawStorage,
     #[serde(default)]
     pub log: RawLog,
+    #[serde(default)]
+    pub metrics: RawMetrics,
 }
 
 /// A namespace beside the default one.
@@ -231,6 +233,14 @@ pub(super) struct RawLog {
     pub format: Given<String>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMetrics {
+    pub enabled: Given<bool>,
+    pub allowed_networks: Option<Vec<Spanned<String>>>,
+    pub token: Given<Secret>,
+}
+
 /// A count as TOML writes it; negative ones are refused with the bounds, not by type.
 pub(super) type RawCount = i64;
 
@@ -258,6 +268,7 @@ impl RawSettings {
             max_frame_size, idle_timeout, handshake_timeout, authorization_timeout, stop_timeout);
         overlay!(self.storage, over.storage; cache, free_space_reserve, accept_data_loss);
         overlay!(self.log, over.log; level, format);
+        overlay!(self.metrics, over.metrics; enabled, allowed_networks, token);
     }
 }
 

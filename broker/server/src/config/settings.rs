@@ -12,7 +12,7 @@ use peeklock_core::topic::rules::RuleDescription;
 use peeklock_core::topic::settings::TopicSettings;
 
 use super::Source;
-use crate::auth::Authority;
+use crate::auth::{Authority, Secret};
 use crate::namespaces::NamespaceName;
 use crate::net::AllowedNetworks;
 
@@ -57,6 +57,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// What is counted, and who may see it.
+    pub metrics: MetricsSettings,
     /// What a person should know about this configuration; to be logged once logging works.
     pub warnings: Vec<String>,
     /// Where all this came from.
@@ -238,6 +240,23 @@ pub struct LogSettings {
 impl Default for LogSettings {
     fn default() -> Self {
         Self { level: "info".to_owned(), format: LogFormat::Human }
+    }
+}
+
+/// What is counted, and who may see it.
+#[derive(Clone, Debug)]
+pub struct MetricsSettings {
+    /// Whether anything is.
+    pub enabled: bool,
+    /// From where it can be seen by anybody.
+    pub allowed_networks: AllowedNetworks,
+    /// Who shows it may see it from everywhere.
+    pub token: Option<Secret>,
+}
+
+impl Default for MetricsSettings {
+    fn default() -> Self {
+        Self { enabled: true, allowed_networks: AllowedNetworks::near(), token: None }
     }
 }
 

@@ -57,7 +57,7 @@ impl HttpContext {
     }
 
     /// A send would succeed.
-    async fn is_ready(&self) -> bool {
+    pub(crate) async fn is_ready(&self) -> bool {
         self.store.sends_allowed() && self.is_alive().await
     }
 }

@@ -11,10 +11,12 @@ pub(crate) mod control;
 mod fuzzing;
 pub(crate) mod gateway;
 mod health;
+mod metrics;
 mod presence;
 mod rest;
 mod websocket;
 
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -43,6 +45,7 @@ use self::presence::{Presence, Watched};
 use crate::amqp::EndpointSettings;
 use crate::config::AllowedOrigins;
 use crate::driver::ShardHandle;
+use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
 
 /// The head of a request: its first line and all its headers. Tokens of identity providers have some
@@ -71,11 +74,19 @@ pub(crate) struct HttpContext {
     pub(crate) started_at: Timestamp,
 }
 
+impl HttpContext {
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.settings.metrics
+    }
+}
+
 /// Who is at the other end of a connection. Each request has it as an extension.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HttpPeer {
     /// Whether it came by TLS.
     secure: bool,
+    /// Where it is.
+    address: Option<IpAddr>,
     /// Turns true when the broker stops.
     stop: Option<watch::Receiver<bool>>,
     presence: Presence,
@@ -85,8 +96,8 @@ pub(crate) struct HttpPeer {
 }
 
 impl HttpPeer {
-    pub(crate) fn new(secure: bool, stop: watch::Receiver<bool>) -> Self {
-        Self { secure, stop: Some(stop), ..Self::default() }
+    pub(crate) fn new(secure: bool, address: IpAddr, stop: watch::Receiver<bool>) -> Self {
+        Self { secure, address: Some(address), stop: Some(stop), ..Self::default() }
     }
 
     /// Waits until the broker stops.
@@ -237,12 +248,18 @@ impl Service<hyper::Request<hyper::body::Incoming>> for WithPeer {
         // There may have been a length as well, which a proxy before us may have gone by. What comes
         // behind such a body is then not what somebody meant to ask (RFC 9112 §6.1).
         let is_last = request.headers().contains_key(TRANSFER_ENCODING);
-        let answered = match &mut self.routes {
-            Routes::Of(namespaces) => namespaces.of_request(&request).routes().call(request),
-            Routes::One(routes) => routes.call(request),
-        };
+        let (routes, peer) = (self.routes.clone(), self.peer.clone());
         Box::pin(async move {
-            let mut answer = answered.await?;
+            let mut answer = match routes {
+                Routes::Of(namespaces) if metrics::is_asked(&request) => {
+                    metrics::answer(&namespaces, &peer, request).await
+                }
+                Routes::Of(namespaces) => {
+                    let mut routes = namespaces.of_request(&request).routes();
+                    routes.call(request).await?
+                }
+                Routes::One(mut routes) => routes.call(request).await?,
+            };
             if is_last {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -1,6 +1,8 @@
 //! How often somebody came to a limit.
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Page, families};
 
 /// What has bounds. Each that holds somebody back is counted under its name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,19 +90,19 @@ impl Limit {
 }
 
 /// A counter for each limit, there from the beginning: what was never hit is zero, not missing.
-pub(super) struct LimitHits([IntCounter; Limit::ALL.len()]);
+#[derive(Default)]
+pub(super) struct LimitHits([AtomicU64; Limit::ALL.len()]);
 
 impl LimitHits {
-    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let help = "Times that a limit held somebody back, by the name of the limit.";
-        let counters =
-            IntCounterVec::new(Opts::new("peeklock_limit_hits_total", help), &["limit"])?;
-        registry.register(Box::new(counters.clone()))?;
-        Ok(Self(Limit::ALL.map(|limit| counters.with_label_values(&[limit.name()]))))
+    pub(super) fn add(&self, limit: Limit) {
+        self.0[limit as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn add(&self, limit: Limit) {
-        self.0[limit as usize].inc();
+    pub(super) fn write(&self, page: &mut Page) {
+        let mut samples = page.family(&families::LIMIT_HITS);
+        for (limit, count) in Limit::ALL.into_iter().zip(&self.0) {
+            samples.add(&[limit.name()], count.load(Ordering::Relaxed));
+        }
     }
 }
 
@@ -110,20 +112,16 @@ mod tests {
 
     #[test]
     fn each_limit_is_counted_under_its_own_name() {
-        let registry = Registry::new();
-        let hits = LimitHits::new(&registry).unwrap();
+        let hits = LimitHits::default();
         for (count, limit) in Limit::ALL.into_iter().enumerate() {
             (0..count).for_each(|_| hits.add(limit));
         }
-        let families = registry.gather();
-        let counted = |limit: Limit| {
-            let metrics = families[0].get_metric();
-            let of =
-                |metric: &&prometheus::proto::Metric| metric.get_label()[0].value() == limit.name();
-            metrics.iter().find(of).unwrap().get_counter().get_value()
-        };
-        for (count, limit) in (0_u32..).zip(Limit::ALL) {
-            assert_eq!(counted(limit).to_bits(), f64::from(count).to_bits(), "{}", limit.name());
+        let mut page = Page::default();
+        hits.write(&mut page);
+        let text = page.into_text();
+        for (count, limit) in Limit::ALL.into_iter().enumerate() {
+            let line = format!("peeklock_limit_hits_total{{limit=\"{}\"}} {count}\n", limit.name());
+            assert!(text.contains(&line), "{line}{text}");
         }
     }
 }

@@ -2,32 +2,78 @@
 //!
 //! One value for a process, made when it starts and handed down; nothing here is global. What happens
 //! often is counted where it happens, in handles that were made beforehand; what merely is, is asked for
-//! when somebody scrapes.
+//! when somebody scrapes. `families` lists all there is about the process; `page` writes what a scraper
+//! reads; `scrape` puts it together.
 
+mod access;
+mod families;
+mod family;
 mod limits;
+mod page;
+#[cfg(test)]
+mod reference;
+mod scrape;
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus::Registry;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
+pub(crate) use access::Refused;
+pub(crate) use family::{Family, Kind};
 pub(crate) use limits::Limit;
+pub(crate) use page::{CONTENT_TYPE, Page};
+pub(crate) use scrape::scrape;
 
+use crate::config::MetricsSettings;
 use limits::LimitHits;
+
+/// How long a scraper waits for another one. Whoever is told to come later than this has lost nothing:
+/// scrapes come every few seconds.
+const TURN_WITHIN: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(crate) struct Metrics {
+    settings: MetricsSettings,
+    started_at: SystemTime,
+    /// One scrape at a time, so that nobody can load the broker with them.
+    turn: Semaphore,
     limit_hits: LimitHits,
 }
 
 impl Metrics {
     /// All at zero.
-    pub(crate) fn new() -> Result<Arc<Self>, prometheus::Error> {
-        let registry = Registry::new();
-        Ok(Arc::new(Self { limit_hits: LimitHits::new(&registry)? }))
+    pub(crate) fn new(settings: MetricsSettings) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            started_at: SystemTime::now(),
+            turn: Semaphore::new(1),
+            limit_hits: LimitHits::default(),
+        })
+    }
+
+    /// Whether anything is counted and shown at all.
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.settings.enabled
+    }
+
+    /// When the broker began to serve, in seconds since 1970.
+    fn started_at_seconds(&self) -> f64 {
+        self.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+    }
+
+    /// Waits for the turn to scrape; nothing when it does not come soon.
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        tokio::time::timeout(TURN_WITHIN, self.turn.acquire()).await.ok()?.ok()
     }
 
     /// Somebody came to a limit and was held back or refused.
     pub(crate) fn limit_hit(&self, limit: Limit) {
         self.limit_hits.add(limit);
+    }
+
+    /// Writes what is counted here.
+    fn write(&self, page: &mut Page) {
+        self.limit_hits.write(page);
     }
 }

@@ -75,6 +75,12 @@ impl Namespaces {
         &self.0.default
     }
 
+    /// All but the default one, by name.
+    pub(crate) fn further(&self) -> Vec<(NamespaceName, Arc<Namespace>)> {
+        let others = self.others();
+        others.iter().map(|(name, one)| (name.clone(), Arc::clone(one))).collect()
+    }
+
     /// The one that a host names, with or without a port.
     pub(crate) fn by_host(&self, host: &str) -> Option<Arc<Namespace>> {
         let others = self.others();

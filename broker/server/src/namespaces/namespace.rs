@@ -151,6 +151,11 @@ impl Namespace {
         &self.http.settings
     }
 
+    /// What its requests need.
+    pub(crate) fn context(&self) -> &HttpContext {
+        &self.http
+    }
+
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.http.store
     }

@@ -13,7 +13,7 @@ use super::open::Declared;
 use super::*;
 use crate::auth::{AccessRule, Authority, Rights, Secret};
 use crate::clock::Clock;
-use crate::config::{AllowedOrigins, Limits, Wanted};
+use crate::config::{AllowedOrigins, Limits, MetricsSettings, Wanted};
 use crate::metrics::Metrics;
 
 const EXPIRY: u64 = 4_102_444_800;
@@ -35,7 +35,7 @@ fn common() -> Common {
         },
         origins: Arc::new(AllowedOrigins::new([])),
         faults: false,
-        metrics: Metrics::new().unwrap(),
+        metrics: Metrics::new(MetricsSettings::default()),
     }
 }
 

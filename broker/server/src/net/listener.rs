@@ -82,6 +82,7 @@ impl Door {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let visit = Visit {
             id,
+            address: peer.ip(),
             namespaces: self.namespaces.clone(),
             tls: self.tls.clone(),
             // By where the peer is: the address of a listener tells nothing of that.

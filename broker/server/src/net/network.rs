@@ -1,7 +1,7 @@
 //! Networks, and which of them may connect.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// The addresses that begin with the same bits, as in `10.0.0.0/8` or `2001:db8::/32`.
@@ -77,6 +77,13 @@ impl fmt::Display for Network {
 pub struct AllowedNetworks(Option<Vec<Network>>);
 
 impl AllowedNetworks {
+    /// From this machine alone.
+    pub fn near() -> Self {
+        let near = |first: IpAddr, prefix| Network { first, prefix };
+        let whole = near(IpAddr::V6(Ipv6Addr::LOCALHOST), 128);
+        Self::only(vec![near(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8), whole])
+    }
+
     /// From these networks, and from nowhere else. This machine is no exception.
     pub fn only(networks: Vec<Network>) -> Self {
         Self(Some(networks))

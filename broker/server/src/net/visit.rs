@@ -1,6 +1,7 @@
 //! One connection from its first byte on: finds out what it speaks, and hands it to whoever speaks it.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -28,6 +29,7 @@ const FIRST_BYTES: usize = 2 * 1024;
 /// A connection that was let in.
 pub(super) struct Visit {
     pub(super) id: u64,
+    pub(super) address: IpAddr,
     pub(super) namespaces: Namespaces,
     pub(super) tls: Option<Arc<Tls>>,
     /// Whether it may go without TLS.
@@ -116,7 +118,7 @@ impl Visit {
     {
         let routes =
             if self.over_limit { http::refusing(http::TOO_MANY_CONNECTIONS) } else { routes };
-        let peer = HttpPeer::new(secure, self.stop.clone());
+        let peer = HttpPeer::new(secure, self.address, self.stop.clone());
         let within = self.handshake_within;
         let upgraded = http::serve(stream, routes, peer, within, self.stop.clone()).await;
         if let Some((upgraded, host)) = upgraded {

@@ -18,6 +18,7 @@ use peeklock_protocol::performative::{Attach, Role};
 use peeklock_protocol::terminus::{Source, TargetNode};
 
 use super::*;
+use crate::config::MetricsSettings;
 
 const AUTHORIZE_WITHIN: Duration = Duration::from_secs(20);
 
@@ -55,7 +56,7 @@ impl World {
             clock: clock.clone(),
             authority,
             authorize_within: AUTHORIZE_WITHIN,
-            metrics: Metrics::new().unwrap(),
+            metrics: Metrics::new(MetricsSettings::default()),
         };
         let endpoint = Endpoint::new(1, Arc::new(settings), false, None);
         let now = Instant::now();

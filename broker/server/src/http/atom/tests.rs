@@ -27,7 +27,7 @@ use super::*;
 use crate::amqp::EndpointSettings;
 use crate::auth::{AccessRule, Authority, Rights, Secret};
 use crate::clock::{Clock, Step};
-use crate::config::AllowedOrigins;
+use crate::config::{AllowedOrigins, MetricsSettings};
 use crate::driver;
 use crate::http::gateway::Gateway;
 use crate::metrics::Metrics;
@@ -103,7 +103,7 @@ impl World {
             clock: clock.clone(),
             authority,
             authorize_within: Duration::from_secs(20),
-            metrics: Metrics::new().unwrap(),
+            metrics: Metrics::new(MetricsSettings::default()),
         };
         let gateway = Gateway::start(shard.clone()).await.unwrap();
         let started_at = clock.now();

@@ -24,7 +24,7 @@ use tower_service::Service;
 use crate::amqp::EndpointSettings;
 use crate::auth::Authority;
 use crate::clock::Clock;
-use crate::config::AllowedOrigins;
+use crate::config::{AllowedOrigins, MetricsSettings};
 use crate::driver::{self, ShardHandle};
 use crate::http::control::Control;
 use crate::http::gateway::Gateway;
@@ -71,7 +71,7 @@ impl World {
             clock: clock.clone(),
             authority,
             authorize_within: Duration::from_secs(20),
-            metrics: Metrics::new().expect("metrics"),
+            metrics: Metrics::new(MetricsSettings::default()),
         };
         let gateway = Gateway::start(shard.clone()).await.expect("a driver");
         let context = HttpContext {
