@@ -93,6 +93,10 @@ SCENARIOS = {
     "namespace-per-test": None,
     "faults": None,
     "readme": None,
+    "guides": None,
+    "move-entities": None,
+    "move-messages": None,
+    "move-amqp": None,
     "idle": {},
     "reconnect": {},
 }

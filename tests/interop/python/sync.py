@@ -23,6 +23,7 @@ from azure.servicebus.exceptions import (
 
 import doors
 import frameworks
+import guides
 import harness
 import identity
 import management
@@ -421,6 +422,7 @@ if __name__ == "__main__":
             **identity.scenarios(ServiceBusClient),
             **frameworks.SCENARIOS,
             **testing.SCENARIOS,
+            **guides.SCENARIOS,
             "readme": readme,
             "idle": idle,
             "reconnect": reconnect,
