@@ -3,6 +3,7 @@
 
 mod guides;
 mod manifest;
+mod operations;
 mod tree;
 
 use manifest::Manifest;
