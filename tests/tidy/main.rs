@@ -1,6 +1,7 @@
 //! The rules of this repository that a program can check. Each test reads the tree and lists every
 //! place that breaks its rule. What the compiler or clippy can refuse is refused there instead.
 
+mod commands;
 mod guides;
 mod manifest;
 mod operations;
