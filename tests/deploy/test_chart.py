@@ -7,7 +7,19 @@ import tarfile
 import kubernetes_validate
 import pytest
 import yaml
-from tools import BROKER, CACHE, DEPLOY, ROOT, broker, get, is_listening, new_key, run, send_and_receive
+from tools import (
+    BROKER,
+    CACHE,
+    DEPLOY,
+    ROOT,
+    broker,
+    get,
+    is_listening,
+    new_key,
+    run,
+    seconds_to_stop,
+    send_and_receive,
+)
 
 CHART = DEPLOY / "chart"
 HELM = CACHE / "helm/helm"
@@ -144,6 +156,11 @@ def test_what_belongs_together_has_the_same_names(helm, values):
         reference = variable.get("valueFrom", {}).get("secretKeyRef")
         if reference and reference["name"] in made:
             assert reference["key"] in made[reference["name"]]
+
+
+def test_the_broker_has_time_to_stop(helm):
+    [stateful] = of_kind(rendered(helm, SECURE), "StatefulSet")
+    assert seconds_to_stop() < stateful["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
 
 
 @cases

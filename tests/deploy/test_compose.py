@@ -16,6 +16,7 @@ from tools import (
     new_key,
     run,
     running,
+    seconds_to_stop,
     send_and_receive,
 )
 
@@ -93,6 +94,11 @@ def test_secrets_and_volumes_that_are_used_are_declared():
         assert set(service.get("secrets", [])) <= set(monitoring["secrets"])
     # The file is laid over the other one, which has the broker.
     assert "image" not in monitoring["services"]["broker"]
+
+
+def test_the_broker_has_time_to_stop():
+    [broker_service] = services(ALONE).values()
+    assert seconds_to_stop() < int(broker_service["stop_grace_period"].removesuffix("s"))
 
 
 def test_the_broker_as_the_file_runs_it(tmp_path):

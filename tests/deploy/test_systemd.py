@@ -5,7 +5,7 @@ import subprocess
 import tomllib
 
 import pytest
-from tools import BROKER, DEPLOY, broker, new_key, rule, run, send_and_receive
+from tools import BROKER, DEPLOY, broker, new_key, rule, run, seconds_to_stop, send_and_receive
 
 UNIT = DEPLOY / "systemd/peeklock.service"
 # 10 is a service without any hardening, 0 one that can do nothing.
@@ -36,10 +36,8 @@ def test_it_is_exposed_to_little():
 
 
 def test_the_broker_has_time_to_stop():
-    text = (DEPLOY / "peeklock.example.toml").read_text()
-    stop_timeout = int(re.search(r'^#stop_timeout = "(\d+)s"', text, re.M)[1])
     [timeout] = settings()["TimeoutStopSec"]
-    assert stop_timeout < int(timeout.removesuffix("s"))
+    assert seconds_to_stop() < int(timeout.removesuffix("s"))
 
 
 def test_its_paths_are_those_of_the_package():

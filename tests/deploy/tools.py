@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import os
+import re
 import secrets
 import signal
 import socket
@@ -31,6 +32,14 @@ def run(*command, check=True, **options):
     done = subprocess.run([str(word) for word in command], check=False, timeout=150, **options)
     assert not check or done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}"
     return done
+
+
+def seconds_to_stop():
+    """How long the broker may take until it is gone, by the defaults of its settings."""
+    text = (DEPLOY / "peeklock.example.toml").read_text()
+    times = re.findall(r'^#(?:drain_delay|settle_timeout|stop_timeout) = "(\d+)s"', text, re.M)
+    assert times, "stop_timeout was not found"
+    return sum(map(int, times))
 
 
 def new_key():

@@ -265,7 +265,9 @@ fn the_program_in_the_readme_is_the_one_that_is_run() {
 #[test]
 fn the_scripts_are_executable() {
     use std::os::unix::fs::PermissionsExt as _;
-    for script in ["deploy/run", "tests/run", ".ci/run"] {
+    let scripts =
+        ["deploy/run", "deploy/deb/build", "tests/run", "tests/deploy/prepare", ".ci/run"];
+    for script in scripts {
         let mode = std::fs::metadata(root().join(script)).expect(script).permissions().mode();
         assert_eq!(mode & 0o111, 0o111, "{script} is not executable");
     }
