@@ -53,6 +53,8 @@ def test_the_broker_starts_with_it(file, tmp_path, certificate):
             send_and_receive("SAS_KEY_VALUE")
         for rule in rules:
             assert settings.get("dev") or rule["primary_key"].startswith("REPLACE: ")
+        if "metrics" in settings:
+            assert settings["metrics"]["token"].startswith("REPLACE: ")
     text = log.read_text()
     assert "means nothing here" not in text, text
     # What is meant for others has nothing in it that the broker has to warn of.
