@@ -164,3 +164,44 @@ fn the_handbook_has_every_alert() {
     let found = found.map(str::to_owned).collect();
     assert_none("a section for each alert", &differences(&wanted, &found));
 }
+
+/// What the system or a library says, and not the broker.
+const OF_OTHERS: &[&str] = &["expected one of", "Address already in use", "Permission denied"];
+
+#[test]
+fn the_handbook_quotes_what_the_broker_says_at_a_start_that_fails() {
+    let sources: String = files(&["rs"])
+        .into_iter()
+        .filter(|file| {
+            file.path.starts_with("broker/server/src/") || file.path.starts_with("storage/src/")
+        })
+        .map(|file| file.text)
+        .collect();
+    let is_name = |word: &str| word.chars().filter(|c| c.is_alphabetic()).all(char::is_uppercase);
+    let mut quotes = 0;
+    let mut violations = Vec::new();
+    for row in rows("## It does not start") {
+        // What stands for something else, and punctuation, part what is quoted.
+        let mut parts = vec![String::new()];
+        for word in row[0].split(' ') {
+            if is_name(word) || word.contains(['…', '[']) {
+                parts.push(String::new());
+            } else {
+                let part = parts.last_mut().expect("there is one");
+                part.push_str(if part.is_empty() { "" } else { " " });
+                part.push_str(word.trim_end_matches([':', ',']));
+                if word.ends_with([':', ',']) {
+                    parts.push(String::new());
+                }
+            }
+        }
+        for part in parts.iter().filter(|part| part.contains(' ')) {
+            quotes += 1;
+            if !OF_OTHERS.contains(&part.as_str()) && !sources.contains(part.as_str()) {
+                violations.push(format!("{part:?} is said nowhere"));
+            }
+        }
+    }
+    assert!(quotes > 15, "found only {quotes} quotes");
+    assert_none("messages as the sources have them", &violations);
+}
