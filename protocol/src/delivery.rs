@@ -97,7 +97,7 @@ pub(crate) struct Assembly {
     /// Copied together, so that a slow peer pins no read buffer.
     pub(crate) payload: BytesMut,
     /// It has outgrown the link's max-message-size: nothing of it is kept.
-    pub(crate) oversize: bool,
+    pub(crate) fate: Fate,
 }
 
 /// How far the parts of a delivery have been written.
@@ -362,4 +362,15 @@ mod tests {
         assert!(DeliveryTag::new(&[0; 32]).is_some());
         assert!(DeliveryTag::new(&[0; 33]).is_none());
     }
+}
+
+/// What becomes of a delivery that is not complete yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fate {
+    /// Its parts are put together.
+    Kept,
+    /// It is larger than the link allows: what comes of it is thrown away.
+    Oversize,
+    /// The caller had no room for it: what comes of it is thrown away.
+    Dropped,
 }

@@ -88,6 +88,10 @@ impl<T> Slots<T> {
         })
     }
 
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slots.iter_mut().filter_map(|slot| slot.value.as_mut())
+    }
+
     pub(crate) fn clear(&mut self) {
         for (index, slot) in (0u32..).zip(&mut self.slots) {
             if slot.value.take().is_some() {

@@ -117,6 +117,18 @@ pub enum Event {
         /// What the sender says of it, which may name a transaction.
         state: Option<DeliveryState>,
     },
+    /// A message has ended whose parts the caller had thrown away (`Connection::drop_partial`). The
+    /// caller says so, unless it is settled.
+    Dropped {
+        /// The link.
+        link: LinkId,
+        /// What to name in `settle_incoming`.
+        id: DeliveryId,
+        /// The sender wants no answer.
+        settled: bool,
+        /// What the sender says of it, which may name a transaction.
+        state: Option<DeliveryState>,
+    },
     /// The sender gave up a message half way. It has used one credit and wants no answer.
     Aborted {
         /// The link.

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::fault::Fault;
 use super::{Connection, Event, LinkId, SessionId};
 use crate::condition;
-use crate::delivery::{Assembly, Delivery, Received};
+use crate::delivery::{Assembly, Delivery, Fate, Received};
 use crate::limits;
 use crate::link::LinkState;
 use crate::performative::{Role, Transfer};
@@ -102,7 +102,7 @@ impl Connection {
             settled,
             state: transfer.state,
             payload: BytesMut::new(),
-            oversize,
+            fate: if oversize { Fate::Oversize } else { Fate::Kept },
         });
         self.keep_part(id, assembly, &payload)
     }
@@ -138,12 +138,28 @@ impl Connection {
         if assembly.settled {
             self.forget_received(id, &assembly);
         }
-        let Assembly { id: delivery_id, tag, message_format, settled, state, .. } = *assembly;
-        if assembly.oversize || is_oversize(max_message_size, len + payload.len()) {
-            self.events.push_back(Event::Oversize { link: id, id: delivery_id, settled, state });
-            return Ok(());
+        let Assembly {
+            id: delivery_id,
+            tag,
+            message_format,
+            settled,
+            state,
+            payload: mut whole,
+            fate,
+        } = *assembly;
+        match fate {
+            Fate::Kept if !is_oversize(max_message_size, len + payload.len()) => {}
+            Fate::Kept | Fate::Oversize => {
+                let oversize = Event::Oversize { link: id, id: delivery_id, settled, state };
+                self.events.push_back(oversize);
+                return Ok(());
+            }
+            Fate::Dropped => {
+                let dropped = Event::Dropped { link: id, id: delivery_id, settled, state };
+                self.events.push_back(dropped);
+                return Ok(());
+            }
         }
-        let mut whole = assembly.payload;
         whole.extend_from_slice(payload);
         self.events.push_back(Event::Delivery(Delivery {
             link: id,
@@ -166,8 +182,10 @@ impl Connection {
     ) -> Result<(), Fault> {
         let Some(link) = self.links.get_mut(id.0) else { return Ok(()) };
         let len = assembly.payload.len();
-        if assembly.oversize || is_oversize(link.max_message_size, len + payload.len()) {
-            assembly.oversize = true;
+        if assembly.fate != Fate::Kept {
+            // Nothing of it is kept.
+        } else if is_oversize(link.max_message_size, len + payload.len()) {
+            assembly.fate = Fate::Oversize;
             assembly.payload = BytesMut::new();
             self.partial_bytes -= len;
         } else {
@@ -182,6 +200,25 @@ impl Connection {
         }
         link.assembly = Some(assembly);
         Ok(())
+    }
+
+    /// Octets of deliveries that are not complete.
+    pub fn partial_bytes(&self) -> usize {
+        self.partial_bytes
+    }
+
+    /// Throws away what has come of deliveries that are not complete, for want of room. What is still
+    /// to come of each is thrown away, too, and [`Event::Dropped`] says when it has ended.
+    pub fn drop_partial(&mut self) {
+        for link in self.links.values_mut() {
+            if let Some(assembly) = &mut link.assembly
+                && !assembly.payload.is_empty()
+            {
+                self.partial_bytes -= assembly.payload.len();
+                assembly.payload = BytesMut::new();
+                assembly.fate = Fate::Dropped;
+            }
+        }
     }
 
     /// A delivery whose later frame settled or aborted it is not unsettled after all.

@@ -394,6 +394,7 @@ impl World<'_> {
                 | Event::Credit { .. }
                 | Event::SessionWindow(_)
                 | Event::Oversize { .. }
+                | Event::Dropped { .. }
                 | Event::Aborted { .. }
                 | Event::SettledBySender { .. } => {}
             }

@@ -196,6 +196,28 @@ fn trap_06_bytes_of_incomplete_deliveries_are_bounded() {
 }
 
 #[test]
+fn incomplete_deliveries_can_be_thrown_away_and_their_ends_are_told() {
+    let (mut peer, link) = receiving(config(), 5);
+    let other = peer.attach(Attach { handle: 1, ..sender("other") });
+    peer.server.set_credit(other, 5).unwrap();
+    peer.sent();
+    peer.send_with(1, more(transfer(0, 0)), &[0; 600]).unwrap();
+    peer.send_with(1, more(transfer(1, 1)), &[]).unwrap();
+    assert_eq!(peer.server.partial_bytes(), 600);
+    peer.server.drop_partial();
+    assert_eq!(peer.server.partial_bytes(), 0);
+    peer.send_with(1, continuation(true), &[0; 600]).unwrap();
+    assert_eq!(peer.server.partial_bytes(), 0, "nothing more of it is kept");
+    assert_eq!(peer.events(), []);
+    peer.send_with(1, continuation(false), &[0; 10]).unwrap();
+    let id = START;
+    assert_eq!(peer.events(), [Event::Dropped { link, id, settled: false, state: None }]);
+    // Of this one nothing was there to be thrown away.
+    peer.send_with(1, Transfer { handle: 1, ..continuation(false) }, &[1, 2]).unwrap();
+    assert!(matches!(&peer.events()[..], [Event::Delivery(d)] if d.payload[..] == [1, 2]));
+}
+
+#[test]
 fn a_message_above_the_maximum_is_dropped_and_the_connection_lives() {
     let (mut peer, link) = receiving(Config { max_message_size: 1000, ..config() }, 9);
     peer.send_with(1, transfer(0, 0), &[0; 1000]).unwrap();
