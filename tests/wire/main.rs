@@ -30,6 +30,7 @@ mod management;
 mod message_sessions;
 mod namespaces;
 mod networks;
+mod pressure;
 mod receiving;
 mod rest;
 mod rest_waiting;

@@ -17,6 +17,7 @@ mod mailbox;
 mod metrics;
 pub mod namespaces;
 mod net;
+pub mod pressure;
 mod reload;
 pub mod serve;
 pub mod telemetry;

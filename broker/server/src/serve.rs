@@ -29,6 +29,7 @@ use crate::namespaces::open::{self, Declared, Rank};
 use crate::namespaces::{Common, Gone, Maker, Namespace, Namespaces, Plan};
 use crate::net::listener::{self, Door};
 use crate::net::tls::{self, Tls};
+use crate::pressure::{self, Memory};
 use crate::reload::{self, Authorities};
 
 /// How often a broker that is not ready looks again.
@@ -80,7 +81,8 @@ impl Running {
             warn!("messages are kept in memory only and are gone when the broker stops");
         }
         let metrics = Metrics::new(settings.metrics.clone());
-        let common = common(&settings, Arc::clone(&metrics));
+        let memory = Memory::new(settings.limits.shares);
+        let common = common(&settings, Arc::clone(&metrics), Arc::clone(&memory));
         let default = Namespace::start(&common, default_plan(&settings)?).await?;
         let maker = settings.test_control.then(|| Maker {
             common: common.clone(),
@@ -125,6 +127,7 @@ impl Running {
             tasks.spawn(tls::watch(tls, door.stop.clone()));
         }
         let store = Arc::clone(namespaces.default().store());
+        tasks.spawn(pressure::watch(memory, door.stop.clone()));
         tasks.spawn(reload::watch(settings.source, authorities, door.stop.clone()));
         tasks.spawn(announce(store, addresses, settings.emulator, door.stop));
         Ok(Self { namespaces, stop, tasks, stop_within: settings.limits.stop_within })
@@ -229,7 +232,7 @@ async fn announce(
     crate::telemetry::print_ready(&addresses, is_emulator);
 }
 
-fn common(settings: &Settings, metrics: Arc<Metrics>) -> Common {
+fn common(settings: &Settings, metrics: Arc<Metrics>, memory: Arc<Memory>) -> Common {
     let engine = engine_config(settings);
     let mut with_certificate = engine.clone();
     // First, because some clients take the first that they know.
@@ -241,8 +244,13 @@ fn common(settings: &Settings, metrics: Arc<Metrics>) -> Common {
         origins: Arc::new(settings.allowed_origins.clone()),
         faults: settings.test_control,
         metrics,
+        memory,
     }
 }
+
+/// Octets of incomplete messages of a connection: one of the largest there may be (100 MiB), and parts of
+/// others beside it. What all connections hold is bounded by the memory they share.
+const PARTIAL_BYTES_MAX: usize = 128 << 20;
 
 /// What every connection is told that the broker does.
 const CAPABILITIES: [&str; 3] = [SHARED_SUBS, DELAYED_DELIVERY, ANONYMOUS_RELAY];
@@ -254,6 +262,7 @@ fn engine_config(settings: &Settings) -> Config {
         max_frame_size: limits.max_frame_size,
         channel_max: limits.sessions_per_connection.saturating_sub(1),
         links_max: limits.links_per_connection,
+        partial_bytes_max: PARTIAL_BYTES_MAX,
         idle_timeout: Some(limits.idle_timeout),
         handshake_timeout: limits.handshake_timeout,
         // qpid-jms uses what it finds here.

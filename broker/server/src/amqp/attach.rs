@@ -57,10 +57,11 @@ impl Endpoint {
         if !is_for_cbs(attach) {
             self.enter();
         }
-        let outcome = match attach.role {
+        let admitted = self.admit_link();
+        let outcome = admitted.and_then(|()| match attach.role {
             Role::Sender => self.attach_incoming(id, attach),
             Role::Receiver => self.attach_outgoing(id, attach),
-        };
+        });
         if let Err(error) = outcome {
             self.reject(id, error);
         }

@@ -31,6 +31,7 @@ use crate::clock::{Clock, ClockChanges};
 use crate::mailbox::Letter;
 use crate::metrics::{Limit, Metrics};
 use crate::namespaces::{Gone, Namespace, OtherNamespace, Place};
+use crate::pressure::{Holding, Identities, Membership, Memory};
 
 /// Bytes of messages sent by the peer and not yet on disk above which its socket is not read. The
 /// credit of a link counts messages and cannot bound bytes.
@@ -50,6 +51,8 @@ pub(crate) struct EndpointSettings {
     /// A connection that has been granted nothing by then is closed (the service: about 20 s).
     pub(crate) authorize_within: Duration,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) identities: Arc<Identities>,
 }
 
 /// See the module.
@@ -75,6 +78,17 @@ pub(crate) struct Endpoint {
     /// Links with credit that the session window or the output does not let through.
     pub(super) blocked: BTreeSet<LinkId>,
     pub(super) pending_bytes: usize,
+    /// What it has of the memory for connections.
+    pub(super) holding: Holding,
+    /// Counts it for its identity, if that is limited.
+    pub(super) membership: Option<Membership>,
+    /// Its identity has as many connections as it may have without it.
+    pub(super) is_one_too_many: bool,
+    /// The peer has sent its open.
+    pub(super) is_open: bool,
+    /// Senders that got no credit, and when they are looked at again.
+    pub(super) starved: BTreeSet<LinkId>,
+    pub(super) relief_due: Option<Instant>,
     /// Transactions declared before any right was shown.
     pub(super) unproven_declares: u32,
     /// Heads of outgoing messages are built here, so that one allocation serves many.
@@ -116,6 +130,12 @@ impl Endpoint {
             catch_ups: Vec::new(),
             blocked: BTreeSet::new(),
             pending_bytes: 0,
+            holding: settings.memory.holding(),
+            membership: None,
+            is_one_too_many: false,
+            is_open: false,
+            starved: BTreeSet::new(),
+            relief_due: None,
             unproven_declares: 0,
             scratch: BytesMut::new(),
             host: String::from("localhost"),
@@ -212,8 +232,13 @@ impl Endpoint {
 
     /// When [`Endpoint::end_turn`] must be called at the latest.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let dues =
-            [self.engine.poll_timeout(), self.claims_due, self.requests_due, self.deaf_until()];
+        let dues = [
+            self.engine.poll_timeout(),
+            self.claims_due,
+            self.requests_due,
+            self.deaf_until(),
+            self.relief_due,
+        ];
         dues.into_iter().flatten().min()
     }
 
@@ -299,7 +324,11 @@ impl Endpoint {
         if self.injected.is_some() {
             self.hear_again(now);
         }
+        if self.relief_due.is_some_and(|due| due <= now) {
+            self.relieve();
+        }
         self.retry_blocked();
+        self.note_held();
     }
 
     /// Looks again at links that had credit and could not send.
@@ -406,6 +435,9 @@ impl Endpoint {
                     debug!(condition = error.condition.as_str(), "the peer closed with an error");
                 }
             }
+            Event::Dropped { link, id, settled, state } => {
+                self.refuse_dropped(link, id, settled, state.as_ref());
+            }
             // The sender gave up: nothing came of it but a used credit.
             Event::Aborted { link } => {
                 self.top_up(link);
@@ -456,13 +488,15 @@ impl Endpoint {
             }
         }
         debug!(container = open.container_id.as_str(), "opened");
+        self.is_open = true;
+        self.close_one_too_many();
         if self.over_limit {
             let text = "The maximum number of connections to this broker is reached.";
             self.close(condition::RESOURCE_LIMIT_EXCEEDED, text);
         }
     }
 
-    fn close(&mut self, condition: &'static str, text: &str) {
+    pub(super) fn close(&mut self, condition: &'static str, text: &str) {
         self.engine.close(Some(ErrorInfo::new(condition, text)));
     }
 
@@ -474,7 +508,10 @@ impl Endpoint {
     /// A link is gone, whoever ended it.
     pub(super) fn lose(&mut self, id: LinkId) {
         self.blocked.remove(&id);
-        match self.links.remove(&id) {
+        self.starved.remove(&id);
+        let gone = self.links.remove(&id);
+        self.count_links();
+        match gone {
             Some(Link::Outgoing(link)) => {
                 // Also when the core has not answered the attach: it handles commands in order.
                 self.commands.extend(link.last_commands());
@@ -561,6 +598,7 @@ impl Endpoint {
 
     /// Claims have changed: a token may grant less than the one it replaced.
     pub(super) fn claims_changed(&mut self, now: Instant) {
+        self.join_identity();
         self.claims_due = Some(now);
     }
 

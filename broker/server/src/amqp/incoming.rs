@@ -16,6 +16,7 @@ use super::condition::Refusal;
 use super::coordinator;
 use super::endpoint::Endpoint;
 use super::link::{Link, PendingSend};
+use crate::metrics::Limit;
 
 /// Messages a sender may have on the way. Enough to cover a slow disk (5 ms a sync needs about a
 /// thousand in flight for full speed); bytes are bounded per connection.
@@ -53,7 +54,7 @@ impl Endpoint {
         let is_relay =
             matches!(self.links.get(&id), Some(Link::Incoming(link)) if link.path.is_none());
         let named = is_relay.then(|| self.named_by(&messages)).transpose();
-        let named = match named {
+        let named = match named.and_then(|named| self.admit(messages.len()).map(|()| named)) {
             Ok(named) => named,
             Err(error) => {
                 return self.refuse_sent(id, delivery_id, settled, transaction, error);
@@ -127,8 +128,22 @@ impl Endpoint {
         settled: bool,
         state: Option<&DeliveryState>,
     ) {
+        self.settings.metrics.limit_hit(Limit::MessageSize);
         let text = "The message is larger than the maximum the link was attached with.";
         let error = ErrorInfo::new(condition::LINK_MESSAGE_SIZE_EXCEEDED, text);
+        self.refuse_sent(id, delivery, settled, coordinator::transaction_of(state), error);
+        self.top_up_coordinator(id);
+    }
+
+    /// A message has ended that there was no room for.
+    pub(super) fn refuse_dropped(
+        &mut self,
+        id: LinkId,
+        delivery: DeliveryId,
+        settled: bool,
+        state: Option<&DeliveryState>,
+    ) {
+        let error = self.no_room();
         self.refuse_sent(id, delivery, settled, coordinator::transaction_of(state), error);
         self.top_up_coordinator(id);
     }
@@ -165,9 +180,13 @@ impl Endpoint {
     pub(super) fn top_up(&mut self, id: LinkId) {
         let Some(Link::Incoming(link)) = self.links.get(&id) else { return };
         let pending = u32::try_from(link.pending.len()).unwrap_or(u32::MAX);
-        let wanted = SEND_CREDIT.saturating_sub(pending);
         let left = self.engine.credit(id);
-        if left <= SEND_CREDIT / 2 && left + SEND_CREDIT / 4 <= wanted {
+        if SEND_CREDIT / 2 < left {
+            return;
+        }
+        let Some(most) = self.credit_for(id, SEND_CREDIT) else { return };
+        let wanted = most.saturating_sub(pending);
+        if left <= most / 2 && left + most / 4 <= wanted && left < wanted {
             let _ = self.engine.set_credit(id, wanted);
         }
     }

@@ -116,6 +116,10 @@ pub(super) struct OutgoingLink {
     pub(super) jms: Option<Box<JmsLink>>,
     /// The session it holds.
     pub(super) holds: Option<SessionHolder>,
+    /// Octets of the messages it was given.
+    pub(super) bytes_given: u64,
+    /// Octets last announced to the core, as a total.
+    pub(super) bytes_limit: u64,
     /// The demand last announced to the core, as a total of deliveries.
     pub(super) limit: u64,
     /// Deliveries that could not be sent. The core has counted them as given.
@@ -137,6 +141,8 @@ impl OutgoingLink {
             browse: None,
             jms: None,
             holds: None,
+            bytes_given: 0,
+            bytes_limit: 0,
             limit: 0,
             returned: 0,
             draining: false,

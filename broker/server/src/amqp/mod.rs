@@ -11,6 +11,7 @@
 //! | `encode.rs` | a stored message as it goes out |
 //! | `request.rs` | the request links `$cbs` and `$management`, and the way of their responses |
 //! | `cbs.rs`, `management/` | what such requests mean |
+//! | `pressure.rs` | what a connection holds, and how it is held back |
 //! | `condition.rs` | the one table from what went wrong to what the peer is told |
 
 mod attach;
@@ -27,6 +28,7 @@ pub(crate) mod jms;
 mod link;
 pub mod management;
 mod outgoing;
+mod pressure;
 pub(crate) mod relay;
 mod request;
 mod session;

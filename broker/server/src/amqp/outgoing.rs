@@ -47,6 +47,10 @@ impl Endpoint {
         let sendable = self.engine.sendable(id);
         let limit = link.returned + self.engine.delivered_count(id) + u64::from(sendable);
         let receiver = link.receiver;
+        if sendable != 0 {
+            self.update_bytes(id);
+        }
+        let Some(Link::Outgoing(link)) = self.links.get_mut(&id) else { return };
         if sendable < credit {
             self.blocked.insert(id);
         } else if self.engine.is_draining(id) {
@@ -60,6 +64,14 @@ impl Endpoint {
             link.limit = limit;
             self.commands.push(Command::Demand { receiver, limit });
         }
+    }
+
+    /// Tells the core how many octets the link can take now.
+    fn update_bytes(&mut self, id: LinkId) {
+        let Some(limit) = self.more_bytes(id) else { return };
+        let Some(Link::Outgoing(link)) = self.links.get_mut(&id) else { return };
+        link.bytes_limit = limit;
+        self.commands.push(Command::DemandBytes { receiver: link.receiver, limit });
     }
 
     pub(super) fn drained(&mut self, receiver: ReceiverId) {
@@ -84,6 +96,7 @@ impl Endpoint {
             self.give_back(delivery);
             return;
         };
+        link.bytes_given += delivery.message.size();
         let (tag, settled) = match (&delivery.lock, link.browse) {
             (Some(lock), _) => (lock.token.0, false),
             (None, Some(browse)) => (tag_of(delivery.sequence), !browse.unsettled),
@@ -109,6 +122,9 @@ impl Endpoint {
                 }
             }
             self.update_demand(id);
+        } else if self.more_bytes(id).is_some() {
+            // Once what is to be written is on its way.
+            self.blocked.insert(id);
         }
     }
 

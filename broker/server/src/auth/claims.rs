@@ -62,6 +62,17 @@ pub enum Credential {
     Issuer(IssuerKey),
 }
 
+impl Credential {
+    /// A name for everybody who has the same one. It holds no secret.
+    fn identity(&self) -> String {
+        match self {
+            Self::Key { rule, place, .. } => format!("rule {rule} of {place}"),
+            Self::Certificate { name, place } => format!("certificate {name:?} of {place}"),
+            Self::Issuer(key) => format!("issuer {}", key.issuer()),
+        }
+    }
+}
+
 #[cfg(test)]
 impl Credential {
     /// The well-known key of development mode.
@@ -132,6 +143,11 @@ impl Claims {
     /// Whether nothing was granted, or nothing is left.
     pub fn is_empty(&self) -> bool {
         self.connection.is_empty() && self.tokens.is_empty()
+    }
+
+    /// Who the peer is, by the first credential it has shown.
+    pub(crate) fn identity(&self) -> Option<String> {
+        self.iter().next().map(|grant| grant.source.identity())
     }
 
     /// When the next grant ends, also if that is past and it has not been forgotten yet.

@@ -26,6 +26,7 @@ use super::source::Source;
 use super::topics::topics;
 use super::units::{parse_size, parse_span, show_size, show_span};
 use crate::auth::{AccessRule, Authority, JwtIssuers, Rights, Secret};
+use crate::pressure::{IdentityLimits, Shares};
 
 pub(super) const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;
@@ -60,6 +61,13 @@ const STOP: (RangeInclusive<Duration>, Duration) =
 const CACHE: RangeInclusive<u64> = CACHE_BYTES_MIN as u64..=1024 * GIB;
 /// What compactions, a full log and the memtables may need at once, so that messages can be taken out.
 const FREE_SPACE: (RangeInclusive<u64>, u64) = (0..=1024 * GIB, 2 * GIB);
+
+/// Up to more than a machine has.
+const MEMORY: RangeInclusive<u64> = Shares::CEILING_MIN..=1024 * GIB;
+/// What a store is measured with: 64 MiB of cache, and 256 MiB for rows that are in no file yet.
+const STORE: u64 = 320 * MIB;
+/// Connections, links, or messages in a second, of one identity. Left out: as many as there may be.
+const OF_IDENTITY: RangeInclusive<u32> = 1..=10_000_000;
 
 pub(super) type Check<T> = Result<T, Problem>;
 
@@ -100,6 +108,7 @@ pub(super) fn build(mut raw: RawSettings, queue_names: &[String]) -> Check<Setti
         );
     }
     let hosts = hosts(raw.hosts)?;
+    let shares = shares(raw.limits.memory.take())?;
     let storage = StorageSettings {
         free_space_reserve: size(
             "storage.free_space_reserve",
@@ -108,6 +117,7 @@ pub(super) fn build(mut raw: RawSettings, queue_names: &[String]) -> Check<Setti
             FREE_SPACE.1,
         )?,
         accept_data_loss: raw.storage.accept_data_loss.is_some_and(Spanned::into_inner),
+        store_bytes: store_bytes(&shares, raw.namespace.as_ref().map_or(0, Vec::len)),
     };
     let namespaces = namespaces(raw.namespace.unwrap_or_default(), hosts.as_deref())?;
     warnings.extend(namespaces.iter().filter(|one| one.has_no_rules).map(|one| {
@@ -123,7 +133,7 @@ pub(super) fn build(mut raw: RawSettings, queue_names: &[String]) -> Check<Setti
         test_control,
         data_dir: data_dir(raw.data)?,
         storage,
-        core: core(raw.storage.cache, raw.limits.entities.take())?,
+        core: core(raw.storage.cache, raw.limits.entities.take(), &shares)?,
         listeners,
         allowed_networks: networks(raw.allowed_networks)?,
         plain_text,
@@ -137,12 +147,18 @@ pub(super) fn build(mut raw: RawSettings, queue_names: &[String]) -> Check<Setti
                 .with_issuers(JwtIssuers::new(issuers)),
         ),
         namespaces: namespaces.into_iter().map(|one| one.settings).collect(),
-        limits: limits(raw.limits)?,
+        limits: limits(raw.limits, shares)?,
         log: log(raw.log)?,
         metrics: metrics(raw.metrics)?,
         warnings,
         source: Source::default(),
     })
+}
+
+/// The memory of the first store. Each further one has a quarter of it.
+fn store_bytes(shares: &Shares, further: usize) -> u64 {
+    let quarters = 4 + u64::try_from(further).unwrap_or(u64::MAX);
+    (shares.store / quarters * 4).min(STORE)
 }
 
 /// What a test may do to a broker nobody should do to one that others use. With `dev` it is clear that
@@ -181,13 +197,23 @@ pub(super) fn hosts(raw: Option<Vec<Spanned<String>>>) -> Check<Option<Vec<Strin
     Ok(Some(raw.into_iter().map(Spanned::into_inner).collect()))
 }
 
-fn core(cache: Given<RawSize>, entities: Given<RawCount>) -> Check<BrokerSettings> {
+fn core(
+    cache: Given<RawSize>,
+    entities: Given<RawCount>,
+    shares: &Shares,
+) -> Check<BrokerSettings> {
     let mut settings = BrokerSettings::default();
     let default = settings.queues_max;
     settings.queues_max = count("limits.entities", entities, &ENTITIES, default)?;
     let default = u64::try_from(settings.cache_bytes_max).unwrap_or(u64::MAX);
+    let default = default.min(shares.messages).max(*CACHE.start());
     let span = cache.as_ref().map_or(0..0, Spanned::span);
     let bytes = size("storage.cache", cache, &CACHE, default)?;
+    if shares.messages_max < bytes {
+        let (most, ceiling) = (show_size(shares.messages_max), show_size(shares.ceiling));
+        let reason = format!("is more than {most}, the part for it of all memory ({ceiling})");
+        return refuse("storage.cache", span, reason);
+    }
     let Ok(bytes) = usize::try_from(bytes) else {
         return refuse("storage.cache", span, "is more than this machine can address");
     };
@@ -249,7 +275,30 @@ pub(super) fn rights(key: &str, raw: &Spanned<Vec<Spanned<String>>>) -> Check<Ri
     Ok(rights)
 }
 
-fn limits(raw: RawLimits) -> Check<Limits> {
+/// The ceiling of the process, and what is below it.
+fn shares(raw: Given<RawSize>) -> Check<Shares> {
+    if raw.is_none() {
+        return Ok(Shares::of_machine());
+    }
+    Ok(Shares::of(size("limits.memory", raw, &MEMORY, Shares::CEILING_MIN)?))
+}
+
+fn of_identity(raw: &mut RawLimits) -> Check<IdentityLimits> {
+    let some = |key: &str, raw: Given<RawCount>| {
+        raw.is_some().then(|| count(&format!("limits.{key}"), raw, &OF_IDENTITY, 1)).transpose()
+    };
+    Ok(IdentityLimits {
+        connections_max: some("connections_per_identity", raw.connections_per_identity.take())?,
+        links_max: some("links_per_identity", raw.links_per_identity.take())?,
+        sends_per_second: some(
+            "sends_per_second_per_identity",
+            raw.sends_per_second_per_identity.take(),
+        )?,
+    })
+}
+
+fn limits(mut raw: RawLimits, shares: Shares) -> Check<Limits> {
+    let of_identity = of_identity(&mut raw)?;
     let connections = count("limits.connections", raw.connections, &CONNECTIONS.0, CONNECTIONS.1)?;
     let links = count("limits.links_per_connection", raw.links_per_connection, &LINKS.0, LINKS.1)?;
     let frame = size("limits.max_frame_size", raw.max_frame_size, &FRAME.0, FRAME.1)?;
@@ -274,6 +323,8 @@ fn limits(raw: RawLimits) -> Check<Limits> {
             &AUTHORIZATION,
         )?,
         stop_within: span("limits.stop_timeout", raw.stop_timeout, &STOP)?,
+        of_identity,
+        shares,
     })
 }
 

@@ -216,6 +216,10 @@ pub(super) struct RawLimits {
     pub handshake_timeout: Given<String>,
     pub authorization_timeout: Given<String>,
     pub stop_timeout: Given<String>,
+    pub memory: Given<RawSize>,
+    pub connections_per_identity: Given<RawCount>,
+    pub links_per_identity: Given<RawCount>,
+    pub sends_per_second_per_identity: Given<RawCount>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -265,7 +269,8 @@ impl RawSettings {
         overlay!(self.tls, over.tls; certificate, key, client_ca, client);
         overlay!(self.http, over.http; allowed_origins);
         overlay!(self.limits, over.limits; entities, connections, sessions_per_connection, links_per_connection,
-            max_frame_size, idle_timeout, handshake_timeout, authorization_timeout, stop_timeout);
+            max_frame_size, idle_timeout, handshake_timeout, authorization_timeout, stop_timeout, memory,
+            connections_per_identity, links_per_identity, sends_per_second_per_identity);
         overlay!(self.storage, over.storage; cache, free_space_reserve, accept_data_loss);
         overlay!(self.log, over.log; level, format);
         overlay!(self.metrics, over.metrics; enabled, allowed_networks, token);

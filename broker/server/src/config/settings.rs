@@ -15,6 +15,7 @@ use super::Source;
 use crate::auth::{Authority, Secret};
 use crate::namespaces::NamespaceName;
 use crate::net::AllowedNetworks;
+use crate::pressure::{IdentityLimits, Shares};
 
 /// Everything the broker was told. Each part of the broker gets its own slice.
 #[derive(Clone, Debug)]
@@ -90,6 +91,8 @@ pub struct StorageSettings {
     pub free_space_reserve: u64,
     /// Start although the log of the store is damaged, giving up what stands behind the damage.
     pub accept_data_loss: bool,
+    /// Memory of the default namespace's store; more than it has use for changes nothing.
+    pub store_bytes: u64,
 }
 
 /// The files of TLS, all in PEM.
@@ -226,6 +229,10 @@ pub struct Limits {
     pub authorize_within: Duration,
     /// From the signal to stop until connections are cut.
     pub stop_within: Duration,
+    /// What one identity may take.
+    pub of_identity: IdentityLimits,
+    /// The memory of the process, and who gets how much of it.
+    pub shares: Shares,
 }
 
 /// What is logged, and how.

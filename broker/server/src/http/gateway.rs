@@ -60,7 +60,8 @@ struct Waiting {
 
 impl Gateway {
     /// Makes itself known to the driver.
-    pub(crate) async fn start(shard: ShardHandle) -> Result<Self, Stopped> {
+    /// Bodies of requests have so many octets of memory.
+    pub(crate) async fn start(shard: ShardHandle, bodies: u64) -> Result<Self, Stopped> {
         let mailbox = Mailbox::default();
         shard.send(Input::Joined { connection: CONNECTION, mailbox: mailbox.clone() }).await?;
         let waiting = Arc::new(Waiting::default());
@@ -69,7 +70,7 @@ impl Gateway {
         let hand = tokio::spawn(pass_on(mailbox, Arc::clone(&waiting), Arc::clone(&seats)));
         tokio::spawn(give_back(shard.clone(), returned));
         let hand = Arc::new(Hand(hand.abort_handle()));
-        Ok(Self { shard, waiting, seats, bodies: Bodies::new(), _hand: hand })
+        Ok(Self { shard, waiting, seats, bodies: Bodies::new(bodies), _hand: hand })
     }
 
     /// For a body that is about to come, none yet.

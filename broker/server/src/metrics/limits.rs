@@ -39,13 +39,11 @@ pub(crate) enum Limit {
     LinksPerIdentity,
     /// Messages that one identity sends in a second.
     SendRatePerIdentity,
-    /// Deliveries that one consumer has not looked at yet.
-    SlowConsumer,
 }
 
 impl Limit {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Connections,
         Self::AllowedNetworks,
         Self::HandshakeTimeout,
@@ -62,7 +60,6 @@ impl Limit {
         Self::ConnectionsPerIdentity,
         Self::LinksPerIdentity,
         Self::SendRatePerIdentity,
-        Self::SlowConsumer,
     ];
 
     /// Its name in metrics, and in the log.
@@ -84,7 +81,6 @@ impl Limit {
             Self::ConnectionsPerIdentity => "connections_per_identity",
             Self::LinksPerIdentity => "links_per_identity",
             Self::SendRatePerIdentity => "send_rate_per_identity",
-            Self::SlowConsumer => "slow_consumer",
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::http::control::Control;
 use crate::http::gateway::Gateway;
 use crate::http::{self, HttpContext};
 use crate::metrics::Metrics;
+use crate::pressure::{Identities, Memory};
 
 /// Why connections have to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,7 @@ pub(crate) struct Common {
     /// Whether things go wrong when tests want it.
     pub(crate) faults: bool,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) memory: Arc<Memory>,
 }
 
 /// What one has for itself.
@@ -86,7 +88,7 @@ impl Namespace {
         let open = open::shard(core, declared, clock.clone());
         let shard = driver::start(Arc::clone(&store), clock.clone(), Arc::clone(&authority), open)?;
         let http = HttpContext {
-            gateway: Gateway::start(shard.clone()).await?,
+            gateway: Gateway::start(shard.clone(), common.memory.shares().bodies).await?,
             shard,
             started_at: clock.now(),
             settings: Arc::new(EndpointSettings {
@@ -96,6 +98,8 @@ impl Namespace {
                 authority,
                 authorize_within: common.limits.authorize_within,
                 metrics: Arc::clone(&common.metrics),
+                memory: Arc::clone(&common.memory),
+                identities: Identities::new(common.limits.of_identity),
             }),
             store,
             origins: Arc::clone(&common.origins),

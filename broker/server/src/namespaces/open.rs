@@ -50,6 +50,7 @@ pub(crate) fn on_disk(
     };
     let accept_data_loss = storage.accept_data_loss;
     let mut options = Options { reserve, accept_data_loss, ..Options::default() };
+    shrink(&mut options, storage.store_bytes);
     if rank == Rank::Further {
         options.cache_bytes /= 4;
         options.write_buffers_bytes /= 4;
@@ -59,6 +60,20 @@ pub(crate) fn on_disk(
     let store = RocksStore::open(path, options)
         .with_context(|| format!("cannot open the store in {}", path.display()))?;
     Ok(Arc::new(store))
+}
+
+/// Takes no more memory than there is for it. The parts keep their proportions.
+#[cfg(feature = "rocksdb")]
+fn shrink(options: &mut peeklock_storage::rocks::Options, store_bytes: u64) {
+    let wanted = options.cache_bytes + options.write_buffers_bytes;
+    let there = usize::try_from(store_bytes).unwrap_or(usize::MAX);
+    if there < wanted {
+        let part =
+            |bytes: usize| (bytes / 1024).saturating_mul(there / 1024) / (wanted / 1024) * 1024;
+        options.cache_bytes = part(options.cache_bytes);
+        options.write_buffers_bytes = part(options.write_buffers_bytes);
+        options.message_write_buffer_bytes = part(options.message_write_buffer_bytes);
+    }
 }
 
 /// A store on disk.

@@ -15,6 +15,7 @@ use crate::auth::{AccessRule, Authority, Rights, Secret};
 use crate::clock::Clock;
 use crate::config::{AllowedOrigins, Limits, MetricsSettings, Wanted};
 use crate::metrics::Metrics;
+use crate::pressure::{IdentityLimits, Memory, Shares};
 
 const EXPIRY: u64 = 4_102_444_800;
 
@@ -32,10 +33,13 @@ fn common() -> Common {
             handshake_timeout: second,
             authorize_within: second,
             stop_within: second,
+            of_identity: IdentityLimits::default(),
+            shares: Shares::of_machine(),
         },
         origins: Arc::new(AllowedOrigins::new([])),
         faults: false,
         metrics: Metrics::new(MetricsSettings::default()),
+        memory: Memory::new(Shares::of_machine()),
     }
 }
 

@@ -2,6 +2,7 @@
 //! asked, or answers, when the test says so.
 
 mod links;
+mod pressure;
 mod requests;
 mod rights;
 mod transactions;
@@ -19,6 +20,7 @@ use peeklock_protocol::terminus::{Source, TargetNode};
 
 use super::*;
 use crate::config::MetricsSettings;
+use crate::pressure::{IdentityLimits, Shares};
 
 const AUTHORIZE_WITHIN: Duration = Duration::from_secs(20);
 
@@ -57,6 +59,8 @@ impl World {
             authority,
             authorize_within: AUTHORIZE_WITHIN,
             metrics: Metrics::new(MetricsSettings::default()),
+            memory: Memory::new(Shares::of_machine()),
+            identities: Identities::new(IdentityLimits::default()),
         };
         let endpoint = Endpoint::new(1, Arc::new(settings), false, None);
         let now = Instant::now();

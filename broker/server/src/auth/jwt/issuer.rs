@@ -51,6 +51,13 @@ pub struct IssuerKey {
     pub(super) public: Arc<PublicKey>,
 }
 
+impl IssuerKey {
+    /// Whose it is.
+    pub(crate) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Issuer {

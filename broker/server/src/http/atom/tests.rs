@@ -31,6 +31,7 @@ use crate::config::{AllowedOrigins, MetricsSettings};
 use crate::driver;
 use crate::http::gateway::Gateway;
 use crate::metrics::Metrics;
+use crate::pressure::{Identities, IdentityLimits, Memory, Shares};
 
 const HOST: &str = "mine.example:5300";
 const ROOT: (&str, &str) = ("RootManageSharedAccessKey", "SAS_KEY_VALUE");
@@ -104,8 +105,10 @@ impl World {
             authority,
             authorize_within: Duration::from_secs(20),
             metrics: Metrics::new(MetricsSettings::default()),
+            memory: Memory::new(Shares::of_machine()),
+            identities: Identities::new(IdentityLimits::default()),
         };
-        let gateway = Gateway::start(shard.clone()).await.unwrap();
+        let gateway = Gateway::start(shard.clone(), u64::MAX).await.unwrap();
         let started_at = clock.now();
         let settings = Arc::new(settings);
         let origins = Arc::new(AllowedOrigins::new([]));

@@ -30,6 +30,7 @@ use crate::http::control::Control;
 use crate::http::gateway::Gateway;
 use crate::http::{HttpContext, HttpPeer, router};
 use crate::metrics::Metrics;
+use crate::pressure::{Identities, IdentityLimits, Memory, Shares};
 
 pub(in crate::http) const HOST: &str = "mine.example:5300";
 
@@ -72,8 +73,10 @@ impl World {
             authority,
             authorize_within: Duration::from_secs(20),
             metrics: Metrics::new(MetricsSettings::default()),
+            memory: Memory::new(Shares::of_machine()),
+            identities: Identities::new(IdentityLimits::default()),
         };
-        let gateway = Gateway::start(shard.clone()).await.expect("a driver");
+        let gateway = Gateway::start(shard.clone(), u64::MAX).await.expect("a driver");
         let context = HttpContext {
             shard: shard.clone(),
             settings: Arc::new(settings),

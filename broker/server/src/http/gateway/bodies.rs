@@ -9,21 +9,24 @@ use super::super::rest::limits::{BODIES_KIB_MAX, READERS_MAX};
 /// See the module. Clones share what there is.
 #[derive(Clone, Debug)]
 pub(super) struct Bodies {
-    /// KiB that may be kept yet.
+    /// KiB that may be kept at all, and yet.
+    kib_max: usize,
     kib: Arc<Semaphore>,
     /// How many more may be understood at once.
     readers: Arc<Semaphore>,
 }
 
 impl Bodies {
-    pub(super) fn new() -> Self {
+    /// They have so many octets of memory, of which no more are used than it takes.
+    pub(super) fn new(memory: u64) -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
-        Self { kib: semaphore(BODIES_KIB_MAX), readers: semaphore(READERS_MAX) }
+        let kib_max = usize::try_from(memory / 1024).unwrap_or(usize::MAX).min(BODIES_KIB_MAX);
+        Self { kib_max, kib: semaphore(kib_max), readers: semaphore(READERS_MAX) }
     }
 
     /// For one body; it has no room yet.
     pub(super) fn room(&self) -> Room {
-        Room { all: Arc::clone(&self.kib), taken: None }
+        Room { kib_max: self.kib_max, all: Arc::clone(&self.kib), taken: None }
     }
 
     /// Waits for the turn to understand a large body.
@@ -34,13 +37,14 @@ impl Bodies {
 
     #[cfg(test)]
     pub(super) fn kib_taken(&self) -> usize {
-        BODIES_KIB_MAX - self.kib.available_permits()
+        self.kib_max - self.kib.available_permits()
     }
 }
 
 /// What one body has of the room for all. It is given back when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Room {
+    kib_max: usize,
     all: Arc<Semaphore>,
     taken: Option<OwnedSemaphorePermit>,
 }
@@ -49,7 +53,7 @@ impl Room {
     /// Makes it large enough for so many octets; false if others have what it takes.
     pub(crate) fn grow_to(&mut self, octets: usize) -> bool {
         // A body that is larger than all room may be there alone.
-        let wanted = octets.div_ceil(1024).min(BODIES_KIB_MAX);
+        let wanted = octets.div_ceil(1024).min(self.kib_max);
         let held = self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let Some(missing) = wanted.checked_sub(held).filter(|missing| *missing != 0) else {
             return true;
@@ -76,7 +80,7 @@ mod tests {
 
     #[test]
     fn there_is_room_for_what_comes_and_for_no_more() {
-        let bodies = Bodies::new();
+        let bodies = Bodies::new(u64::MAX);
         let (mut one, mut other) = (bodies.room(), bodies.room());
         assert!(one.grow_to(0) && one.grow_to(1) && one.grow_to(1024));
         assert_eq!(bodies.kib_taken(), 1);
