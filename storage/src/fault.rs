@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crate::batch::{Batch, CommitPosition, Refusal, ShardId, StoreError};
 use crate::key::{Key, Table};
 use crate::report::Reports;
+use crate::statistics::Statistics;
 use crate::store::{Done, Health, OnDone, Store};
 
 /// How often a submit goes wrong, each in parts of ten thousand.
@@ -215,6 +216,10 @@ impl<S: Store> Store for FaultStore<S> {
         }
         health.failed = state.failed.clone().or(health.failed);
         health
+    }
+
+    fn statistics(&self) -> Option<&Statistics> {
+        self.inner.statistics()
     }
 
     /// Over a manual [`MemStore`](crate::MemStore), what waits there is lost: to have a write survive

@@ -207,9 +207,8 @@ impl Store for MemStore {
             used: state.used,
             free: u64::MAX,
             queued_bytes: queued as u64,
-            debt: 0,
             sends_allowed: !state.closed,
-            failed: None,
+            ..Health::default()
         }
     }
 

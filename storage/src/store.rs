@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::batch::{Batch, CommitPosition, ShardId, StoreError};
 use crate::key::{Key, Table};
+use crate::statistics::Statistics;
 
 /// One report of the writer to one shard. There is one for each group of batches written together,
 /// not one for each batch.
@@ -79,6 +80,11 @@ pub trait Store: Send + Sync + 'static {
     /// How the store is doing. Asks the file system: for dashboards and readiness, not for each message.
     fn health(&self) -> Health;
 
+    /// What it counts while it writes, if it does: one that has no disk has nothing to tell.
+    fn statistics(&self) -> Option<&Statistics> {
+        None
+    }
+
     /// Opens again after a failed write, in the same folder and process. What was in doubt is there
     /// or not; positions may start anew; the registered reports stay.
     fn reopen(&self) -> Result<(), StoreError>;
@@ -95,10 +101,20 @@ pub struct Health {
     pub used: u64,
     /// Octets left on the file system.
     pub free: u64,
+    /// Octets that must be left there for sends to be allowed.
+    pub reserve: u64,
     /// Octets taken but not yet durable.
     pub queued_bytes: u64,
     /// Octets the engine should rewrite to get back into shape.
     pub debt: u64,
+    /// Whether the engine holds writes back, or slows them down, until it has.
+    pub is_stalled: bool,
+    /// Octets of rows in memory that are not in a table file yet. They are in the log.
+    pub memtable_bytes: u64,
+    /// Octets of the log that a restart would read, and of what is no longer needed of it.
+    pub log_bytes: u64,
+    /// Octets of table files that are kept in memory.
+    pub cache_bytes: u64,
     /// See [`Store::sends_allowed`].
     pub sends_allowed: bool,
     /// The failed write, if the store must be reopened.
@@ -151,6 +167,10 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn health(&self) -> Health {
         (**self).health()
+    }
+
+    fn statistics(&self) -> Option<&Statistics> {
+        (**self).statistics()
     }
 
     fn reopen(&self) -> Result<(), StoreError> {

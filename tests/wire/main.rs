@@ -28,6 +28,7 @@ mod jms_subscriptions;
 mod jms_temporary;
 mod management;
 mod message_sessions;
+mod metrics;
 mod namespaces;
 mod networks;
 mod pressure;

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::durability::{Gate, InFlight, Progress};
 use crate::faults::Sudden;
 use crate::mailbox::{Letter, Mailbox};
+use crate::metrics::{Metrics, Stopwatch};
 
 /// Inputs that may wait for the driver; each is the commands of one read of one connection. A
 /// connection that finds it full waits, and so stops reading its socket.
@@ -73,7 +74,15 @@ pub(crate) enum Input {
 /// The way to a shard's driver.
 #[derive(Clone)]
 pub(crate) struct ShardHandle {
-    inputs: mpsc::Sender<Input>,
+    inputs: mpsc::Sender<Arrived>,
+    /// Whether anybody wants to know when inputs arrived.
+    is_timed: bool,
+}
+
+/// An input, and when it came: before it waited for room in the inbox.
+struct Arrived {
+    at: Option<Instant>,
+    input: Input,
 }
 
 /// The driver is gone, which happens only when the process stops.
@@ -102,7 +111,8 @@ impl ShardHandle {
     }
 
     pub(crate) async fn send(&self, input: Input) -> Result<(), Stopped> {
-        self.inputs.send(input).await.map_err(|_| Stopped)
+        let at = (self.is_timed && matches!(input, Input::Commands(_))).then(Instant::now);
+        self.inputs.send(Arrived { at, input }).await.map_err(|_| Stopped)
     }
 
     /// Stops the driver after what it has taken is durable, and closes the store.
@@ -119,7 +129,9 @@ pub(crate) fn start(
     clock: Clock,
     authority: Arc<Authority>,
     open: OpenShard,
+    metrics: Arc<Metrics>,
 ) -> anyhow::Result<ShardHandle> {
+    let is_timed = metrics.is_enabled();
     let core = open(&*store)?;
     authority.set_rules_of_all(core.access_rules());
     let (sender, inputs) = mpsc::channel(INBOX_CAPACITY);
@@ -145,9 +157,11 @@ pub(crate) fn start(
         generation: 0,
         sends_allowed: true,
         reopened_at: None,
+        stopwatch: Stopwatch::new(metrics),
+        turned_at: None,
     };
     tokio::spawn(driver.run(inputs, reads));
-    Ok(ShardHandle { inputs: sender })
+    Ok(ShardHandle { inputs: sender, is_timed })
 }
 
 fn subscribe(store: &dyn Store, progress: &Progress) {
@@ -189,12 +203,15 @@ struct Driver {
     generation: u64,
     sends_allowed: bool,
     reopened_at: Option<Instant>,
+    stopwatch: Stopwatch,
+    /// When this turn lets deliveries out, once that was asked for.
+    turned_at: Option<Timestamp>,
 }
 
 impl Driver {
     async fn run(
         mut self,
-        mut inputs: mpsc::Receiver<Input>,
+        mut inputs: mpsc::Receiver<Arrived>,
         mut reads: mpsc::UnboundedReceiver<ReadAnswer>,
     ) {
         let mut taken = Vec::with_capacity(INPUTS_PER_TURN);
@@ -238,9 +255,12 @@ impl Driver {
                 armed = None;
                 self.core.handle(now, Command::Tick);
             }
-            for input in taken.drain(..) {
+            for Arrived { at, input } in taken.drain(..) {
                 match input {
-                    Input::Commands(commands) => self.handle_all(now, commands),
+                    Input::Commands(commands) => {
+                        self.stopwatch.came(at, &commands);
+                        self.handle_all(now, commands);
+                    }
                     Input::Joined { connection, mailbox } => {
                         self.mailboxes.insert(connection, mailbox);
                     }
@@ -317,6 +337,7 @@ impl Driver {
 
     /// Ends a turn: one submit, then everything that may go out goes out, one wake a connection.
     fn turn(&mut self) -> Result<(), StoreError> {
+        self.turned_at = None;
         loop {
             let was_held = self.held.is_some();
             let effects = self.submit()?;
@@ -361,6 +382,8 @@ impl Driver {
     fn submit(&mut self) -> Result<Vec<Effect>, StoreError> {
         let turn = self.held.take().unwrap_or_else(|| self.core.take_turn());
         if turn.batch.is_empty() {
+            let after = turn.effects.iter().map(|effect| effect.after).max();
+            self.stopwatch.wait_for(after.unwrap_or(self.progress.through()));
             return Ok(turn.effects);
         }
         self.in_flight.settle(self.progress.through());
@@ -370,6 +393,7 @@ impl Driver {
             return Ok(Vec::new());
         }
         self.in_flight.add(turn.position, bytes);
+        self.stopwatch.wait_for(turn.position);
         self.store.submit(SHARD, turn.position, turn.batch)?;
         Ok(turn.effects)
     }
@@ -388,6 +412,7 @@ impl Driver {
                 self.deliver(kind);
             }
         }
+        self.stopwatch.durable(durable);
     }
 
     fn deliver(&mut self, kind: EffectKind) {
@@ -419,6 +444,12 @@ impl Driver {
         };
         match self.mailboxes.get(&connection) {
             Some(mailbox) => {
+                if let EffectKind::Deliver { delivery, .. } = &kind
+                    && self.stopwatch.is_running()
+                {
+                    let now = *self.turned_at.get_or_insert_with(|| self.clock.now());
+                    self.stopwatch.delivered(delivery, now);
+                }
                 if mailbox.put(Letter::Effect(kind)) {
                     self.to_wake.push(mailbox.clone());
                 }
@@ -480,13 +511,14 @@ impl Driver {
     async fn recover(
         &mut self,
         failure: &StoreError,
-        inputs: &mut mpsc::Receiver<Input>,
+        inputs: &mut mpsc::Receiver<Arrived>,
     ) -> Option<StopRequest> {
         error!(error = %failure, "the store failed, all connections are closed and it is reopened");
         self.mailboxes.values().for_each(lose);
         self.gate = Gate::default();
         self.in_flight = InFlight::default();
         self.held = None;
+        self.stopwatch.forget();
         self.returns.clear();
         self.reads_open = 0;
         self.catch_ups.clear();
@@ -515,13 +547,13 @@ impl Driver {
     /// Lets [`REOPEN_PAUSE`] pass without a store. Nobody is left waiting for an answer meanwhile:
     /// connections that come are told at once, and commands are dropped because all that are here
     /// have been told.
-    async fn turn_away(&mut self, inputs: &mut mpsc::Receiver<Input>) -> Option<StopRequest> {
+    async fn turn_away(&mut self, inputs: &mut mpsc::Receiver<Arrived>) -> Option<StopRequest> {
         let pause = tokio::time::sleep(REOPEN_PAUSE);
         tokio::pin!(pause);
         loop {
             tokio::select! {
                 () = &mut pause => return None,
-                Some(input) = inputs.recv() => match input {
+                Some(Arrived { input, .. }) = inputs.recv() => match input {
                     // A query that is dropped tells whoever asked.
                     Input::Commands(_)
                     | Input::CatchUp { .. }

@@ -18,6 +18,7 @@ mod metrics;
 pub mod namespaces;
 mod net;
 pub mod pressure;
+mod proc;
 mod reload;
 pub mod serve;
 pub mod telemetry;

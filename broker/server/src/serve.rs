@@ -81,6 +81,9 @@ impl Running {
             warn!("messages are kept in memory only and are gone when the broker stops");
         }
         let metrics = Metrics::new(settings.metrics.clone());
+        if let Some(tls) = &tls {
+            metrics.watch_certificate(tls);
+        }
         let memory = Memory::new(settings.limits.shares);
         let common = common(&settings, Arc::clone(&metrics), Arc::clone(&memory));
         let default = Namespace::start(&common, default_plan(&settings)?).await?;

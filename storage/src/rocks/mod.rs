@@ -28,6 +28,7 @@ use rocksdb::{ColumnFamily, DB, ErrorKind, ReadOptions};
 
 use crate::batch::{Batch, CommitPosition, Refusal, ShardId, StoreError};
 use crate::key::{Key, Table};
+use crate::statistics::Statistics;
 use crate::store::{Health, OnDone, Store};
 
 pub use options::Options;
@@ -265,14 +266,25 @@ impl Store for RocksStore {
                 looked.err().map(|error| error.to_string())
             }
         };
-        Health {
-            used: files_bytes(&self.dir),
+        let (used, log_bytes) = files_bytes(&self.dir);
+        let mut health = Health {
+            used,
+            log_bytes,
             free: self.writer.gate.free(),
+            reserve: self.writer.gate.needed(),
             queued_bytes: self.writer.queued_bytes() as u64,
-            debt: self.reader().map_or(0, |reader| reader.debt()),
             sends_allowed: is_open && self.writer.gate.is_open(),
             failed,
+            ..Health::default()
+        };
+        if let Ok(reader) = self.reader() {
+            reader.describe(&mut health);
         }
+        health
+    }
+
+    fn statistics(&self) -> Option<&Statistics> {
+        Some(&self.writer.statistics)
     }
 
     fn reopen(&self) -> Result<(), StoreError> {
@@ -326,15 +338,23 @@ impl Reader<'_> {
     }
 
     /// A property the engine does not answer counts as nothing: this is for dashboards.
-    fn debt(&self) -> u64 {
-        let property = "rocksdb.estimate-pending-compaction-bytes";
-        Table::ALL
-            .into_iter()
-            .filter_map(|table| {
-                let (db, cf) = self.table(table).ok()?;
-                db.property_int_value_cf(cf, property).ok()?
-            })
-            .sum()
+    fn properties(&self, name: &str) -> impl Iterator<Item = u64> {
+        Table::ALL.into_iter().filter_map(move |table| {
+            let (db, cf) = self.table(table).ok()?;
+            db.property_int_value_cf(cf, name).ok()?
+        })
+    }
+
+    /// What the engine says of itself.
+    fn describe(&self, health: &mut Health) {
+        let sum = |name| self.properties(name).sum();
+        let most = |name| self.properties(name).max().unwrap_or(0);
+        health.debt = sum("rocksdb.estimate-pending-compaction-bytes");
+        health.memtable_bytes = sum("rocksdb.size-all-mem-tables");
+        // These are the same for all tables.
+        health.cache_bytes = most("rocksdb.block-cache-usage");
+        health.is_stalled =
+            0 < most("rocksdb.is-write-stopped") || 0 < most("rocksdb.actual-delayed-write-rate");
     }
 }
 
@@ -355,11 +375,15 @@ fn bounds(range: &Range<Key>) -> ReadOptions {
     options
 }
 
-/// What the files of the store take up. Files come and go meanwhile, and one that is gone takes
-/// nothing.
-fn files_bytes(dir: &Path) -> u64 {
-    let Ok(files) = fs::read_dir(dir) else { return 0 };
-    files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
+/// What the files of the store take up, and the log among them. Files come and go meanwhile, and one
+/// that is gone takes nothing.
+fn files_bytes(dir: &Path) -> (u64, u64) {
+    let Ok(files) = fs::read_dir(dir) else { return (0, 0) };
+    files.filter_map(Result::ok).fold((0, 0), |(all, log), file| {
+        let bytes = file.metadata().map_or(0, |metadata| metadata.len());
+        let is_log = file.path().extension().is_some_and(|extension| extension == "log");
+        (all + bytes, log + if is_log { bytes } else { 0 })
+    })
 }
 
 fn read_error(table: Table, key: &Key, error: rocksdb::Error) -> StoreError {

@@ -41,6 +41,8 @@ pub(super) struct SpaceGate {
     reserve: Reserve,
     is_open: AtomicBool,
     free: AtomicU64,
+    /// What must be left of this file system.
+    needed: AtomicU64,
 }
 
 impl SpaceGate {
@@ -50,6 +52,7 @@ impl SpaceGate {
             reserve,
             is_open: AtomicBool::new(true),
             free: AtomicU64::new(0),
+            needed: AtomicU64::new(0),
         };
         gate.look()?;
         Ok(gate)
@@ -63,6 +66,11 @@ impl SpaceGate {
         self.free.load(Ordering::Relaxed)
     }
 
+    /// What must be left for sends to be allowed.
+    pub(super) fn needed(&self) -> u64 {
+        self.needed.load(Ordering::Relaxed)
+    }
+
     /// Asks the file system. Without an answer the gate is closed: better to take nothing in than to
     /// find the disk full.
     pub(super) fn look(&self) -> Result<(), StoreError> {
@@ -70,6 +78,7 @@ impl SpaceGate {
         let (free, total) = *answer.as_ref().unwrap_or(&(0, 0));
         let is_open = answer.is_ok() && is_enough(free, self.reserve.of(total), self.is_open());
         self.free.store(free, Ordering::Relaxed);
+        self.needed.store(self.reserve.of(total), Ordering::Relaxed);
         self.is_open.store(is_open, Ordering::Relaxed);
         answer.map(|_| ())
     }

@@ -17,6 +17,7 @@ use super::space::SpaceGate;
 use crate::batch::{Batch, CommitPosition, Epoch, Op, Refusal, ShardId, StoreError};
 use crate::key::{Key, Table};
 use crate::report::{Positions, Reports};
+use crate::statistics::Statistics;
 use crate::store::Done;
 
 /// What may wait before submits are refused: half a second of a fast disk.
@@ -45,6 +46,7 @@ pub(super) struct Writer {
     pub(super) db: RwLock<Option<DB>>,
     pub(super) reports: Reports,
     pub(super) gate: SpaceGate,
+    pub(super) statistics: Statistics,
 }
 
 struct Queue {
@@ -96,6 +98,7 @@ impl Writer {
             db: RwLock::new(None),
             reports: Reports::default(),
             gate,
+            statistics: Statistics::default(),
         }
     }
 
@@ -191,7 +194,10 @@ impl Writer {
         };
         while self.take(&mut waiting, &mut watch) {
             let bytes = form_group(&mut waiting, &mut group);
-            if let Err(what) = self.write(&group, bytes) {
+            let begun = Instant::now();
+            let written = self.write(&group, bytes);
+            self.count(&group, bytes, begun.elapsed());
+            if let Err(what) = written {
                 group.extend(waiting);
                 self.fail(&what, group);
                 return;
@@ -256,6 +262,13 @@ impl Writer {
         }
     }
 
+    fn count(&self, group: &[Submitted], bytes: usize, took: Duration) {
+        let Statistics { commit_micros, group_batches, group_bytes, .. } = &self.statistics;
+        commit_micros.observe(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        group_batches.observe(group.len() as u64);
+        group_bytes.observe(bytes as u64);
+    }
+
     fn write(&self, group: &[Submitted], bytes: usize) -> Result<(), String> {
         let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
         let db = db.as_ref().ok_or("the database is not open")?;
@@ -280,6 +293,7 @@ impl Writer {
             doubtful.extend(queue.waiting.drain(..));
             queue.fail(what);
         }
+        self.statistics.failures.fetch_add(1, Ordering::Relaxed);
         self.queued_bytes.store(0, Ordering::Relaxed);
         for (shard, through) in highest(&doubtful) {
             let result = Err(StoreError::Unknown(what.to_owned()));
@@ -291,6 +305,7 @@ impl Writer {
     /// report that panicked may do so again; the others still get theirs.
     fn fail_after_panic(&self) {
         let what = "the writer thread panicked";
+        self.statistics.failures.fetch_add(1, Ordering::Relaxed);
         let shards: Vec<_> = {
             let mut queue = self.queue();
             queue.waiting.clear();

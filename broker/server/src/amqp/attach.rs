@@ -341,7 +341,17 @@ impl Endpoint {
         what: impl Into<Resource<'a>>,
     ) -> Result<(), ErrorInfo> {
         auth::authorize(&self.claims, operation, what, self.settings.clock.now())
+            .inspect_err(|_| self.settings.metrics.denied(operation))
             .map_err(|denied| Refusal::denied(&denied).error_info(&self.host))
+    }
+
+    /// Whether an operation would be allowed, for whoever does with less as well.
+    pub(super) fn would_allow<'a>(
+        &self,
+        operation: Operation,
+        what: impl Into<Resource<'a>>,
+    ) -> bool {
+        auth::authorize(&self.claims, operation, what, self.settings.clock.now()).is_ok()
     }
 }
 

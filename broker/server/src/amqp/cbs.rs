@@ -9,19 +9,26 @@ use peeklock_protocol::value::{Map, Symbol, Value};
 use tracing::{debug, info};
 
 use crate::auth::{self, Authority, Claims, Grant, ResourcePath, TokenError};
+use crate::metrics::{AuthenticationFailure, Metrics};
 
 /// Answers a request, and adds to the claims what its token grants. The caller looks at the open links
 /// afterwards: a token can grant less than the one it replaces.
-pub fn answer(
+pub(crate) fn answer(
     request: &Message,
     authority: &Authority,
     now: Timestamp,
     claims: &mut Claims,
+    metrics: &Metrics,
 ) -> Message {
     let outcome = put_token(request, authority, now, claims);
     match &outcome {
         Ok(audience) => debug!(%audience, "token accepted"),
-        Err(Failure { status, text, .. }) => info!(status, reason = %text, "token refused"),
+        Err(Failure { status, text, why, .. }) => {
+            if let Some(why) = *why {
+                metrics.authentication_failed(why);
+            }
+            info!(status, reason = %text, "token refused");
+        }
     }
     response(request, outcome)
 }
@@ -30,15 +37,18 @@ struct Failure {
     status: i32,
     condition: &'static str,
     text: String,
+    /// What is wrong with the token, if that is it.
+    why: Option<AuthenticationFailure>,
 }
 
 impl Failure {
     fn malformed(text: &str) -> Self {
-        Self { status: 400, condition: condition::ARGUMENT_ERROR, text: text.to_owned() }
+        let why = Some(AuthenticationFailure::TokenMalformed);
+        Self { status: 400, condition: condition::ARGUMENT_ERROR, text: text.to_owned(), why }
     }
 
-    fn unauthorized(text: String) -> Self {
-        Self { status: 401, condition: condition::UNAUTHORIZED_ACCESS, text }
+    fn unauthorized(text: String, why: AuthenticationFailure) -> Self {
+        Self { status: 401, condition: condition::UNAUTHORIZED_ACCESS, text, why: Some(why) }
     }
 }
 
@@ -65,11 +75,13 @@ fn put_token(
         status: 403,
         condition: condition::RESOURCE_LIMIT_EXCEEDED,
         text: error.to_string(),
+        why: None,
     })?;
     if is_worthless {
         // It has taken away what an older one granted all the same.
         let text = "InvalidToken: No role in the token is of any use here.";
-        return Err(Failure::unauthorized(text.to_owned()));
+        let why = AuthenticationFailure::TokenWithoutRole;
+        return Err(Failure::unauthorized(text.to_owned(), why));
     }
     Ok(covered)
 }
@@ -96,15 +108,18 @@ fn verify(
     verified.map_err(|error| match error {
         TokenError::Malformed(_) => Failure::malformed(&error.to_string()),
         // Clients try again when they are told this.
-        TokenError::KeysMissing => {
-            Failure { status: 503, condition: condition::SERVER_BUSY, text: error.to_string() }
-        }
+        TokenError::KeysMissing => Failure {
+            status: 503,
+            condition: condition::SERVER_BUSY,
+            text: error.to_string(),
+            why: Some(error.into()),
+        },
         TokenError::Signature
         | TokenError::Audience
         | TokenError::NoIssuers
         | TokenError::Issuer
         | TokenError::NotYetValid
-        | TokenError::Expired => Failure::unauthorized(error.to_string()),
+        | TokenError::Expired => Failure::unauthorized(error.to_string(), error.into()),
     })
 }
 
@@ -154,6 +169,7 @@ mod tests {
 
     use super::*;
     use crate::auth::{Action, authorize};
+    use crate::config::MetricsSettings;
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
     /// Computed with Python's `hmac`; ends in 2030.
@@ -190,7 +206,8 @@ mod tests {
     /// The response, as it comes back from the wire, and whether the claims now allow sending.
     fn exchange(request: &Message, authority: &Authority) -> (Message, bool) {
         let mut claims = Claims::default();
-        let response = answer(request, authority, NOW, &mut claims);
+        let metrics = Metrics::new(MetricsSettings::default());
+        let response = answer(request, authority, NOW, &mut claims, &metrics);
         let orders = EntityPath::parse("orders").unwrap().path;
         let allowed = authorize(&claims, Action::Send, &orders, NOW).is_ok();
         (Message::decode(&response.to_bytes()).unwrap(), allowed)

@@ -25,6 +25,7 @@ use super::condition::Refusal;
 use super::dynamic::Temporary;
 use super::faults::Injected;
 use super::link::{Link, Node, RequestLink, ResponseLink};
+use super::links::Links;
 use super::request::PendingRequest;
 use crate::auth::{self, Authority, Certificate, Claims, Operation, Resource};
 use crate::clock::{Clock, ClockChanges};
@@ -68,7 +69,7 @@ pub(crate) struct Endpoint {
     pub(super) claims: Claims,
     /// What the peer has proven in TLS; it counts once it is asked for with SASL.
     certificate: Option<Certificate>,
-    pub(super) links: HashMap<LinkId, Link>,
+    pub(super) links: Links,
     /// What was made for links.
     pub(super) temporaries: BTreeMap<LinkId, Temporary>,
     pub(super) requests: HashMap<(LinkId, DeliveryId), PendingRequest>,
@@ -123,7 +124,7 @@ impl Endpoint {
             engine: Connection::server(Arc::clone(engine), now),
             claims: Claims::default(),
             certificate,
-            links: HashMap::new(),
+            links: Links::new(Arc::clone(&settings.metrics)),
             temporaries: BTreeMap::new(),
             requests: HashMap::new(),
             commands: Vec::new(),
@@ -360,7 +361,7 @@ impl Endpoint {
     /// The last commands of a connection: its receivers ask for nothing more, and what it has not
     /// committed is rolled back.
     pub(crate) fn leave(mut self) -> Vec<Command> {
-        for (id, link) in &self.links {
+        for (id, link) in self.links.iter() {
             match link {
                 // Also one whose attach the core has not answered: it handles commands in order.
                 Link::Outgoing(link) => self.commands.extend(link.last_commands()),
@@ -471,6 +472,7 @@ impl Endpoint {
                 self.engine.sasl_outcome(SaslCode::Ok);
             }
             Err(denied) => {
+                self.settings.metrics.authentication_failed(denied);
                 info!(mechanism = mechanism.as_str(), %denied, "authentication failed");
                 self.engine.sasl_outcome(SaslCode::Auth);
             }

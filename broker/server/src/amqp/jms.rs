@@ -166,8 +166,8 @@ impl Endpoint {
         path: &EntityPath,
     ) -> Result<Option<SubscriberWish>, ErrorInfo> {
         let wanted = requested(attach, source, path, &self.container, rand::random())?;
-        let may_create = self.authorize(Operation::LinkToMake, path).is_ok();
-        let may_create_anywhere = self.authorize(Operation::LinkToMake, Resource::Path("")).is_ok();
+        let may_create = self.would_allow(Operation::LinkToMake, path);
+        let may_create_anywhere = self.would_allow(Operation::LinkToMake, Resource::Path(""));
         Ok(wanted.map(|Wanted { subscription, exclusive, topic_only }| SubscriberWish {
             subscription,
             exclusive,

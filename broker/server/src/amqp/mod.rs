@@ -26,6 +26,7 @@ mod filters;
 mod incoming;
 pub(crate) mod jms;
 mod link;
+mod links;
 pub mod management;
 mod outgoing;
 mod pressure;

@@ -82,8 +82,9 @@ impl Endpoint {
                 if let Some((token, audience)) = cbs::shown(&request) {
                     self.find_place(|place| place.show_token(&token, audience));
                 }
-                let EndpointSettings { authority, clock, .. } = &*self.settings;
-                let response = cbs::answer(&request, authority, clock.now(), &mut self.claims);
+                let EndpointSettings { authority, clock, metrics, .. } = &*self.settings;
+                let response =
+                    cbs::answer(&request, authority, clock.now(), &mut self.claims, metrics);
                 self.claims_changed(now);
                 if !self.claims.is_empty() {
                     self.enter();
@@ -103,6 +104,7 @@ impl Endpoint {
                     holders: &holders,
                     transaction: coordinator::transaction_of(delivery.state.as_ref()),
                     host: &self.host,
+                    metrics: &self.settings.metrics,
                 };
                 match management::handle(&request, &context) {
                     Answer::Now(response) => {
@@ -123,6 +125,7 @@ impl Endpoint {
                     claims: &self.claims,
                     clock: &self.settings.clock,
                     host: &self.host,
+                    metrics: &self.settings.metrics,
                 };
                 match management::handle_namespace(&request, &context) {
                     NamespaceAnswer::Now(response) => {

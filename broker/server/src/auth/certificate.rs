@@ -70,6 +70,11 @@ impl Certificate {
     }
 }
 
+/// When a certificate ends; nothing if it cannot be read.
+pub(crate) fn valid_until(der: &[u8]) -> Option<Timestamp> {
+    Certificate::read(der).ok().map(|certificate| certificate.valid_until)
+}
+
 /// The common names of a subject that are written in a way that certificates of today are.
 pub(crate) fn common_names(subject: &Name) -> impl Iterator<Item = String> {
     let attributes = subject.0.iter().flat_map(|name| name.0.iter());

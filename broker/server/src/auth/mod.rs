@@ -23,8 +23,8 @@ use peeklock_core::time::Timestamp;
 
 pub use self::audience::ResourcePath;
 pub use self::authority::{AccessRule, Authority, RuleChange};
-pub(crate) use self::certificate::common_names;
 pub use self::certificate::{Certificate, CertificateName, CertificateRule, MalformedCertificate};
+pub(crate) use self::certificate::{common_names, valid_until};
 pub use self::claims::{Claims, Credential, Grant, TooManyClaims};
 pub use self::jwt::{Algorithm, IssuerKey, IssuerSettings, JwtIssuers, RoleRule, Url};
 pub(crate) use self::jwt::{FirstAnswers, is_jwt};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use super::failure::Failure;
+use crate::proc::{stat_ticks, status_kib, ticks};
 
 /// A process at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +28,7 @@ impl Sample {
         let status = fs::read_to_string(format!("{folder}/status"))?;
         let stat = fs::read_to_string(format!("{folder}/stat"))?;
         let field = |name| status_kib(&status, name).ok_or_else(|| odd(name));
-        let ticks = stat_ticks(&stat).ok_or_else(|| odd("stat"))?;
-        let tick = Duration::from_secs(1) / clock_ticks_per_second();
+        let process_ticks = stat_ticks(&stat).ok_or_else(|| odd("stat"))?;
         let mut thread_nanoseconds = BTreeMap::new();
         for entry in fs::read_dir(format!("{folder}/task"))? {
             let entry = entry?;
@@ -44,7 +44,7 @@ impl Sample {
         }
         Ok(Self {
             thread_nanoseconds,
-            process_time: tick.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX)),
+            process_time: ticks(process_ticks),
             resident_kib: field("VmRSS")?,
             resident_peak_kib: field("VmHWM")?,
         })
@@ -58,39 +58,19 @@ impl Sample {
         };
         let threads = Duration::from_nanos(self.thread_nanoseconds.iter().map(spent).sum());
         let process = self.process_time.saturating_sub(earlier.process_time);
-        let tick = Duration::from_secs(1) / clock_ticks_per_second();
+        let tick = ticks(1);
         // Both user and system time are cut to a tick at either end.
         if threads + 2 * tick < process { process } else { threads }
     }
-}
-
-fn clock_ticks_per_second() -> u32 {
-    u32::try_from(rustix::param::clock_ticks_per_second()).ok().filter(|n| *n != 0).unwrap_or(100)
 }
 
 fn odd(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("no {what} to be read in /proc"))
 }
 
-/// User and system time in `/proc/PID/stat`. The second field is the program's name in parentheses,
-/// which may hold spaces and parentheses itself: the fields are counted from the last one.
-fn stat_ticks(stat: &str) -> Option<u64> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    user.checked_add(system)
-}
-
 /// The first field of `/proc/PID/task/TID/schedstat`.
 fn schedstat_nanoseconds(schedstat: &str) -> Option<u64> {
     schedstat.split_ascii_whitespace().next()?.parse().ok()
-}
-
-/// A line such as `VmHWM:     1234 kB` of `/proc/PID/status`.
-fn status_kib(status: &str, name: &str) -> Option<u64> {
-    let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    value.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
 /// Lets this process open as many files as the machine allows it: each connection is one.
@@ -108,26 +88,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stat_is_counted_from_the_end_of_the_name() {
-        let stat = "42 (a (odd) name 1 2) S 1 42 42 0 -1 4194304 100 0 0 0 250 50 7 8 20 0 9 0 1";
-        assert_eq!(stat_ticks(stat), Some(300));
-        assert_eq!(stat_ticks("42 (short) S 1 2"), None);
-        assert_eq!(stat_ticks(""), None);
-    }
-
-    #[test]
     fn schedstat_begins_with_the_time_on_a_processor() {
         assert_eq!(schedstat_nanoseconds("123456789 55 10\n"), Some(123_456_789));
         assert_eq!(schedstat_nanoseconds(""), None);
-    }
-
-    #[test]
-    fn status_lines_are_found_by_their_whole_name() {
-        let status = "Name:\tx\nVmHWMx:\t1 kB\nVmHWM:\t  2048 kB\nVmRSS:\t 1024 kB\nThreads:\t3\n";
-        assert_eq!(status_kib(status, "VmHWM"), Some(2048));
-        assert_eq!(status_kib(status, "VmRSS"), Some(1024));
-        assert_eq!(status_kib(status, "VmSwap"), None);
-        assert_eq!(status_kib(status, "Threads"), None);
     }
 
     fn sample(threads: &[(u32, u64)], process_milliseconds: u64) -> Sample {

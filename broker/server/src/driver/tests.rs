@@ -15,6 +15,7 @@ use peeklock_storage::{MemStore, Table};
 
 use super::*;
 use crate::clock::Step;
+use crate::config::MetricsSettings;
 
 /// What every fault is set to that is to happen.
 const ALWAYS: u32 = 10_000;
@@ -44,7 +45,8 @@ fn open() -> OpenShard {
 }
 
 fn start(store: Arc<dyn Store>, clock: Clock, open: OpenShard) -> anyhow::Result<ShardHandle> {
-    super::start(store, clock, Arc::new(Authority::new(Vec::new(), None, false)), open)
+    let authority = Arc::new(Authority::new(Vec::new(), None, false));
+    super::start(store, clock, authority, open, Metrics::new(MetricsSettings::default()))
 }
 
 /// A connection, as the driver sees one.

@@ -6,6 +6,7 @@ use peeklock_core::entity::path::EntityPath;
 use peeklock_core::time::Timestamp;
 
 use crate::auth::{self, Action, Authority, Claims, Denied, Operation, Resource, TokenError};
+use crate::metrics::{AuthenticationFailure, Metrics};
 
 /// Where programs put the token that cannot set `Authorization` themselves.
 pub(crate) const SERVICE_BUS_AUTHORIZATION: &str = "servicebusauthorization";
@@ -77,14 +78,35 @@ pub(crate) struct Caller<'a> {
     /// The host that the request is for, with its port.
     pub(crate) host: &'a str,
     pub(crate) now: Timestamp,
+    pub(crate) metrics: &'a Metrics,
 }
 
 impl Caller<'_> {
     /// Allows an operation on a path below the host, decoded and without slashes at its ends. Whatever it
     /// takes, there must be a good token.
     pub(crate) fn may(self, operation: Operation, path: &str) -> Result<(), Unauthorized> {
-        let claims = self.claims(self.token()?, path)?;
-        Ok(auth::authorize(&claims, operation, Resource::Path(path), self.now)?)
+        self.judge(operation, |caller| {
+            let claims = caller.claims(caller.token()?, path)?;
+            Ok(auth::authorize(&claims, operation, Resource::Path(path), caller.now)?)
+        })
+    }
+
+    /// Counts what comes of a refusal.
+    fn judge<T>(
+        self,
+        operation: Operation,
+        judge: impl FnOnce(Self) -> Result<T, Unauthorized>,
+    ) -> Result<T, Unauthorized> {
+        judge(self).inspect_err(|refused| match refused {
+            Unauthorized::Denied { .. } => self.metrics.denied(operation),
+            Unauthorized::Token { error, .. } => self.metrics.authentication_failed(*error),
+            Unauthorized::Missing => {
+                self.metrics.authentication_failed(AuthenticationFailure::TokenMissing);
+            }
+            Unauthorized::Several | Unauthorized::NotText | Unauthorized::Scheme => {
+                self.metrics.authentication_failed(AuthenticationFailure::TokenMalformed);
+            }
+        })
     }
 
     /// Allows an operation on the messages of an entity, by a token for the address of the request or for
@@ -96,15 +118,21 @@ impl Caller<'_> {
         entity: &EntityPath,
         address: &str,
     ) -> Result<Timestamp, Unauthorized> {
-        let mut claims = self.claims(self.token()?, address)?;
-        claims.keep_only_for(entity);
-        auth::authorize(&claims, operation, Resource::Path(address), self.now)?;
-        Ok(claims.next_expiry().unwrap_or(Timestamp(u64::MAX)))
+        self.judge(operation, |caller| {
+            let mut claims = caller.claims(caller.token()?, address)?;
+            claims.keep_only_for(entity);
+            auth::authorize(&claims, operation, Resource::Path(address), caller.now)?;
+            Ok(claims.next_expiry().unwrap_or(Timestamp(u64::MAX)))
+        })
     }
 
     /// Allows to let an entity forward to another one. Whoever may change the one need not be allowed
     /// to send to the other: SDKs then add a token for that.
     pub(crate) fn may_forward_to(self, target: &EntityPath) -> Result<(), Unauthorized> {
+        self.judge(Operation::ForwardTo, |caller| caller.try_to_forward(target))
+    }
+
+    fn try_to_forward(self, target: &EntityPath) -> Result<(), Unauthorized> {
         let path = target.to_string();
         let supplementary = [SUPPLEMENTARY, DLQ_SUPPLEMENTARY];
         let added =

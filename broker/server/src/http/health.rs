@@ -21,11 +21,14 @@ const HEALTHY: &str = r#"{"status":"healthy","message":"Service is healthy."}"#;
 const UNHEALTHY: &str =
     r#"{"status":"unhealthy","message":"Service not available. Please try after some time."}"#;
 
+/// Where it is.
+pub(super) const PATHS: [&str; 3] = [HEALTH, ALIVE, READY];
+const HEALTH: &str = "/health";
+const ALIVE: &str = "/healthz";
+const READY: &str = "/readyz";
+
 pub(super) fn router() -> Router<HttpContext> {
-    Router::new()
-        .route("/health", get(health))
-        .route("/healthz", get(alive))
-        .route("/readyz", get(ready))
+    Router::new().route(HEALTH, get(health)).route(ALIVE, get(alive)).route(READY, get(ready))
 }
 
 async fn health(State(context): State<HttpContext>) -> Response {

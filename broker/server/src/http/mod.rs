@@ -45,7 +45,7 @@ use self::presence::{Presence, Watched};
 use crate::amqp::EndpointSettings;
 use crate::config::AllowedOrigins;
 use crate::driver::ShardHandle;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Route};
 use crate::namespaces::Namespaces;
 
 /// The head of a request: its first line and all its headers. Tokens of identity providers have some
@@ -136,6 +136,24 @@ async fn answer(State(context): State<HttpContext>, request: Request) -> Respons
     match rest::Target::of(request.method(), request.uri().path()) {
         Some(target) => rest::answer(&context, &target, request).await,
         None => atom::answer(State(context), request).await,
+    }
+}
+
+/// Who answers a request, for those who count.
+fn route_of(request: &Request) -> Route {
+    let path = request.uri().path();
+    if metrics::is_asked(request) {
+        Route::Metrics
+    } else if health::PATHS.contains(&path) {
+        Route::Health
+    } else if websocket::is_asked(path) {
+        Route::Websocket
+    } else if control::is_asked(path) {
+        Route::Control
+    } else if rest::Target::of(request.method(), path).is_some() {
+        Route::Rest
+    } else {
+        Route::Atom
     }
 }
 
@@ -249,6 +267,13 @@ impl Service<hyper::Request<hyper::body::Incoming>> for WithPeer {
         // behind such a body is then not what somebody meant to ask (RFC 9112 §6.1).
         let is_last = request.headers().contains_key(TRANSFER_ENCODING);
         let (routes, peer) = (self.routes.clone(), self.peer.clone());
+        let counted = match &routes {
+            Routes::Of(namespaces) => {
+                let metrics = Arc::clone(namespaces.default().context().metrics());
+                Some((metrics, route_of(&request)))
+            }
+            Routes::One(_) => None,
+        };
         Box::pin(async move {
             let mut answer = match routes {
                 Routes::Of(namespaces) if metrics::is_asked(&request) => {
@@ -260,6 +285,9 @@ impl Service<hyper::Request<hyper::body::Incoming>> for WithPeer {
                 }
                 Routes::One(mut routes) => routes.call(request).await?,
             };
+            if let Some((metrics, route)) = counted {
+                metrics.answered(route, answer.status());
+            }
             if is_last {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -26,13 +26,21 @@ const PROTOCOLS: [&str; 2] = ["AMQPWSB10", "amqp"];
 /// The only version there is.
 const VERSION: &str = "13";
 
+/// Where it is. .NET and Rust end the path with a slash. Not all clients leave the dollar sign as it is.
+const PATHS: [&str; 4] = [
+    "/$servicebus/websocket",
+    "/$servicebus/websocket/",
+    "/%24servicebus/websocket",
+    "/%24servicebus/websocket/",
+];
+
+/// Whether a path is one of these.
+pub(super) fn is_asked(path: &str) -> bool {
+    PATHS.contains(&path)
+}
+
 pub(super) fn router() -> Router<HttpContext> {
-    // .NET and Rust end the path with a slash, and not all clients leave the dollar sign as it is.
-    Router::new()
-        .route("/$servicebus/websocket", get(upgrade))
-        .route("/$servicebus/websocket/", get(upgrade))
-        .route("/%24servicebus/websocket", get(upgrade))
-        .route("/%24servicebus/websocket/", get(upgrade))
+    PATHS.into_iter().fold(Router::new(), |routes, path| routes.route(path, get(upgrade)))
 }
 
 /// Why there will be no WebSocket.

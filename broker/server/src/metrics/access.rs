@@ -55,7 +55,8 @@ impl Metrics {
             return Ok(());
         }
         // By the time of day, as with /$peeklock: whoever has moved the clock must be able to go on.
-        let caller = Caller { headers, authority, host, now: Clock::real().now() };
+        let now = Clock::real().now();
+        let caller = Caller { headers, authority, host, now, metrics: self };
         caller.may(Operation::ReadMetrics, "").map_err(Refused::Token)
     }
 }
@@ -108,7 +109,7 @@ mod tests {
         let token = Some(Secret::new("canary"));
         let allowed_networks = AllowedNetworks::only(Vec::new());
         let metrics =
-            Metrics::new(MetricsSettings { token, allowed_networks, ..MetricsSettings::default() });
+            Metrics::new(MetricsSettings { allowed_networks, token, ..MetricsSettings::default() });
         check(&metrics, "127.0.0.1", None, 401);
         check(&metrics, "10.0.0.1", Some("Bearer canary"), 200);
         check(&metrics, "10.0.0.1", Some("bearer  canary"), 200);

@@ -37,7 +37,7 @@ pub(crate) struct Family {
 macro_rules! families {
     ($($id:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal;)+) => {
         $(
-            #[doc = $help]
+            #[doc = concat!("`", $name, "`")]
             pub(crate) static $id: $crate::metrics::Family = $crate::metrics::Family {
                 name: $name,
                 kind: $crate::metrics::Kind::$kind,

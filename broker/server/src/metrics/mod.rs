@@ -8,25 +8,39 @@
 mod access;
 mod families;
 mod family;
+mod latency;
 mod limits;
 mod page;
+mod peers;
+mod process;
 #[cfg(test)]
 mod reference;
+mod refusals;
+mod requests;
 mod scrape;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub(crate) use access::Refused;
 pub(crate) use family::{Family, Kind};
+pub(crate) use latency::Stopwatch;
 pub(crate) use limits::Limit;
 pub(crate) use page::{CONTENT_TYPE, Page};
+pub(crate) use peers::{CountedLink, LinkRole, Protocol};
+pub(crate) use refusals::AuthenticationFailure;
+pub(crate) use requests::Route;
 pub(crate) use scrape::scrape;
 
 use crate::config::MetricsSettings;
+use crate::net::tls::Tls;
+use latency::Latencies;
 use limits::LimitHits;
+use peers::Peers;
+use refusals::Refusals;
+use requests::Requests;
 
 /// How long a scraper waits for another one. Whoever is told to come later than this has lost nothing:
 /// scrapes come every few seconds.
@@ -39,6 +53,12 @@ pub(crate) struct Metrics {
     /// One scrape at a time, so that nobody can load the broker with them.
     turn: Semaphore,
     limit_hits: LimitHits,
+    latencies: Latencies,
+    peers: Peers,
+    refusals: Refusals,
+    requests: Requests,
+    /// Of which the certificate is shown, if there is any.
+    tls: OnceLock<Arc<Tls>>,
 }
 
 impl Metrics {
@@ -49,6 +69,11 @@ impl Metrics {
             started_at: SystemTime::now(),
             turn: Semaphore::new(1),
             limit_hits: LimitHits::default(),
+            latencies: Latencies::new(),
+            peers: Peers::default(),
+            refusals: Refusals::new(),
+            requests: Requests::new(),
+            tls: OnceLock::new(),
         })
     }
 
@@ -67,6 +92,12 @@ impl Metrics {
         tokio::time::timeout(TURN_WITHIN, self.turn.acquire()).await.ok()?.ok()
     }
 
+    /// Shows when the certificate ends.
+    pub(crate) fn watch_certificate(&self, tls: &Arc<Tls>) {
+        // There is one for the whole process.
+        let _ = self.tls.set(Arc::clone(tls));
+    }
+
     /// Somebody came to a limit and was held back or refused.
     pub(crate) fn limit_hit(&self, limit: Limit) {
         self.limit_hits.add(limit);
@@ -74,6 +105,18 @@ impl Metrics {
 
     /// Writes what is counted here.
     fn write(&self, page: &mut Page) {
+        self.certificate(page);
+        self.peers.write(page);
+        self.requests.write(page);
+        self.refusals.write(page);
         self.limit_hits.write(page);
+        self.latencies.write(page);
+    }
+
+    fn certificate(&self, page: &mut Page) {
+        let mut samples = page.family(&families::CERTIFICATE_EXPIRY);
+        if let Some(end) = self.tls.get().and_then(|tls| tls.valid_until()) {
+            samples.add(&[], end.0 / 1000);
+        }
     }
 }

@@ -86,7 +86,13 @@ impl Namespace {
     pub(crate) async fn start(common: &Common, plan: Plan) -> anyhow::Result<Arc<Self>> {
         let Plan { hosts, authority, store, clock, core, declared, made } = plan;
         let open = open::shard(core, declared, clock.clone());
-        let shard = driver::start(Arc::clone(&store), clock.clone(), Arc::clone(&authority), open)?;
+        let shard = driver::start(
+            Arc::clone(&store),
+            clock.clone(),
+            Arc::clone(&authority),
+            open,
+            Arc::clone(&common.metrics),
+        )?;
         let http = HttpContext {
             gateway: Gateway::start(shard.clone(), common.memory.shares().bodies).await?,
             shard,

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use peeklock_core::Timestamp;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -22,6 +23,7 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig, version};
 use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 
+use crate::auth;
 use crate::config::TlsSettings;
 
 /// How often the files are looked at. Whatever renews certificates does so days before they end.
@@ -55,6 +57,13 @@ impl Tls {
         let files = Files::read(&settings)?;
         let config = files.config(&settings)?;
         Ok(Self { settings, current: RwLock::new(Current { files, config }) })
+    }
+
+    /// When the certificate ends; nothing if that cannot be read.
+    pub(crate) fn valid_until(&self) -> Option<Timestamp> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let own = CertificateDer::pem_slice_iter(&current.files.certificate).next()?.ok()?;
+        auth::valid_until(&own)
     }
 
     /// Greets a client. Fails also when it does not like our certificate.

@@ -21,6 +21,7 @@ use super::websocket::WebSocket;
 use crate::amqp::Endpoint;
 use crate::auth::Certificate;
 use crate::http::{self, HttpPeer, Routes};
+use crate::metrics::{Metrics, Protocol as Spoken};
 use crate::namespaces::{Namespaces, Place};
 
 /// Room for the first bytes inside TLS; the head of an ordinary request fits.
@@ -54,7 +55,7 @@ impl Visit {
             (Some(Protocol::Tls), Some(tls)) => self.secure(stream, &tls).await,
             (Some(Protocol::Tls), None) => info!("the peer wants TLS, and there is no certificate"),
             (Some(Protocol::Amqp), _) if self.plain_text => {
-                self.amqp(stream, BytesMut::new(), None, None).await;
+                self.amqp(Spoken::Amqp, stream, BytesMut::new(), None, None).await;
             }
             (Some(Protocol::Amqp), _) => info!("the peer does not speak TLS, it is cut off"),
             (Some(Protocol::Http), _) => {
@@ -88,7 +89,9 @@ impl Visit {
             return;
         }
         match begun.first().map(|first| Protocol::of(*first)) {
-            Some(Protocol::Amqp) => self.amqp(Polled(stream), begun, certificate, host).await,
+            Some(Protocol::Amqp) => {
+                self.amqp(Spoken::AmqpTls, Polled(stream), begun, certificate, host).await;
+            }
             Some(Protocol::Http) => {
                 let routes = Routes::Of(self.namespaces.clone());
                 self.http(Begun::new(begun, stream), routes, true).await;
@@ -98,13 +101,19 @@ impl Visit {
         }
     }
 
+    fn metrics(&self) -> &Arc<Metrics> {
+        &self.namespaces.default().settings().metrics
+    }
+
     async fn amqp(
         &self,
+        spoken: Spoken,
         transport: impl Transport,
         begun: BytesMut,
         certificate: Option<Certificate>,
         host: Option<String>,
     ) {
+        let _counted = self.metrics().connection(spoken);
         let place = Place::new(self.namespaces.clone(), host.as_deref());
         let settings = Arc::clone(place.namespace().settings());
         let gone = place.namespace().gone();
@@ -120,11 +129,15 @@ impl Visit {
             if self.over_limit { http::refusing(http::TOO_MANY_CONNECTIONS) } else { routes };
         let peer = HttpPeer::new(secure, self.address, self.stop.clone());
         let within = self.handshake_within;
+        let spoken = if secure { Spoken::Https } else { Spoken::Http };
+        let counted = self.metrics().connection(spoken);
         let upgraded = http::serve(stream, routes, peer, within, self.stop.clone()).await;
+        drop(counted);
         if let Some((upgraded, host)) = upgraded {
             let frame_size_max = self.namespaces.default().settings().engine.max_frame_size;
             let socket = WebSocket::new(TokioIo::new(upgraded), frame_size_max).await;
-            self.amqp(socket, BytesMut::new(), None, Some(host)).await;
+            let spoken = if secure { Spoken::WebsocketTls } else { Spoken::Websocket };
+            self.amqp(spoken, socket, BytesMut::new(), None, Some(host)).await;
         }
     }
 

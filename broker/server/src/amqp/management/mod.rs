@@ -43,6 +43,7 @@ use super::condition::Refusal;
 use super::encode;
 use crate::auth::{self, Claims, Resource};
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 
 /// A link that holds a message session.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,7 +55,7 @@ pub struct SessionHolder {
 }
 
 /// Who asks, about what.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// Comes back with the core's reply.
     pub origin: Origin,
@@ -72,6 +73,7 @@ pub struct Context<'a> {
     pub transaction: Option<TransactionId>,
     /// What the peer calls the broker.
     pub host: &'a str,
+    pub(crate) metrics: &'a Metrics,
 }
 
 /// What comes of a request.
@@ -197,6 +199,7 @@ fn prepare(
         .ok_or_else(|| Refusal::not_implemented("The operation is not supported."))?;
     let resource = Resource::Management(context.path);
     auth::authorize(context.claims, operation.what, resource, context.now)
+        .inspect_err(|_| context.metrics.denied(operation.what))
         .map_err(|denied| Refusal::denied(&denied))?;
     check_holder(operation, request, context)?;
     Ok((operation, (operation.command)(request, context)?))
@@ -231,7 +234,7 @@ fn check_holder(
 }
 
 /// Who asks the node of the namespace.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct NamespaceContext<'a> {
     /// What the peer may do.
     pub claims: &'a Claims,
@@ -239,6 +242,7 @@ pub struct NamespaceContext<'a> {
     pub clock: &'a Clock,
     /// What the peer calls the broker.
     pub host: &'a str,
+    pub(crate) metrics: &'a Metrics,
 }
 
 /// What comes of a request to the node of the namespace.
@@ -280,6 +284,7 @@ fn prepare_namespace(
         .find(|operation| operation.what.name().eq_ignore_ascii_case(name))
         .ok_or_else(|| Refusal::not_implemented("The operation is not supported."))?;
     auth::authorize(context.claims, operation.what, Resource::Namespace, context.clock.now())
+        .inspect_err(|_| context.metrics.denied(operation.what))
         .map_err(|denied| Refusal::denied(&denied))?;
     Ok(*operation)
 }

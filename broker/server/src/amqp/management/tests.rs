@@ -10,6 +10,7 @@ use peeklock_protocol::value::{Array, Map, Str, Symbol, Value};
 use super::clock::OPERATIONS as CLOCK_OPERATIONS;
 use super::*;
 use crate::auth::{AccessRule, Action, Authority, Claims, Door, Rights, Secret, sasl};
+use crate::config::MetricsSettings;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const ORIGIN: Origin = Origin { connection: 1, link: 2, delivery: 3 };
@@ -42,6 +43,7 @@ fn request(operation: &str, body: Map) -> Message {
 }
 
 fn handled(message: &Message, claims: &Claims) -> Answer {
+    let metrics = Metrics::new(MetricsSettings::default());
     let path = path("orders");
     let context = Context {
         origin: ORIGIN,
@@ -52,6 +54,7 @@ fn handled(message: &Message, claims: &Claims) -> Answer {
         holders: &[],
         transaction: None,
         host: "broker",
+        metrics: &metrics,
     };
     // As it comes from the wire, so that what is tested is what can arrive.
     handle(&Message::decode(&message.to_bytes()).unwrap(), &context)
@@ -425,7 +428,8 @@ fn told(message: &Message, rights: Rights, clock: &Clock) -> (Message, bool) {
         let authority = Authority::new(vec![rule], None, false);
         claims.grant_connection(sasl(&authority, "PLAIN", Some(b"\0r\0k")).unwrap().unwrap());
     }
-    let context = NamespaceContext { claims: &claims, clock, host: "broker" };
+    let metrics = Metrics::new(MetricsSettings::default());
+    let context = NamespaceContext { claims: &claims, clock, host: "broker", metrics: &metrics };
     match handle_namespace(&Message::decode(&message.to_bytes()).unwrap(), &context) {
         NamespaceAnswer::Now(response) => (response, false),
         NamespaceAnswer::CaughtUp(response) => (response, true),
@@ -446,7 +450,13 @@ fn steering_the_clock_needs_the_right_to_manage_the_namespace() {
             check_response(&response, 401, Some("amqp:unauthorized-access"));
         }
         let entity_rights = claims(Rights::MANAGE, "orders");
-        let context = NamespaceContext { claims: &entity_rights, clock: &clock, host: "broker" };
+        let metrics = Metrics::new(MetricsSettings::default());
+        let context = NamespaceContext {
+            claims: &entity_rights,
+            clock: &clock,
+            host: "broker",
+            metrics: &metrics,
+        };
         let NamespaceAnswer::Now(response) = handle_namespace(&message, &context) else {
             panic!("{} with rights on an entity", operation.what.name());
         };

@@ -102,7 +102,8 @@ async fn handle(
     }
     let now = context.settings.clock.now();
     let authority = &*context.settings.authority;
-    let caller = Caller { headers: &head.headers, authority, host, now };
+    let metrics = &*context.settings.metrics;
+    let caller = Caller { headers: &head.headers, authority, host, now, metrics };
     let target = Target::of(path);
     caller.may(operation(target, &head.method), path)?;
     let query = Query::parse(head.uri.query().unwrap_or_default());

@@ -41,6 +41,12 @@ pub(crate) struct Control {
 /// Not all clients leave the dollar sign as it is.
 const PREFIXES: [&str; 2] = ["/$peeklock", "/%24peeklock"];
 
+/// Whether a path is below one of these.
+pub(super) fn is_asked(path: &str) -> bool {
+    let below = |prefix| path.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
+    PREFIXES.into_iter().any(below)
+}
+
 pub(super) fn router(control: Control) -> Router {
     let mut routes = Router::new();
     for prefix in PREFIXES {
@@ -101,6 +107,7 @@ impl Control {
             authority: &settings.authority,
             host: host(head),
             now: Clock::real().now(),
+            metrics: &settings.metrics,
         };
         caller
             .may(Operation::Control, "$peeklock")

@@ -65,14 +65,16 @@ impl World {
         });
         let authority = Arc::new(Authority::new(Vec::new(), None, true));
         let (at, by) = (Arc::clone(&store), clock.clone());
-        let shard = driver::start(at, by, Arc::clone(&authority), open).expect("a driver");
+        let metrics = Metrics::new(MetricsSettings::default());
+        let counts = Arc::clone(&metrics);
+        let shard = driver::start(at, by, Arc::clone(&authority), open, counts).expect("a driver");
         let settings = EndpointSettings {
             engine: Arc::new(Config::default()),
             engine_with_certificate: Arc::new(Config::default()),
             clock: clock.clone(),
             authority,
             authorize_within: Duration::from_secs(20),
-            metrics: Metrics::new(MetricsSettings::default()),
+            metrics,
             memory: Memory::new(Shares::of_machine()),
             identities: Identities::new(IdentityLimits::default()),
         };

@@ -41,8 +41,13 @@ impl<'a> Permission<'a> {
     /// When its token ends, if it is allowed now.
     fn end(&self) -> Result<Timestamp, Unauthorized> {
         let Self { settings, headers, host, operation, entity, ref address } = *self;
-        let caller =
-            Caller { headers, authority: &settings.authority, host, now: settings.clock.now() };
+        let caller = Caller {
+            headers,
+            authority: &settings.authority,
+            host,
+            now: settings.clock.now(),
+            metrics: &settings.metrics,
+        };
         match entity {
             Some(entity) => caller.may_touch(operation, entity, address),
             None => caller.may(operation, address).map(|()| Timestamp(u64::MAX)),

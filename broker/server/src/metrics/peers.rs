@@ -1,0 +1,145 @@
+//! Who is connected, by what, and with which links.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Metrics, Page, families};
+
+/// What a connection speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Protocol {
+    Amqp,
+    AmqpTls,
+    Websocket,
+    WebsocketTls,
+    Http,
+    Https,
+}
+
+impl Protocol {
+    const ALL: [(Self, &'static str); 6] = [
+        (Self::Amqp, "amqp"),
+        (Self::AmqpTls, "amqp_tls"),
+        (Self::Websocket, "websocket"),
+        (Self::WebsocketTls, "websocket_tls"),
+        (Self::Http, "http"),
+        (Self::Https, "https"),
+    ];
+}
+
+/// What a link is for, as its peer sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LinkRole {
+    Sender,
+    Receiver,
+    Management,
+    Cbs,
+    Coordinator,
+}
+
+impl LinkRole {
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::Sender, "sender"),
+        (Self::Receiver, "receiver"),
+        (Self::Management, "management"),
+        (Self::Cbs, "cbs"),
+        (Self::Coordinator, "coordinator"),
+    ];
+}
+
+/// How many there are, and of connections, how many there were.
+#[derive(Default)]
+pub(super) struct Peers {
+    connections: [AtomicU64; Protocol::ALL.len()],
+    connected: [AtomicU64; Protocol::ALL.len()],
+    links: [AtomicU64; LinkRole::ALL.len()],
+}
+
+impl Peers {
+    pub(super) fn write(&self, page: &mut Page) {
+        let mut write = |family, numbers: &[AtomicU64]| {
+            let mut samples = page.family(family);
+            for ((_, name), number) in Protocol::ALL.into_iter().zip(numbers) {
+                samples.add(&[name], number.load(Ordering::Relaxed));
+            }
+        };
+        write(&families::CONNECTIONS, &self.connections);
+        write(&families::CONNECTIONS_TOTAL, &self.connected);
+        let mut samples = page.family(&families::LINKS);
+        for ((_, name), number) in LinkRole::ALL.into_iter().zip(&self.links) {
+            samples.add(&[name], number.load(Ordering::Relaxed));
+        }
+    }
+}
+
+/// Counts a connection for as long as it lives.
+pub(crate) struct CountedConnection {
+    metrics: Arc<Metrics>,
+    protocol: Protocol,
+}
+
+impl Drop for CountedConnection {
+    fn drop(&mut self) {
+        let of = &self.metrics.peers.connections[self.protocol as usize];
+        of.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts a link for as long as it lives.
+pub(crate) struct CountedLink {
+    metrics: Arc<Metrics>,
+    role: LinkRole,
+}
+
+impl Drop for CountedLink {
+    fn drop(&mut self) {
+        self.metrics.peers.links[self.role as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Metrics {
+    /// Counts a connection that has begun to speak.
+    pub(crate) fn connection(self: &Arc<Self>, protocol: Protocol) -> CountedConnection {
+        self.peers.connected[protocol as usize].fetch_add(1, Ordering::Relaxed);
+        self.peers.connections[protocol as usize].fetch_add(1, Ordering::Relaxed);
+        CountedConnection { metrics: Arc::clone(self), protocol }
+    }
+
+    /// Counts a link.
+    pub(crate) fn link(self: &Arc<Self>, role: LinkRole) -> CountedLink {
+        self.peers.links[role as usize].fetch_add(1, Ordering::Relaxed);
+        CountedLink { metrics: Arc::clone(self), role }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::MetricsSettings;
+
+    #[test]
+    fn what_is_there_is_counted_under_its_own_name_until_it_goes() {
+        let metrics = Metrics::new(MetricsSettings::default());
+        let text = || {
+            let mut page = Page::default();
+            metrics.peers.write(&mut page);
+            page.into_text()
+        };
+        for (protocol, name) in Protocol::ALL {
+            let now = format!("peeklock_connections{{protocol=\"{name}\"}}");
+            let ever = format!("peeklock_connections_total{{protocol=\"{name}\"}}");
+            let first = metrics.connection(protocol);
+            let second = metrics.connection(protocol);
+            assert!(text().contains(&format!("{now} 2\n")), "{}", text());
+            drop((first, second));
+            assert!(text().contains(&format!("{now} 0\n")), "{}", text());
+            assert!(text().contains(&format!("{ever} 2\n")), "{}", text());
+        }
+        for (role, name) in LinkRole::ALL {
+            let link = metrics.link(role);
+            assert!(text().contains(&format!("peeklock_links{{role=\"{name}\"}} 1\n")));
+            drop(link);
+            assert!(text().contains(&format!("peeklock_links{{role=\"{name}\"}} 0\n")));
+        }
+    }
+}
