@@ -66,7 +66,7 @@ impl Metrics {
     pub(crate) fn new(settings: MetricsSettings) -> Arc<Self> {
         Arc::new(Self {
             settings,
-            started_at: SystemTime::now(),
+            started_at: crate::clock::time_of_day(),
             turn: Semaphore::new(1),
             limit_hits: LimitHits::default(),
             latencies: Latencies::new(),

@@ -70,7 +70,7 @@ mod tests {
         assert!(process.threads.is_some_and(|count| 0 < count));
         assert!(process.open_files.is_some_and(|count| 2 < count));
         assert!(process.cpu.is_some());
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let now = crate::clock::time_of_day().duration_since(std::time::UNIX_EPOCH).unwrap();
         assert!(process.begun_at.is_some_and(|at| at < now + Duration::from_secs(2)));
         let mut page = Page::default();
         process.write(&mut page);
