@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use peeklock_core::{
-    Broker, BrokerSettings, Command, EntityId, ReadId, ReadRequest, ReadRows, ReceiveMode, Scan,
-    SeededIds, Span, Timestamp,
+    Broker, BrokerSettings, Command, EntityId, EntityKind, EntityStatistics, OldestMessage, ReadId,
+    ReadRequest, ReadRows, ReceiveMode, Scan, SeededIds, Span, Timestamp,
 };
 use peeklock_storage::{CommitPosition, Key, MemStore, ShardId, Store, StoreError, Table};
 
@@ -178,6 +178,7 @@ impl World {
     /// Receives and completes everything from every part of every queue.
     pub(crate) fn drain(&mut self) {
         self.heal();
+        self.look_for_oldest();
         self.close_all(|_| true);
         for transaction in std::mem::take(&mut self.open_transactions) {
             self.discharge_one(transaction, true);
@@ -195,6 +196,27 @@ impl World {
             self.heal();
         }
         self.check_nothing_is_left();
+    }
+
+    /// When the oldest message came can be found out, wherever that is, and was not in the future.
+    fn look_for_oldest(&mut self) {
+        // What goes while it is looked up is looked for again.
+        for _ in 0..100 {
+            let mut unknown = self.core.entity_statistics(None, usize::MAX);
+            unknown.retain(|entity| entity.oldest == OldestMessage::Unknown);
+            for EntityStatistics { entity, .. } in unknown {
+                self.handle(Command::FindOldest { entity });
+            }
+            self.heal();
+        }
+        for entity in self.core.entity_statistics(None, usize::MAX) {
+            let fits = match entity.oldest {
+                OldestMessage::None => entity.active == 0 || entity.kind == EntityKind::Topic,
+                OldestMessage::Since(at) => entity.active != 0 && at.0 <= self.now,
+                OldestMessage::Unknown => false,
+            };
+            assert!(fits, "{entity:?}");
+        }
     }
 
     fn receive_everything(&mut self) {
@@ -276,6 +298,9 @@ impl World {
         for stats in self.core.queue_stats() {
             let left = stats.active_count + stats.dead_letter_count;
             assert_eq!(left, 0, "{left} messages of {:?} cannot be received", stats.path);
+        }
+        for entity in self.core.entity_statistics(None, usize::MAX) {
+            assert_eq!((entity.messages(), entity.locked), (0, 0), "{entity:?}");
         }
         assert_eq!(self.core.counters().damaged, 0, "rows were lost");
         let range = Key::new()..Key::new().with_u64(u64::MAX);

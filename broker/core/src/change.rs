@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::command::ReceiveMode;
 use crate::effect::MessageLock;
+use crate::entity::counters::DeadLetterReason;
 use crate::entity::kind::EntityKind;
 use crate::entity::path::EntityPath;
 use crate::entity::settings::QueueSettings;
@@ -105,6 +106,8 @@ pub(crate) enum Change {
         attempts: u32,
         message: Arc<StoredMessage>,
         application_properties: Bytes,
+        /// Why, as it is counted.
+        reason: DeadLetterReason,
     },
     /// Something about topics.
     OfTopic(TopicChange),
@@ -170,11 +173,14 @@ pub(crate) enum TopicChange {
     /// A subscription got a message that it could only bury. The message took the subscription's next
     /// number.
     Buried {
+        subscription: EntityId,
         /// The dead-letter subqueue.
         to: EntityId,
         sequence: SequenceNumber,
         message: Arc<StoredMessage>,
         /// The application-properties section that says why.
         section: Bytes,
+        /// Why, as it is counted.
+        reason: DeadLetterReason,
     },
 }

@@ -409,6 +409,12 @@ pub enum Command {
         /// The link that declared them.
         link: u64,
     },
+    /// Finds out when the oldest message of an entity came, if its statistics do not say it. They do
+    /// then. Is no use of the entity, and has no answer.
+    FindOldest {
+        /// Which.
+        entity: EntityId,
+    },
     /// The shell's answer to [`EffectKind::Read`](crate::effect::EffectKind::Read).
     ReadDone {
         /// Which read.

@@ -10,6 +10,7 @@ impl Broker {
         self.check_reads()?;
         self.check_duplicates()?;
         self.check_topics()?;
-        self.check_transactions()
+        self.check_transactions()?;
+        self.check_tallies()
     }
 }

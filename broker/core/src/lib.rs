@@ -37,6 +37,7 @@ pub mod topic;
 pub use peeklock_storage::CommitPosition;
 
 pub use crate::broker::Broker;
+pub use crate::broker::statistics::EntityStatistics;
 pub use crate::broker::stats::{Counters, DurableEntity, DurableState, QueueStats};
 pub use crate::command::{
     Command, Enlistment, PropertyChanges, ReadRequest, ReadRows, ReceiveMode, Scan, SessionRequest,
@@ -47,6 +48,7 @@ pub use crate::effect::{
     QueueDescription, Reply, SessionLock, Turn,
 };
 pub use crate::entity::access::{AccessKey, AccessRights, AccessRule, AccessRuleChange, KeyChange};
+pub use crate::entity::counters::{DeadLetterReason, EntityCounters};
 pub use crate::entity::kind::EntityKind;
 pub use crate::entity::namespace::Namespace;
 pub use crate::entity::path::{Address, EntityPath, PathError, Subqueue};
@@ -57,6 +59,7 @@ pub use crate::id::{
     SequenceNumber, TransactionId,
 };
 pub use crate::message::{IncomingMessage, StoredMessage};
+pub use crate::queue::oldest::OldestMessage;
 pub use crate::time::{Span, Timestamp};
 pub use crate::topic::command::{TopicCommand, TopicDescription, TopicReply};
 pub use crate::topic::rules::{Correlation, Rule, RuleDescription, RuleFilter, SqlText};

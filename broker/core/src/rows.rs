@@ -238,6 +238,7 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
             attempts,
             message,
             application_properties: section,
+            ..
         } => {
             remove_message(*entity, *sequence, traces, true, batch);
             batch.put(Table::Message, message_key(*to, *sequence), message.row().clone());
@@ -284,7 +285,7 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
         Change::OfTopic(TopicChange::BodyGone { topic, sequence, .. }) => {
             batch.remove(Table::Message, message_key(*topic, *sequence));
         }
-        Change::OfTopic(TopicChange::Buried { to, sequence, message, section }) => {
+        Change::OfTopic(TopicChange::Buried { to, sequence, message, section, .. }) => {
             batch.put(Table::Message, message_key(*to, *sequence), message.row().clone());
             batch.put(Table::State, properties_key(*to, *sequence), section.clone());
         }

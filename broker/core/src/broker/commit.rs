@@ -43,7 +43,8 @@ impl Broker {
                 Traces::default()
             }
             Change::OfTopic(topic_change) => self.apply_topic(change, topic_change, position),
-            Change::DeadLettered { entity, to, .. } => {
+            Change::DeadLettered { entity, to, reason, .. } => {
+                self.count_dead_letter(*entity, *reason);
                 let traces = self.apply(*entity, change, position);
                 self.apply(*to, change, position);
                 traces
@@ -126,6 +127,7 @@ impl Broker {
         };
         assert_eq!(queue.receiver_count(), 0, "receivers are told before their entity goes");
         self.memory -= queue.memory();
+        self.tally_of_gone += &queue.tally;
         self.fingerprint_bytes -= queue.fingerprint_bytes();
         if queue.duplicates.as_ref().is_some_and(Duplicates::has_row) {
             rows::duplicates::remove_buckets(entity, &mut self.batch);

@@ -100,8 +100,8 @@ impl Broker {
                 && let Some((_, sequence)) = queue.locks.expired(self.now)
             {
                 expiries_left -= 1;
-                self.counters.locks_expired += 1;
                 let change = queue.decide_expiry(sequence);
+                self.count_lost_lock(entity);
                 self.commit(&change);
             }
             self.expire_sessions(entity, &mut expiries_left);

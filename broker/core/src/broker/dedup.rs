@@ -310,6 +310,7 @@ impl Broker {
             || duplicates.look(now, &key.1) == Look::Seen
         {
             self.counters.duplicates += 1;
+            self.tally(entity, |tally| tally.duplicates += 1);
             return true;
         }
         let bucket = duplicates.open_bucket(now);

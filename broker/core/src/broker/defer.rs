@@ -89,7 +89,6 @@ impl Broker {
                 let decision =
                     self.queue(entity).map(|queue| queue.decide_doomed(self.now, row.sequence));
                 if let Ok(Decision::Change(change)) = decision {
-                    self.counters.dead_lettered += 1;
                     self.commit(&change);
                 }
             } else {
@@ -129,7 +128,7 @@ impl Broker {
                 None
             }
         };
-        self.counters.delivered += 1;
+        self.count_delivery(entity, lock.is_none());
         let dead_letter_source = self.dead_letter_source(&body.message);
         Delivery {
             entity,

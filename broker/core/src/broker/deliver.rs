@@ -6,6 +6,7 @@ use super::{Broker, Seat, queue_mut};
 use crate::change::Change;
 use crate::command::ReceiveMode;
 use crate::effect::{Delivery, EffectKind, MessageLock, MessageState};
+use crate::entity::counters::DeadLetterReason;
 use crate::id::{EntityId, ReceiverId, SequenceNumber};
 use crate::queue::receiver::Slot;
 use crate::queue::{Decision, Offer, Queue};
@@ -87,7 +88,7 @@ impl Broker {
             Some(lock) => self.commit(&Change::Locked { entity, sequence, lock }),
             None => self.commit(&Change::Removed { entity, sequence }),
         }
-        self.counters.delivered += 1;
+        self.count_delivery(entity, lock.is_none());
         let dead_letter_source = self.dead_letter_source(&content.message);
         let delivery = Delivery {
             entity,
@@ -109,7 +110,9 @@ impl Broker {
         {
             match queue.decide_doomed(self.now, sequence) {
                 Decision::Change(change) => {
-                    self.counters.dead_lettered += 1;
+                    if !is_failure(&change) {
+                        self.count_expired(entity);
+                    }
                     self.commit(&change);
                 }
                 Decision::BodyMissing => return,
@@ -132,6 +135,11 @@ impl Broker {
         }
         self.answer_drained_browsers(entity);
     }
+}
+
+/// Whether what is doomed leaves because it was tried too often, and not because its time is over.
+const fn is_failure(change: &Change) -> bool {
+    matches!(change, Change::DeadLettered { reason: DeadLetterReason::MaxDeliveryCount, .. })
 }
 
 fn next_match(queue: &mut Queue) -> Option<Match> {

@@ -99,7 +99,7 @@ impl Broker {
         let stands_apart = queue.stands_apart(sequence);
         match queue.decide_expired(sequence) {
             Decision::Change(change) => {
-                self.counters.expired += 1;
+                self.count_expired(entity);
                 self.commit(&change);
             }
             // It was read a moment ago, so its row is damaged.

@@ -18,6 +18,7 @@ use super::{Broker, queue_mut};
 use crate::change::Change;
 use crate::command::ReadRequest;
 use crate::effect::Browsed;
+use crate::entity::counters::DeadLetterReason;
 use crate::entity::path::Subqueue;
 use crate::error::Error;
 use crate::id::{EntityId, ReadId, SequenceNumber};
@@ -41,19 +42,28 @@ pub(super) struct ForwardRead {
     lookups: Vec<Lookup>,
 }
 
-/// Why a message cannot go on, as its dead letter says it.
+/// Why a message cannot go on.
 struct Obstacle {
+    /// As it is counted.
+    cause: DeadLetterReason,
+    /// As its dead letter says it.
     reason: &'static str,
     description: String,
 }
 
 impl From<Error> for Obstacle {
     fn from(error: Error) -> Self {
-        let reason = match &error {
-            Error::EntityNotFound(_) => "amqp:not-found",
-            Error::EntityDisabled(_) => "com.microsoft:entity-disabled",
-            Error::EntityFull { .. } => "amqp:resource-limit-exceeded",
-            Error::MessageTooLarge { .. } => "amqp:link:message-size-exceeded",
+        let (cause, reason) = match &error {
+            Error::EntityNotFound(_) => (DeadLetterReason::TargetNotFound, "amqp:not-found"),
+            Error::EntityDisabled(_) => {
+                (DeadLetterReason::TargetDisabled, "com.microsoft:entity-disabled")
+            }
+            Error::EntityFull { .. } => {
+                (DeadLetterReason::TargetFull, "amqp:resource-limit-exceeded")
+            }
+            Error::MessageTooLarge { .. } => {
+                (DeadLetterReason::MessageSize, "amqp:link:message-size-exceeded")
+            }
             Error::MessageLockLost
             | Error::MessageNotFound(_)
             | Error::SessionLockLost
@@ -71,9 +81,9 @@ impl From<Error> for Obstacle {
             | Error::NotImplemented(_)
             | Error::InvalidArgument(_)
             | Error::ServerBusy(_)
-            | Error::StoreUnavailable => "amqp:not-allowed",
+            | Error::StoreUnavailable => (DeadLetterReason::TargetRefused, "amqp:not-allowed"),
         };
-        Obstacle { reason, description: error.to_string() }
+        Obstacle { cause, reason, description: error.to_string() }
     }
 }
 
@@ -98,6 +108,8 @@ impl Broker {
             if self.is_duplicate(next, &arrival.message, &mut sieve) {
                 return None;
             }
+            self.counters.forwarded_at_once += 1;
+            self.count_forwarded(rest, next);
             rest = next;
             arrival.hops += 1;
         }
@@ -202,17 +214,15 @@ impl Broker {
                 };
                 self.commit(&Change::Removed { entity, sequence });
                 self.counters.forwarded += 1;
+                self.count_forwarded(entity, target);
                 self.note_use(target);
                 self.arrive(target, arrival);
             }
-            Err(Obstacle { reason, description }) => {
+            Err(Obstacle { cause, reason, description }) => {
                 let Ok(queue) = self.queue(entity) else { return 0 };
                 let to = self.given_up_to(queue);
-                match queue.decide_undeliverable(sequence, to, reason, &description) {
-                    Decision::Change(change) => {
-                        self.counters.dead_lettered += 1;
-                        self.commit(&change);
-                    }
+                match queue.decide_undeliverable(sequence, to, cause, reason, &description) {
+                    Decision::Change(change) => self.commit(&change),
                     Decision::BodyMissing => unreachable!("what is offered has a body"),
                 }
             }
@@ -229,6 +239,7 @@ impl Broker {
     ) -> Result<EntityId, Obstacle> {
         if HOPS_MAX <= hops {
             return Err(Obstacle {
+                cause: DeadLetterReason::HopCount,
                 reason: "MaxTransferHopCountExceeded",
                 description: format!(
                     "The maximum number of allowed hops when forwarding between entities has been \
@@ -241,6 +252,7 @@ impl Broker {
         let target = self.sendable(entity)?;
         if target.settings().requires_session && message.facts().session().is_none() {
             return Err(Obstacle {
+                cause: DeadLetterReason::SessionIdMissing,
                 reason: "Session ID is null.",
                 description: "Session enabled entity doesn't allow a message whose session \
                               identifier is null."

@@ -59,6 +59,7 @@ impl Broker {
             | Command::Discharge { .. }
             | Command::Spoil { .. }
             | Command::CloseCoordinator { .. }
+            | Command::FindOldest { .. }
             | Command::ReadDone { .. }
             | Command::Tick => return,
         };

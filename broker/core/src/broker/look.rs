@@ -23,6 +23,8 @@ pub(super) enum Viewer {
     Client(Asked),
     /// A receiver.
     Browser(Look),
+    /// Those who watch the broker want to know how old the first message is.
+    Watch { entity: EntityId, from: SequenceNumber },
 }
 
 /// What a client asked to see.
@@ -93,6 +95,7 @@ impl Broker {
                     self.reply_at_once(asked.origin, Err(error));
                 }
             }
+            Viewer::Watch { .. } => self.start_read(request, purpose),
             Viewer::Browser(look) => {
                 if let Some(queue) = queue_mut(&mut self.queues, look.entity) {
                     queue.browsers.begin_reading();
@@ -122,6 +125,7 @@ impl Broker {
                 self.emit(after, EffectKind::Reply { to: asked.origin, result });
             }
             Viewer::Browser(look) => self.looked(look, after, result),
+            Viewer::Watch { entity, from } => self.oldest_found(entity, from, result.ok()),
         }
     }
 

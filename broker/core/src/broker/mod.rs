@@ -27,6 +27,7 @@ mod select;
 mod send;
 mod sessions;
 mod settle;
+pub mod statistics;
 pub mod stats;
 mod status;
 #[cfg(test)]
@@ -46,6 +47,7 @@ use self::stats::Counters;
 use self::transaction::Transactions;
 use crate::command::{Command, Enlistment};
 use crate::effect::{Effect, EffectKind, Reply, Turn};
+use crate::entity::counters::EntityCounters;
 use crate::entity::namespace::Namespace;
 use crate::entity::path::{EntityPath, Subqueue};
 use crate::entity::settings::BrokerSettings;
@@ -106,6 +108,8 @@ pub struct Broker {
     /// Queues that may have something to give out.
     touched: Vec<EntityId>,
     counters: Counters,
+    /// What happened at entities that are gone.
+    tally_of_gone: EntityCounters,
 }
 
 impl Broker {
@@ -134,6 +138,7 @@ impl Broker {
             dirty: Vec::new(),
             touched: Vec::new(),
             counters: Counters::default(),
+            tally_of_gone: EntityCounters::default(),
         }
     }
 
@@ -316,6 +321,7 @@ impl Broker {
             Command::CloseCoordinator { connection, link } => {
                 self.close_coordinator(connection, link);
             }
+            Command::FindOldest { entity } => self.find_oldest(entity),
             Command::ReadDone { read, result } => self.read_done(read, result),
             Command::Tick => self.tick(),
         }

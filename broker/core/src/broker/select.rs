@@ -133,7 +133,6 @@ impl Broker {
             let Ok(queue) = self.queue(entity) else { return };
             match queue.decide_doomed(now, sequence) {
                 Decision::Change(change) if failed_too_often => {
-                    self.counters.dead_lettered += 1;
                     self.commit(&change);
                 }
                 Decision::Change(_) | Decision::BodyMissing => self.expire(entity, sequence),

@@ -115,6 +115,7 @@ impl Broker {
         drawn: Option<SequenceNumber>,
     ) -> SequenceNumber {
         self.counters.accepted += 1;
+        self.tally(entity, |tally| tally.incoming += 1);
         let due = message.facts().scheduled_enqueue_time().filter(|due| self.now < *due);
         match due {
             Some(due) => self.set_aside_until(entity, due, message, drawn),

@@ -154,11 +154,21 @@ impl Broker {
 
     pub(super) fn count_settlement(&mut self, change: &Change) {
         match change {
-            Change::Removed { .. } => self.counters.completed += 1,
-            Change::DeadLettered { .. } => self.counters.dead_lettered += 1,
-            Change::Deferred { .. } => self.counters.deferred += 1,
-            Change::Returned { attempts: Some(_), .. } => self.counters.abandoned += 1,
+            Change::Removed { entity, .. } => {
+                self.counters.completed += 1;
+                self.tally(*entity, |tally| tally.completed += 1);
+            }
+            Change::Deferred { entity, .. } => {
+                self.counters.deferred += 1;
+                self.tally(*entity, |tally| tally.deferred += 1);
+            }
+            Change::Returned { entity, attempts: Some(_), .. } => {
+                self.counters.abandoned += 1;
+                self.tally(*entity, |tally| tally.abandoned += 1);
+            }
             Change::Returned { attempts: None, .. } => self.counters.released += 1,
+            // Counted when it is committed.
+            Change::DeadLettered { .. } => {}
             Change::QueueCreated { .. }
             | Change::QueueDeleted { .. }
             | Change::SettingsChanged { .. }

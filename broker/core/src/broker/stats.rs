@@ -18,7 +18,7 @@ pub struct Counters {
     pub accepted: u64,
     /// Deliveries made.
     pub delivered: u64,
-    /// Messages removed because the work was done.
+    /// Messages removed because a receiver was done with them, or had wanted no lock.
     pub completed: u64,
     /// Deliveries given up by their receivers.
     pub abandoned: u64,
@@ -42,6 +42,8 @@ pub struct Counters {
     pub swept: u64,
     /// Messages passed on from where they were held.
     pub forwarded: u64,
+    /// Messages that went on at once, without being held; a message counts for each step.
+    pub forwarded_at_once: u64,
     /// Messages that were of no use any more.
     pub expired: u64,
     /// Messages removed many at a time, because somebody asked for that.

@@ -9,6 +9,7 @@ mod forward;
 mod forward_history;
 mod life;
 mod schedule;
+mod tallies;
 pub(super) mod timed;
 mod timed_history;
 mod together;

@@ -57,6 +57,12 @@ impl Namespace {
         self.queues.iter().filter(is_meant).map(|(_, entities)| *entities)
     }
 
+    /// Those behind a path in that order, which need not be there any more.
+    pub(crate) fn behind(&self, path: Option<&EntityPath>) -> impl Iterator<Item = QueueEntities> {
+        let from = path.map_or(Bound::Unbounded, |path| Bound::Excluded(&**path.folded_name()));
+        self.queues.range::<str, _>((from, Bound::Unbounded)).map(|(_, entities)| *entities)
+    }
+
     /// Those below a path, in the order of their names: a topic's subscriptions.
     pub(crate) fn below(&self, path: &EntityPath) -> impl Iterator<Item = QueueEntities> {
         let prefix = format!("{}/", path.folded_name());

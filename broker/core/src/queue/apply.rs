@@ -294,6 +294,7 @@ impl Queue {
 
     /// Takes a message out for good.
     pub(super) fn remove(&mut self, sequence: SequenceNumber) -> Traces {
+        self.oldest.gone(sequence);
         if let Some(traces) = self.remove_apart(sequence) {
             return traces;
         }

@@ -10,6 +10,7 @@ use super::lock::Held;
 use super::{Body, Entry, Queue};
 use crate::change::Change;
 use crate::command::{PropertyChanges, Settlement};
+use crate::entity::counters::DeadLetterReason;
 use crate::error::Error;
 use crate::id::{EntityId, LockToken, SequenceNumber};
 use crate::time::Timestamp;
@@ -25,6 +26,8 @@ pub(crate) enum Decision {
 
 /// Why a message is moved to the dead-letter subqueue.
 struct Verdict<'a> {
+    /// As it is counted.
+    cause: DeadLetterReason,
     reason: Option<&'a str>,
     description: Option<&'a str>,
     changes: &'a [(Str, Value)],
@@ -98,6 +101,7 @@ impl Queue {
                     "A message in a dead-letter queue cannot be dead-lettered.",
                 ))?;
                 let verdict = Verdict {
+                    cause: DeadLetterReason::Application,
                     reason: reason.as_deref(),
                     description: description.as_deref(),
                     changes,
@@ -203,7 +207,8 @@ impl Queue {
         match self.definition.dead_letter.filter(|_| self.settings().dead_letter_on_expiry) {
             Some(to) => {
                 let (reason, description) = (Some(EXPIRY_REASON), Some(EXPIRY_DESCRIPTION));
-                let verdict = Verdict { reason, description, changes: &[] };
+                let cause = DeadLetterReason::Expired;
+                let verdict = Verdict { cause, reason, description, changes: &[] };
                 self.decide_burial(sequence, entry, to, entry.attempts, &verdict)
             }
             None => Decision::Change(Change::Removed { entity, sequence }),
@@ -226,12 +231,13 @@ impl Queue {
         &self,
         sequence: SequenceNumber,
         to: EntityId,
+        cause: DeadLetterReason,
         reason: &str,
         description: &str,
     ) -> Decision {
         let entry = self.kept(sequence);
-        let verdict =
-            Verdict { reason: Some(reason), description: Some(description), changes: &[] };
+        let (reason, description) = (Some(reason), Some(description));
+        let verdict = Verdict { cause, reason, description, changes: &[] };
         self.decide_burial(sequence, entry, to, entry.attempts, &verdict)
     }
 
@@ -245,8 +251,9 @@ impl Queue {
     ) -> Decision {
         let description =
             format!("Message could not be consumed after {attempts} delivery attempts.");
-        let verdict =
-            Verdict { reason: Some(ATTEMPTS_REASON), description: Some(&description), changes };
+        let (reason, description) = (Some(ATTEMPTS_REASON), Some(&*description));
+        let cause = DeadLetterReason::MaxDeliveryCount;
+        let verdict = Verdict { cause, reason, description, changes };
         self.decide_burial(sequence, entry, to, attempts, &verdict)
     }
 
@@ -272,6 +279,7 @@ impl Queue {
             attempts,
             message: Arc::clone(&body.message),
             application_properties: merged(body, &changes),
+            reason: verdict.cause,
         })
     }
 }

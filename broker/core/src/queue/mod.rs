@@ -15,6 +15,7 @@ mod definition;
 pub(crate) mod duplicates;
 mod expiry;
 pub(crate) mod lock;
+pub(crate) mod oldest;
 pub(crate) mod paging;
 mod ready;
 pub(crate) mod receiver;
@@ -44,6 +45,7 @@ pub(crate) use self::definition::{Definition, Numbers};
 use self::duplicates::Duplicates;
 pub(crate) use self::expiry::Whereabouts;
 use self::lock::{Held, LockTable};
+use self::oldest::Oldest;
 use self::ready::ReadyOrder;
 use self::receiver::Receivers;
 use self::runs::Runs;
@@ -56,6 +58,7 @@ use self::timers::Timers;
 use self::watch::Watch;
 use self::window::Window;
 pub(crate) use self::window::{Room, Zone};
+use crate::entity::counters::EntityCounters;
 use crate::entity::kind::EntityKind;
 use crate::entity::namespace::QueueEntities;
 use crate::entity::path::{EntityPath, Subqueue};
@@ -122,6 +125,9 @@ pub(crate) struct Queue {
     pub(crate) go_on_at: Option<Timestamp>,
     /// Whether it waits to be told which messages are duplicates.
     pub(crate) forward_waits: bool,
+    /// What happened here.
+    pub(crate) tally: EntityCounters,
+    oldest: Oldest,
     /// When the broker has planned to look at this queue's deadlines.
     pub(crate) wake_at: Option<Timestamp>,
     /// Whether the entity row is to be written this turn.
@@ -192,6 +198,8 @@ impl Queue {
             forward_at: None,
             go_on_at: None,
             forward_waits: false,
+            tally: EntityCounters::default(),
+            oldest: Oldest::default(),
             wake_at: None,
             dirty: false,
         }
@@ -303,6 +311,12 @@ impl Queue {
     /// The same without those that only look.
     pub(crate) fn consumer_count(&self) -> usize {
         self.receiver_count() - self.browsers.len()
+    }
+
+    /// Deliveries that they want and have not got yet. Who only looks is not asked.
+    pub(crate) fn demand_left(&self) -> u64 {
+        let with_sessions = self.sessions.as_ref().map_or(0, |known| known.demand_left());
+        self.receivers.demand_left().saturating_add(with_sessions)
     }
 
     /// Messages in memory, with or without their bodies.

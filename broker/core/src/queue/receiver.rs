@@ -194,6 +194,11 @@ impl Receivers {
         receivers.filter(|receiver| receiver.demand.is_open())
     }
 
+    /// Deliveries that all of them want and have not got yet.
+    pub(super) fn demand_left(&self) -> u64 {
+        self.waiting().map(|receiver| receiver.demand.left()).fold(0, u64::saturating_add)
+    }
+
     /// Whether some want only certain messages.
     pub(crate) const fn any_selecting(&self) -> bool {
         self.selecting != 0

@@ -132,6 +132,7 @@ impl Queue {
         if zone != Zone::Beyond {
             self.browsers.note_late(sequence);
         }
+        self.note_first(sequence, entry.body.as_ref().map(|body| body.message.enqueued_at()));
         self.count += 1;
         self.bytes += entry.size;
         self.next_sequence = self.next_sequence.max(sequence.next());

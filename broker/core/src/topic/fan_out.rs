@@ -5,6 +5,7 @@ use peeklock_protocol::codec::DecodeError;
 use peeklock_protocol::message::merge_application_properties;
 use peeklock_protocol::value::{Str, Value};
 
+use crate::entity::counters::DeadLetterReason;
 use crate::filter::{PropertyChange, rewrite};
 use crate::message::IncomingMessage;
 use crate::queue::{DESCRIPTION_KEY, REASON_KEY};
@@ -15,6 +16,9 @@ const FILTER_REASON: &str = "FilterException";
 /// Why a subscription gets a message as a dead letter at once.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unfit {
+    /// As it is counted.
+    pub(crate) cause: DeadLetterReason,
+    /// As the message says it.
     pub(crate) reason: &'static str,
     pub(crate) description: String,
 }
@@ -22,12 +26,13 @@ pub(crate) struct Unfit {
 impl Unfit {
     /// A rule could not be evaluated for the message.
     pub(crate) fn by_filter(description: String) -> Self {
-        Unfit { reason: FILTER_REASON, description }
+        Unfit { cause: DeadLetterReason::FilterError, reason: FILTER_REASON, description }
     }
 
     /// An action has made a copy whose header and properties are larger than those of any message.
     fn by_size() -> Self {
         Unfit {
+            cause: DeadLetterReason::HeaderSize,
             reason: "HeaderSizeExceeded",
             description: "The size quota for this stream has been exceeded.".into(),
         }
@@ -35,12 +40,13 @@ impl Unfit {
 
     /// Whether it is dropped unless the subscription wants dead letters of failed filters.
     pub(crate) fn is_filter_error(&self) -> bool {
-        self.reason == FILTER_REASON
+        self.cause == DeadLetterReason::FilterError
     }
 
     /// The subscription has sessions, and the message is in none.
     pub(crate) fn without_session() -> Self {
         Unfit {
+            cause: DeadLetterReason::SessionIdMissing,
             reason: "Session ID is null.",
             description:
                 "Session enabled entity doesn't allow a message whose session identifier is \

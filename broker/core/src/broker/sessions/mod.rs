@@ -127,7 +127,7 @@ impl Broker {
         for sequence in &locked {
             let Ok(queue) = self.queue(entity) else { return 0 };
             let change = queue.decide_expiry(*sequence);
-            self.counters.locks_expired += 1;
+            self.count_lost_lock(entity);
             self.commit(&change);
         }
         self.lose_session(entity, slot, Error::SessionLockLost);

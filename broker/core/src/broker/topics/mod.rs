@@ -116,7 +116,10 @@ impl Broker {
         position: CommitPosition,
     ) -> Traces {
         match change {
-            TopicChange::Buried { to, .. } => return self.apply(*to, fact, position),
+            TopicChange::Buried { subscription, to, reason, .. } => {
+                self.count_dead_letter(*subscription, *reason);
+                return self.apply(*to, fact, position);
+            }
             TopicChange::Published { topic, sequence, message, subscriptions } => {
                 self.give_shared(*topic, *sequence, message, subscriptions, position);
             }

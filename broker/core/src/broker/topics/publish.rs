@@ -70,6 +70,9 @@ impl Broker {
             };
             let message = Arc::new(arrival.message.clone().into_stored(header));
             self.counters.copied += subscriptions.len() as u64;
+            for subscription in &subscriptions {
+                self.tally(*subscription, |tally| tally.incoming += 1);
+            }
             let published = TopicChange::Published { topic, sequence, message, subscriptions };
             self.commit(&Change::OfTopic(published));
         }
@@ -98,6 +101,7 @@ impl Broker {
                 }
             }
             self.counters.copied += 1;
+            self.tally(subscription, |tally| tally.incoming += 1);
         }
     }
 
@@ -124,7 +128,8 @@ impl Broker {
         };
         let message = Arc::new(copy.message.into_stored(header));
         self.commit(&Change::Passed { entity: subscription, sequence });
-        self.commit(&Change::OfTopic(TopicChange::Buried { to, sequence, message, section }));
-        self.counters.dead_lettered += 1;
+        let reason = unfit.cause;
+        let buried = TopicChange::Buried { subscription, to, sequence, message, section, reason };
+        self.commit(&Change::OfTopic(buried));
     }
 }

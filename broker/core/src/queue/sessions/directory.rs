@@ -178,6 +178,7 @@ impl Queue {
         session: &MessageSessionId,
         room: Room,
     ) {
+        self.note_first(sequence, entry.body.as_ref().map(|body| body.message.enqueued_at()));
         let sessions = self.sessions.as_mut().expect("the message belongs to a session");
         if self.count == 0 {
             sessions.head = sequence;

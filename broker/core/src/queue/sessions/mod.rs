@@ -227,6 +227,23 @@ impl Sessions {
         self.ends.len() + self.waiting.len()
     }
 
+    /// How many sessions are held.
+    pub(crate) fn held_count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// How many are in memory.
+    pub(crate) fn known_count(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Deliveries that receivers want and have not got yet, those included that wait for a session.
+    pub(crate) fn demand_left(&self) -> u64 {
+        let held = self.ends.iter().filter_map(|(_, slot)| self.record(*slot).holder.as_ref());
+        let left = held.map(|holder| holder.demand.left());
+        left.fold(self.waiting.demand_left(), u64::saturating_add)
+    }
+
     /// Those that hold a session, in the order of the sessions' ids.
     pub(crate) fn holders(&self) -> impl Iterator<Item = (SessionSlot, &Holder)> {
         let holder = |slot: &SessionSlot| Some((*slot, self.record(*slot).holder.as_ref()?));

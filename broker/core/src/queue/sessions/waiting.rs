@@ -36,6 +36,11 @@ impl Waiting {
         self.waiters.len()
     }
 
+    /// Deliveries that all of them want.
+    pub(super) fn demand_left(&self) -> u64 {
+        self.waiters.values().map(|waiter| waiter.demand.left()).fold(0, u64::saturating_add)
+    }
+
     pub(crate) fn push(&mut self, waiter: Waiter) -> WaitId {
         let id = WaitId(self.next);
         self.next += 1;
