@@ -36,6 +36,8 @@ pub(super) const GIB: u64 = 1 << 30;
 const DATA: &str = "peeklock-data";
 /// Each queue or topic takes a few kilobytes of memory, also when it is empty and idle.
 const ENTITIES: RangeInclusive<usize> = 1..=1_000_000;
+/// From totals alone to all there may be. Each is some three kilobytes of a scrape.
+const SHOWN: RangeInclusive<usize> = 0..=1_000_000;
 /// Service Bus allows 5000. Above a million, ports and file handles end first.
 const CONNECTIONS: (RangeInclusive<u32>, u32) = (1..=1_000_000, 5000);
 /// JavaScript, .NET and Java open one AMQP session for each link; 8191 is what .NET asks for.
@@ -361,6 +363,8 @@ fn metrics(raw: RawMetrics) -> Check<MetricsSettings> {
         settings.allowed_networks = only("metrics.allowed_networks", &networks)?;
     }
     settings.token = raw.token.map(|token| secret("metrics.token", token)).transpose()?;
+    let default = settings.entities_max;
+    settings.entities_max = count("metrics.entities", raw.entities, &SHOWN, default)?;
     Ok(settings)
 }
 

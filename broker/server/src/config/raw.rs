@@ -243,6 +243,7 @@ pub(super) struct RawMetrics {
     pub enabled: Given<bool>,
     pub allowed_networks: Option<Vec<Spanned<String>>>,
     pub token: Given<Secret>,
+    pub entities: Given<RawCount>,
 }
 
 /// A count as TOML writes it; negative ones are refused with the bounds, not by type.
@@ -273,7 +274,7 @@ impl RawSettings {
             connections_per_identity, links_per_identity, sends_per_second_per_identity);
         overlay!(self.storage, over.storage; cache, free_space_reserve, accept_data_loss);
         overlay!(self.log, over.log; level, format);
-        overlay!(self.metrics, over.metrics; enabled, allowed_networks, token);
+        overlay!(self.metrics, over.metrics; enabled, allowed_networks, token, entities);
     }
 }
 

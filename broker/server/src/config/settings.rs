@@ -259,11 +259,14 @@ pub struct MetricsSettings {
     pub allowed_networks: AllowedNetworks,
     /// Who shows it may see it from everywhere.
     pub token: Option<Secret>,
+    /// How many queues, topics and subscriptions are shown one by one, all namespaces together.
+    pub entities_max: usize,
 }
 
 impl Default for MetricsSettings {
     fn default() -> Self {
-        Self { enabled: true, allowed_networks: AllowedNetworks::near(), token: None }
+        let allowed_networks = AllowedNetworks::near();
+        Self { enabled: true, allowed_networks, token: None, entities_max: 10_000 }
     }
 }
 

@@ -93,6 +93,7 @@ fn the_example_file_is_valid_and_says_the_defaults() {
     assert_eq!(explicit.storage, default.storage);
     assert_eq!(explicit.core, default.core);
     assert_eq!(explicit.log, default.log);
+    assert_eq!(explicit.metrics.entities_max, default.metrics.entities_max);
     assert_eq!(explicit.listeners, default.listeners);
     assert_eq!(explicit.queues[0].settings, QueueSettings::default());
     assert_eq!(explicit.topics[0].subscriptions[0].settings, QueueSettings::default());
@@ -367,4 +368,21 @@ fn listen_addresses() {
     {
         assert_eq!(parsed(bad), None, "{bad}");
     }
+}
+
+#[test]
+fn fewer_entities_are_shown_when_that_is_wanted() {
+    assert_eq!(from_file("").unwrap().metrics.entities_max, 10_000);
+    assert_eq!(from_file("[metrics]\nentities = 0").unwrap().metrics.entities_max, 0);
+    let variable = [("PEEKLOCK_METRICS__ENTITIES", "20")];
+    let settings = load_text("[metrics]\nentities = 7", &variable, Overrides::default()).unwrap();
+    assert_eq!(settings.metrics.entities_max, 20);
+    check_refused(
+        "[metrics]\nentities = -1",
+        "FILE:2: metrics.entities: -1 is not between 0 and 1000000",
+    );
+    check_refused(
+        "[metrics]\nentities = 1000001",
+        "FILE:2: metrics.entities: 1000001 is not between 0 and 1000000",
+    );
 }

@@ -6,6 +6,7 @@
 //! reads; `scrape` puts it together.
 
 mod access;
+mod entities;
 mod families;
 mod family;
 mod latency;
@@ -36,6 +37,7 @@ pub(crate) use scrape::scrape;
 
 use crate::config::MetricsSettings;
 use crate::net::tls::Tls;
+use entities::EntitiesShown;
 use latency::Latencies;
 use limits::LimitHits;
 use peers::Peers;
@@ -59,12 +61,14 @@ pub(crate) struct Metrics {
     requests: Requests,
     /// Of which the certificate is shown, if there is any.
     tls: OnceLock<Arc<Tls>>,
+    entities: EntitiesShown,
 }
 
 impl Metrics {
     /// All at zero.
     pub(crate) fn new(settings: MetricsSettings) -> Arc<Self> {
         Arc::new(Self {
+            entities: EntitiesShown::new(settings.entities_max),
             settings,
             started_at: crate::clock::time_of_day(),
             turn: Semaphore::new(1),
@@ -80,6 +84,11 @@ impl Metrics {
     /// Whether anything is counted and shown at all.
     pub(crate) fn is_enabled(&self) -> bool {
         self.settings.enabled
+    }
+
+    /// How many entities are shown.
+    fn entities(&self) -> &EntitiesShown {
+        &self.entities
     }
 
     /// When the broker began to serve, in seconds since 1970.

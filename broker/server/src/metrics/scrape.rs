@@ -12,7 +12,7 @@ use peeklock_storage::statistics::{Counts, Histogram, Statistics};
 use peeklock_storage::{Health, Store};
 
 use super::process::Process;
-use super::{Page, families};
+use super::{Page, entities, families};
 use crate::namespaces::{Namespace, Namespaces};
 
 /// What the default namespace is called here.
@@ -50,7 +50,9 @@ pub(crate) async fn scrape(namespaces: &Namespaces) -> String {
     memory(&mut page, &told, &process, shared.held());
     page.family(&families::MEMORY_CEILING_BYTES).add(&[], shared.shares().ceiling);
     process.write(&mut page);
-    page.into_text()
+    let mut text = page.into_text();
+    entities::write(namespaces, default.metrics().entities(), &mut text).await;
+    text
 }
 
 async fn ask(name: &str, namespace: &Namespace) -> Told {

@@ -17,7 +17,7 @@ mod namespace;
 pub(crate) mod open;
 mod place;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -45,6 +45,10 @@ fn common() -> Common {
 
 /// With a rule of its own: its name and `key of NAME`.
 async fn start(name: &str, hosts: &[&str]) -> Arc<Namespace> {
+    start_with(name, hosts, BrokerSettings::default()).await
+}
+
+async fn start_with(name: &str, hosts: &[&str], core: BrokerSettings) -> Arc<Namespace> {
     let key = Secret::new(format!("key of {name}"));
     let rule = AccessRule::new(name.to_owned(), key, None, Rights::MANAGE, None);
     let plan = Plan {
@@ -52,7 +56,7 @@ async fn start(name: &str, hosts: &[&str]) -> Arc<Namespace> {
         authority: Arc::new(Authority::new(vec![rule], None, false)),
         store: open::memory(),
         clock: Clock::real(),
-        core: BrokerSettings::default(),
+        core,
         declared: Declared::default(),
         made: false,
     };
@@ -61,9 +65,14 @@ async fn start(name: &str, hosts: &[&str]) -> Arc<Namespace> {
 
 /// The default one, `shop` without hosts, `desk` with one.
 async fn world() -> Namespaces {
-    let namespaces = Namespaces::new(start("default", &[]).await, None);
-    namespaces.add("shop".parse().unwrap(), start("shop", &[]).await);
-    namespaces.add("desk".parse().unwrap(), start("desk", &["mail.example"]).await);
+    world_with(BrokerSettings::default()).await
+}
+
+/// The same with such cores.
+pub(crate) async fn world_with(core: BrokerSettings) -> Namespaces {
+    let namespaces = Namespaces::new(start_with("default", &[], core).await, None);
+    namespaces.add("shop".parse().unwrap(), start_with("shop", &[], core).await);
+    namespaces.add("desk".parse().unwrap(), start_with("desk", &["mail.example"], core).await);
     namespaces
 }
 
