@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::durability::{Gate, InFlight, Progress};
 use crate::faults::Sudden;
 use crate::mailbox::{Letter, Mailbox};
-use crate::metrics::{Metrics, Stopwatch};
+use crate::metrics::{Limit, Metrics, Stopwatch};
 
 /// Inputs that may wait for the driver; each is the commands of one read of one connection. A
 /// connection that finds it full waits, and so stops reading its socket.
@@ -157,7 +157,8 @@ pub(crate) fn start(
         generation: 0,
         sends_allowed: true,
         reopened_at: None,
-        stopwatch: Stopwatch::new(metrics),
+        stopwatch: Stopwatch::new(&metrics),
+        metrics,
         turned_at: None,
     };
     tokio::spawn(driver.run(inputs, reads));
@@ -204,6 +205,7 @@ struct Driver {
     sends_allowed: bool,
     reopened_at: Option<Instant>,
     stopwatch: Stopwatch,
+    metrics: Arc<Metrics>,
     /// When this turn lets deliveries out, once that was asked for.
     turned_at: Option<Timestamp>,
 }
@@ -324,6 +326,7 @@ impl Driver {
     }
 
     fn refuse(&mut self, origin: Origin, error: Error) {
+        self.metrics.limit_hit(Limit::FreeSpaceReserve);
         self.deliver(EffectKind::Reply { to: origin, result: Err(error) });
     }
 
@@ -417,7 +420,12 @@ impl Driver {
 
     fn deliver(&mut self, kind: EffectKind) {
         let connection = match &kind {
-            EffectKind::Reply { to, .. } => to.connection,
+            EffectKind::Reply { to, result } => {
+                if let Err(error) = result {
+                    self.count_refused(error);
+                }
+                to.connection
+            }
             EffectKind::Deliver { receiver, .. }
             | EffectKind::Drained { receiver }
             | EffectKind::ReceiverClosed { receiver, .. } => receiver.connection,
@@ -456,6 +464,16 @@ impl Driver {
             }
             // A connection that has left needs no answer.
             None => self.returns.extend(release(kind)),
+        }
+    }
+
+    /// Counts what was refused because of a limit that the core keeps, for whatever door it came by.
+    fn count_refused(&self, error: &Error) {
+        match error {
+            Error::MessageTooLarge { .. } => self.metrics.limit_hit(Limit::MessageSize),
+            Error::EntityFull { .. } => self.metrics.limit_hit(Limit::EntitySize),
+            Error::QuotaExceeded(_) => self.metrics.limit_hit(Limit::Entities),
+            _ => {}
         }
     }
 

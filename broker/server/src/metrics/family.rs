@@ -1,5 +1,8 @@
 //! What a family of metrics is: a name, what it means, and which labels its samples have.
 
+use prometheus::core::Collector;
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry};
+
 /// How the samples of a family behave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -31,6 +34,40 @@ pub(crate) struct Family {
     pub(crate) labels: &'static [&'static str],
     /// A sentence; `docs/METRICS.md` shows it as well.
     pub(crate) help: &'static str,
+}
+
+impl Family {
+    /// Counters by the values of the labels, kept in a registry.
+    pub(super) fn counters(&self, registry: &Registry) -> IntCounterVec {
+        debug_assert_eq!(self.kind, Kind::Counter, "{}", self.name);
+        self.kept(registry, IntCounterVec::new(Opts::new(self.name, self.help), self.labels))
+    }
+
+    /// The same for what rises and falls.
+    pub(super) fn gauges(&self, registry: &Registry) -> IntGaugeVec {
+        debug_assert_eq!(self.kind, Kind::Gauge, "{}", self.name);
+        self.kept(registry, IntGaugeVec::new(Opts::new(self.name, self.help), self.labels))
+    }
+
+    /// Counts by size, without labels.
+    pub(super) fn histogram(&self, registry: &Registry, bounds: Vec<f64>) -> Histogram {
+        debug_assert_eq!(self.kind, Kind::Histogram, "{}", self.name);
+        let options = HistogramOpts::new(self.name, self.help).buckets(bounds);
+        self.kept(registry, Histogram::with_opts(options))
+    }
+
+    /// Fails only by a mistake in the list of families, which every start shows.
+    fn kept<C: Collector + Clone + 'static>(
+        &self,
+        registry: &Registry,
+        made: prometheus::Result<C>,
+    ) -> C {
+        let registered = made.and_then(|made| {
+            registry.register(Box::new(made.clone()))?;
+            Ok(made)
+        });
+        registered.unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
 }
 
 /// Declares families, each as a static, and `ALL` with all of them in their order.

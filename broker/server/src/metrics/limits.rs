@@ -1,8 +1,8 @@
 //! How often somebody came to a limit.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use prometheus::{IntCounter, Registry};
 
-use super::{Page, families};
+use super::families;
 
 /// What has bounds. Each that holds somebody back is counted under its name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,35 +86,32 @@ impl Limit {
 }
 
 /// A counter for each limit, there from the beginning: what was never hit is zero, not missing.
-#[derive(Default)]
-pub(super) struct LimitHits([AtomicU64; Limit::ALL.len()]);
+pub(super) struct LimitHits([IntCounter; Limit::ALL.len()]);
 
 impl LimitHits {
-    pub(super) fn add(&self, limit: Limit) {
-        self.0[limit as usize].fetch_add(1, Ordering::Relaxed);
+    pub(super) fn new(registry: &Registry) -> Self {
+        let counters = families::LIMIT_HITS.counters(registry);
+        Self(Limit::ALL.map(|limit| counters.with_label_values(&[limit.name()])))
     }
 
-    pub(super) fn write(&self, page: &mut Page) {
-        let mut samples = page.family(&families::LIMIT_HITS);
-        for (limit, count) in Limit::ALL.into_iter().zip(&self.0) {
-            samples.add(&[limit.name()], count.load(Ordering::Relaxed));
-        }
+    pub(super) fn add(&self, limit: Limit) {
+        self.0[limit as usize].inc();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Page;
 
     #[test]
     fn each_limit_is_counted_under_its_own_name() {
-        let hits = LimitHits::default();
+        let registry = Registry::new();
+        let hits = LimitHits::new(&registry);
         for (count, limit) in Limit::ALL.into_iter().enumerate() {
             (0..count).for_each(|_| hits.add(limit));
         }
-        let mut page = Page::default();
-        hits.write(&mut page);
-        let text = page.into_text();
+        let text = Page::of(&registry).into_text();
         for (count, limit) in Limit::ALL.into_iter().enumerate() {
             let line = format!("peeklock_limit_hits_total{{limit=\"{}\"}} {count}\n", limit.name());
             assert!(text.contains(&line), "{line}{text}");

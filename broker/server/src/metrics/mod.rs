@@ -1,9 +1,10 @@
 //! What the broker counts and measures for those who watch it.
 //!
-//! One value for a process, made when it starts and handed down; nothing here is global. What happens
-//! often is counted where it happens, in handles that were made beforehand; what merely is, is asked for
-//! when somebody scrapes. `families` lists all there is about the process; `page` writes what a scraper
-//! reads; `scrape` puts it together.
+//! One value for a process, made when it starts and handed down, with the registry of the crate
+//! `prometheus` in it; nothing here is global. What happens often is counted where it happens, in handles
+//! of that registry that were made beforehand; what merely is, is asked for when somebody scrapes.
+//! `families` lists all there is about the process; `page` writes what a scraper reads; `scrape` puts it
+//! together.
 
 mod access;
 mod entities;
@@ -23,6 +24,7 @@ mod scrape;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use prometheus::Registry;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub(crate) use access::Refused;
@@ -54,6 +56,7 @@ pub(crate) struct Metrics {
     started_at: SystemTime,
     /// One scrape at a time, so that nobody can load the broker with them.
     turn: Semaphore,
+    registry: Registry,
     limit_hits: LimitHits,
     latencies: Latencies,
     peers: Peers,
@@ -67,17 +70,19 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// All at zero.
     pub(crate) fn new(settings: MetricsSettings) -> Arc<Self> {
+        let registry = Registry::new();
         Arc::new(Self {
             entities: EntitiesShown::new(settings.entities_max),
             settings,
             started_at: crate::clock::time_of_day(),
             turn: Semaphore::new(1),
-            limit_hits: LimitHits::default(),
-            latencies: Latencies::new(),
-            peers: Peers::default(),
-            refusals: Refusals::new(),
-            requests: Requests::new(),
+            limit_hits: LimitHits::new(&registry),
+            latencies: Latencies::new(&registry),
+            peers: Peers::new(&registry),
+            refusals: Refusals::new(&registry),
+            requests: Requests::new(&registry),
             tls: OnceLock::new(),
+            registry,
         })
     }
 
@@ -112,16 +117,12 @@ impl Metrics {
         self.limit_hits.add(limit);
     }
 
-    /// Writes what is counted here.
-    fn write(&self, page: &mut Page) {
-        self.certificate(page);
-        self.peers.write(page);
-        self.requests.write(page);
-        self.refusals.write(page);
-        self.limit_hits.write(page);
-        self.latencies.write(page);
+    /// What is counted, and whoever has something to count adds to it.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
     }
 
+    /// When the certificate ends.
     fn certificate(&self, page: &mut Page) {
         let mut samples = page.family(&families::CERTIFICATE_EXPIRY);
         if let Some(end) = self.tls.get().and_then(|tls| tls.valid_until()) {

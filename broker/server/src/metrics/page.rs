@@ -1,10 +1,13 @@
 //! The text that a scraper reads: format 0.0.4 of Prometheus.
 //!
-//! Samples go straight into the text, because there may be a hundred thousand of them.
+//! What the registry keeps is written by the crate `prometheus`. What is asked for at each scrape goes
+//! straight into the text, because of entities there may be some hundred thousand samples.
 
 use std::fmt::{Display, Write as _};
 
 use peeklock_storage::statistics::Counts;
+use prometheus::{Registry, TextEncoder};
+use tracing::error;
 
 use super::{Family, Kind};
 
@@ -18,6 +21,16 @@ pub(crate) struct Page {
 }
 
 impl Page {
+    /// Begins with all that a registry keeps.
+    pub(crate) fn of(registry: &Registry) -> Self {
+        let mut text = String::new();
+        let kept = registry.gather();
+        if let Err(error) = TextEncoder::new().encode_utf8(&kept, &mut text) {
+            error!(%error, "what is counted cannot be written");
+        }
+        Self { text }
+    }
+
     /// Begins a family.
     pub(crate) fn family(&mut self, family: &'static Family) -> Samples<'_> {
         let Family { name, kind, help, .. } = family;

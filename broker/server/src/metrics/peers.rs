@@ -1,9 +1,10 @@
 //! Who is connected, by what, and with which links.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Metrics, Page, families};
+use prometheus::{IntCounter, IntGauge, Registry};
+
+use super::{Metrics, families};
 
 /// What a connection speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,26 +49,21 @@ impl LinkRole {
 }
 
 /// How many there are, and of connections, how many there were.
-#[derive(Default)]
 pub(super) struct Peers {
-    connections: [AtomicU64; Protocol::ALL.len()],
-    connected: [AtomicU64; Protocol::ALL.len()],
-    links: [AtomicU64; LinkRole::ALL.len()],
+    connections: [IntGauge; Protocol::ALL.len()],
+    connected: [IntCounter; Protocol::ALL.len()],
+    links: [IntGauge; LinkRole::ALL.len()],
 }
 
 impl Peers {
-    pub(super) fn write(&self, page: &mut Page) {
-        let mut write = |family, numbers: &[AtomicU64]| {
-            let mut samples = page.family(family);
-            for ((_, name), number) in Protocol::ALL.into_iter().zip(numbers) {
-                samples.add(&[name], number.load(Ordering::Relaxed));
-            }
-        };
-        write(&families::CONNECTIONS, &self.connections);
-        write(&families::CONNECTIONS_TOTAL, &self.connected);
-        let mut samples = page.family(&families::LINKS);
-        for ((_, name), number) in LinkRole::ALL.into_iter().zip(&self.links) {
-            samples.add(&[name], number.load(Ordering::Relaxed));
+    pub(super) fn new(registry: &Registry) -> Self {
+        let connections = families::CONNECTIONS.gauges(registry);
+        let connected = families::CONNECTIONS_TOTAL.counters(registry);
+        let links = families::LINKS.gauges(registry);
+        Self {
+            connections: Protocol::ALL.map(|(_, name)| connections.with_label_values(&[name])),
+            connected: Protocol::ALL.map(|(_, name)| connected.with_label_values(&[name])),
+            links: LinkRole::ALL.map(|(_, name)| links.with_label_values(&[name])),
         }
     }
 }
@@ -80,8 +76,7 @@ pub(crate) struct CountedConnection {
 
 impl Drop for CountedConnection {
     fn drop(&mut self) {
-        let of = &self.metrics.peers.connections[self.protocol as usize];
-        of.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.peers.connections[self.protocol as usize].dec();
     }
 }
 
@@ -93,21 +88,21 @@ pub(crate) struct CountedLink {
 
 impl Drop for CountedLink {
     fn drop(&mut self) {
-        self.metrics.peers.links[self.role as usize].fetch_sub(1, Ordering::Relaxed);
+        self.metrics.peers.links[self.role as usize].dec();
     }
 }
 
 impl Metrics {
     /// Counts a connection that has begun to speak.
     pub(crate) fn connection(self: &Arc<Self>, protocol: Protocol) -> CountedConnection {
-        self.peers.connected[protocol as usize].fetch_add(1, Ordering::Relaxed);
-        self.peers.connections[protocol as usize].fetch_add(1, Ordering::Relaxed);
+        self.peers.connected[protocol as usize].inc();
+        self.peers.connections[protocol as usize].inc();
         CountedConnection { metrics: Arc::clone(self), protocol }
     }
 
     /// Counts a link.
     pub(crate) fn link(self: &Arc<Self>, role: LinkRole) -> CountedLink {
-        self.peers.links[role as usize].fetch_add(1, Ordering::Relaxed);
+        self.peers.links[role as usize].inc();
         CountedLink { metrics: Arc::clone(self), role }
     }
 }
@@ -116,15 +111,12 @@ impl Metrics {
 mod tests {
     use super::*;
     use crate::config::MetricsSettings;
+    use crate::metrics::Page;
 
     #[test]
     fn what_is_there_is_counted_under_its_own_name_until_it_goes() {
         let metrics = Metrics::new(MetricsSettings::default());
-        let text = || {
-            let mut page = Page::default();
-            metrics.peers.write(&mut page);
-            page.into_text()
-        };
+        let text = || Page::of(metrics.registry()).into_text();
         for (protocol, name) in Protocol::ALL {
             let now = format!("peeklock_connections{{protocol=\"{name}\"}}");
             let ever = format!("peeklock_connections_total{{protocol=\"{name}\"}}");

@@ -1,8 +1,8 @@
 //! Who could not say who it is, and what was not allowed.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use prometheus::{IntCounter, Registry};
 
-use super::{Metrics, Page, families};
+use super::{Metrics, families};
 use crate::auth::{Operation, SaslDenied, TokenError};
 
 /// Why somebody is not who it says, or says nothing.
@@ -66,27 +66,22 @@ impl From<SaslDenied> for AuthenticationFailure {
     }
 }
 
-/// See the module.
+/// See the module. All are there from the beginning.
 pub(super) struct Refusals {
-    failures: [AtomicU64; AuthenticationFailure::ALL.len()],
-    /// Each operation's label, and how often it was denied.
-    denials: Vec<(String, AtomicU64)>,
+    failures: [IntCounter; AuthenticationFailure::ALL.len()],
+    /// In the order of the operations.
+    denials: Vec<IntCounter>,
 }
 
 impl Refusals {
-    pub(super) fn new() -> Self {
-        let denials = Operation::ALL.iter().map(|one| (label(*one), AtomicU64::new(0)));
-        Self { failures: Default::default(), denials: denials.collect() }
-    }
-
-    pub(super) fn write(&self, page: &mut Page) {
-        let mut samples = page.family(&families::AUTHENTICATION_FAILURES);
-        for ((_, name), count) in AuthenticationFailure::ALL.into_iter().zip(&self.failures) {
-            samples.add(&[name], count.load(Ordering::Relaxed));
-        }
-        let mut samples = page.family(&families::AUTHORIZATION_DENIALS);
-        for (name, count) in &self.denials {
-            samples.add(&[name], count.load(Ordering::Relaxed));
+    pub(super) fn new(registry: &Registry) -> Self {
+        let failures = families::AUTHENTICATION_FAILURES.counters(registry);
+        let denials = families::AUTHORIZATION_DENIALS.counters(registry);
+        let denial = |one: &Operation| denials.with_label_values(&[label(*one)]);
+        Self {
+            failures: AuthenticationFailure::ALL
+                .map(|(_, name)| failures.with_label_values(&[name])),
+            denials: Operation::ALL.iter().map(denial).collect(),
         }
     }
 }
@@ -94,13 +89,13 @@ impl Refusals {
 impl Metrics {
     /// Somebody is not who it says.
     pub(crate) fn authentication_failed(&self, why: impl Into<AuthenticationFailure>) {
-        self.refusals.failures[why.into() as usize].fetch_add(1, Ordering::Relaxed);
+        self.refusals.failures[why.into() as usize].inc();
     }
 
     /// Somebody wanted something and has no right to it.
     pub(crate) fn denied(&self, operation: Operation) {
-        if let Some((_, count)) = self.refusals.denials.get(operation as usize) {
-            count.fetch_add(1, Ordering::Relaxed);
+        if let Some(count) = self.refusals.denials.get(operation as usize) {
+            count.inc();
         }
     }
 }
@@ -121,6 +116,7 @@ fn label(operation: Operation) -> String {
 mod tests {
     use super::*;
     use crate::config::MetricsSettings;
+    use crate::metrics::Page;
 
     #[test]
     fn each_refusal_is_counted_under_its_own_name() {
@@ -131,9 +127,7 @@ mod tests {
         for (times, operation) in (1_usize..).zip(Operation::ALL) {
             (0..times).for_each(|_| metrics.denied(*operation));
         }
-        let mut page = Page::default();
-        metrics.refusals.write(&mut page);
-        let text = page.into_text();
+        let text = Page::of(metrics.registry()).into_text();
         for (times, (_, name)) in (1..).zip(AuthenticationFailure::ALL) {
             let line =
                 format!("peeklock_authentication_failures_total{{reason=\"{name}\"}} {times}\n");

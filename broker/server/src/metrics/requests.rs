@@ -1,10 +1,9 @@
 //! Requests over HTTP, by what answered them and how.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use axum::http::StatusCode;
+use prometheus::{IntCounterVec, Registry};
 
-use super::{Metrics, Page, families};
+use super::{Metrics, families};
 
 /// What answers a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,38 +27,24 @@ impl Route {
     ];
 }
 
-/// A place for each status there can be.
+/// Of which all have three digits. What is none of them is not counted.
 const STATUSES: std::ops::Range<u16> = 100..600;
 
-type Statuses = Box<[AtomicU64]>;
-
 /// See the module.
-pub(super) struct Requests([Statuses; Route::ALL.len()]);
+pub(super) struct Requests(IntCounterVec);
 
 impl Requests {
-    pub(super) fn new() -> Self {
-        Self(Route::ALL.map(|_| STATUSES.map(|_| AtomicU64::new(0)).collect()))
-    }
-
-    pub(super) fn write(&self, page: &mut Page) {
-        let mut samples = page.family(&families::HTTP_REQUESTS);
-        for ((_, name), statuses) in Route::ALL.into_iter().zip(&self.0) {
-            for (status, count) in STATUSES.zip(statuses) {
-                let count = count.load(Ordering::Relaxed);
-                if count != 0 {
-                    samples.add(&[name, &status.to_string()], count);
-                }
-            }
-        }
+    pub(super) fn new(registry: &Registry) -> Self {
+        Self(families::HTTP_REQUESTS.counters(registry))
     }
 }
 
 impl Metrics {
     /// A request was answered.
     pub(crate) fn answered(&self, route: Route, status: StatusCode) {
-        let place = status.as_u16().checked_sub(STATUSES.start).map(usize::from);
-        if let Some(count) = place.and_then(|place| self.requests.0[route as usize].get(place)) {
-            count.fetch_add(1, Ordering::Relaxed);
+        if STATUSES.contains(&status.as_u16()) {
+            let (_, route) = Route::ALL[route as usize];
+            self.requests.0.with_label_values(&[route, status.as_str()]).inc();
         }
     }
 }
@@ -68,6 +53,7 @@ impl Metrics {
 mod tests {
     use super::*;
     use crate::config::MetricsSettings;
+    use crate::metrics::Page;
 
     #[test]
     fn answers_are_counted_by_route_and_status() {
@@ -78,9 +64,7 @@ mod tests {
         for status in [404, 404, 100, 599, 600, 999] {
             metrics.answered(Route::Rest, StatusCode::from_u16(status).unwrap());
         }
-        let mut page = Page::default();
-        metrics.requests.write(&mut page);
-        let text = page.into_text();
+        let text = Page::of(metrics.registry()).into_text();
         let line = |route, status, count| {
             format!(
                 "peeklock_http_requests_total{{route=\"{route}\",status=\"{status}\"}} {count}\n"
@@ -92,6 +76,7 @@ mod tests {
         for (status, count) in [(404, 2), (100, 1), (599, 1)] {
             assert!(text.contains(&line("rest", status, count)), "{text}");
         }
-        assert_eq!(text.lines().count(), 2 + 6 + 3, "{text}");
+        let count = text.lines().filter(|line| line.starts_with("peeklock_http_requests")).count();
+        assert_eq!(count, 6 + 3, "{text}");
     }
 }

@@ -38,12 +38,12 @@ pub(crate) async fn scrape(namespaces: &Namespaces) -> String {
     }
     let default = namespaces.default().context();
     let process = tokio::task::spawn_blocking(Process::read).await.unwrap_or_default();
-    let mut page = Page::default();
+    let mut page = Page::of(default.metrics().registry());
     page.family(&families::BUILD_INFO).add(&[env!("CARGO_PKG_VERSION")], 1);
     let seconds = default.metrics().started_at_seconds();
     page.family(&families::START_TIME).add(&[], seconds);
     page.family(&families::READY).add(&[], u8::from(default.is_ready().await));
-    default.metrics().write(&mut page);
+    default.metrics().certificate(&mut page);
     commits(&mut page, &told);
     stores(&mut page, &told);
     let shared = &default.settings.memory;

@@ -21,7 +21,7 @@ use super::websocket::WebSocket;
 use crate::amqp::Endpoint;
 use crate::auth::Certificate;
 use crate::http::{self, HttpPeer, Routes};
-use crate::metrics::{Metrics, Protocol as Spoken};
+use crate::metrics::{Limit, Metrics, Protocol as Spoken};
 use crate::namespaces::{Namespaces, Place};
 
 /// Room for the first bytes inside TLS; the head of an ordinary request fits.
@@ -155,7 +155,10 @@ impl Visit {
             Ok(Ok(done)) => return Some(done),
             // What a client has against our certificate stands here.
             Ok(Err(error)) => info!(%error, waiting_for = step, "the connection was lost"),
-            Err(_) => debug!(waiting_for = step, "the peer took too long, it is cut off"),
+            Err(_) => {
+                self.metrics().limit_hit(Limit::HandshakeTimeout);
+                debug!(waiting_for = step, "the peer took too long, it is cut off");
+            }
         }
         None
     }
