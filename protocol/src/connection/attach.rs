@@ -248,6 +248,7 @@ impl Connection {
     ) -> Result<(), Fault> {
         // A refused attach holds a handle until the peer detaches. A peer that never does is cut.
         if self.config.links_max.saturating_mul(2) <= self.links.len() {
+            self.reached.links += 1;
             let text = "too many links";
             return Err(Fault::connection(condition::RESOURCE_LIMIT_EXCEEDED, text));
         }
@@ -284,6 +285,7 @@ impl Connection {
         session.names.insert((name, role), link);
         session.links.push(link);
         let refusal = if self.config.links_max < self.links.len() {
+            self.reached.links += 1;
             Some("too many links on this connection")
         } else if self.config.pending_attach_max < self.pending_attaches {
             Some("too many attaches wait for an answer on this connection")

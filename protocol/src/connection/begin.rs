@@ -49,6 +49,7 @@ impl Connection {
 
     pub(super) fn handle_begin(&mut self, channel: u16, begin: &Begin) -> Result<(), Fault> {
         if self.config.channel_max < channel {
+            self.reached.sessions += 1;
             return Err(Fault::connection(
                 condition::CONNECTION_FRAMING_ERROR,
                 format!("channel {channel} is above channel-max"),

@@ -142,3 +142,18 @@ pub enum ClientSasl {
         response: Option<Bytes>,
     },
 }
+
+/// How often a peer came to the bounds of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reached {
+    /// Sessions above [`Config::channel_max`].
+    pub sessions: u32,
+    /// Links above [`Config::links_max`].
+    pub links: u32,
+    /// Frames above [`Config::max_frame_size`], or above what is taken before the open.
+    pub frame_size: u32,
+    /// Silence for [`Config::idle_timeout`].
+    pub idle: u32,
+    /// No open within [`Config::handshake_timeout`].
+    pub handshake: u32,
+}

@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::fault::Fault;
 use super::{Connection, Phase};
 use crate::condition;
-use crate::frame::{FrameHeader, FrameKind};
+use crate::frame::{FrameError, FrameHeader, FrameKind};
 use crate::limits;
 use crate::performative::Performative;
 use crate::sasl_exchange::SaslStage;
@@ -63,8 +63,10 @@ impl Connection {
             self.read_hint = FrameHeader::LEN - buffer.len();
             return Ok(false);
         };
-        let header = FrameHeader::parse(octets, self.max_frame_size())
-            .map_err(|error| Fault::violation(error.into()))?;
+        let header = FrameHeader::parse(octets, self.max_frame_size()).map_err(|error| {
+            self.reached.frame_size += u32::from(matches!(error, FrameError::TooLarge { .. }));
+            Fault::violation(error.into())
+        })?;
         let size = header.size as usize;
         if buffer.len() < size {
             self.read_hint = size - buffer.len();

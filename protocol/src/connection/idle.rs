@@ -105,6 +105,7 @@ impl Connection {
             }
             Phase::Open => {
                 if passed(self.timers.idle_deadline()) {
+                    self.reached.idle += 1;
                     self.fail(error(
                         condition::RESOURCE_LIMIT_EXCEEDED,
                         "nothing was received within the idle time-out",
@@ -119,6 +120,7 @@ impl Connection {
             }
             Phase::Header | Phase::Sasl(_) | Phase::AmqpHeader | Phase::Opening => {
                 if passed(self.timers.handshake_deadline) {
+                    self.reached.handshake += 1;
                     self.fail(error(
                         condition::RESOURCE_LIMIT_EXCEEDED,
                         "the connection was not opened in time",

@@ -41,7 +41,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 pub use self::attach::AttachReply;
-pub use self::config::{ClientOpen, ClientSasl, Config, SaslPolicy};
+pub use self::config::{ClientOpen, ClientSasl, Config, Reached, SaslPolicy};
 pub use self::event::{
     AttachError, Event, Fatal, LimitReached, LinkId, SendError, SessionId, Stale,
 };
@@ -123,6 +123,8 @@ pub struct Connection {
     flush_sessions: Vec<SessionId>,
     pending_attaches: usize,
     partial_bytes: usize,
+    /// Bounds the peer came to, since they were asked for.
+    reached: Reached,
     /// Where delivery-tags are copied to on their way out, so that none is allocated.
     tags: BytesMut,
 }
@@ -169,6 +171,7 @@ impl Connection {
             flush_sessions: Vec::new(),
             pending_attaches: 0,
             partial_bytes: 0,
+            reached: Reached::default(),
             tags: BytesMut::new(),
         }
     }
@@ -186,6 +189,12 @@ impl Connection {
         }
         let result = self.consume(buffer);
         self.conclude(result)
+    }
+
+    /// How often the peer came to which bound since this was asked last. What it is told of it, it has been
+    /// told; this is for whoever counts.
+    pub fn take_reached(&mut self) -> Reached {
+        std::mem::take(&mut self.reached)
     }
 
     /// Lets time pass: call it when [`poll_timeout`](Self::poll_timeout) has come.

@@ -329,6 +329,7 @@ impl Endpoint {
             self.relieve();
         }
         self.retry_blocked();
+        self.count_reached();
         self.note_held();
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use peeklock_protocol::condition::{self, ErrorInfo};
-use peeklock_protocol::connection::LinkId;
+use peeklock_protocol::connection::{LinkId, Reached};
 use tracing::{info, warn};
 
 use super::endpoint::Endpoint;
@@ -32,6 +32,25 @@ impl Endpoint {
         self.holding.set(held);
         if self.engine.partial_bytes() != 0 && !self.holding.has_room() {
             self.engine.drop_partial();
+        }
+    }
+
+    /// Counts what the engine has told the peer of its bounds.
+    pub(super) fn count_reached(&mut self) {
+        let reached = self.engine.take_reached();
+        if reached == Reached::default() {
+            return;
+        }
+        let counts = [
+            (Limit::SessionsPerConnection, reached.sessions),
+            (Limit::LinksPerConnection, reached.links),
+            (Limit::FrameSize, reached.frame_size),
+            (Limit::IdleTimeout, reached.idle),
+            (Limit::HandshakeTimeout, reached.handshake),
+        ];
+        for (limit, count) in counts.into_iter().filter(|(_, count)| *count != 0) {
+            info!(limit = limit.name(), count, "the peer came to a limit");
+            self.settings.metrics.limit_hits(limit, count);
         }
     }
 

@@ -114,7 +114,12 @@ impl Metrics {
 
     /// Somebody came to a limit and was held back or refused.
     pub(crate) fn limit_hit(&self, limit: Limit) {
-        self.limit_hits.add(limit);
+        self.limit_hits(limit, 1);
+    }
+
+    /// The same, so many times.
+    pub(crate) fn limit_hits(&self, limit: Limit, count: u32) {
+        self.limit_hits.add(limit, count);
     }
 
     /// What is counted, and whoever has something to count adds to it.

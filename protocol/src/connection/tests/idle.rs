@@ -48,6 +48,7 @@ fn trap_10_a_silent_peer_is_closed_and_a_living_one_is_not() {
     assert!(peer.server.is_open());
     peer.server.handle_timeout(at(&peer, 240_000));
     peer.assert_closed(condition::RESOURCE_LIMIT_EXCEEDED);
+    assert_eq!(peer.server.take_reached(), Reached { idle: 1, ..Reached::default() });
 }
 
 #[test]

@@ -337,6 +337,7 @@ fn links_and_pending_attaches_are_bounded() {
     }
     peer.send(1, named(6)).unwrap_err();
     peer.assert_closed(condition::RESOURCE_LIMIT_EXCEEDED);
+    assert_eq!(peer.server.take_reached(), Reached { links: 4, ..Reached::default() });
 }
 
 #[test]

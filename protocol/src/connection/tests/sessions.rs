@@ -141,6 +141,8 @@ fn channels_are_checked() {
     peer.sent();
     peer.send(4, Peer::plain_begin()).unwrap_err();
     peer.assert_closed(condition::CONNECTION_FRAMING_ERROR);
+    assert_eq!(peer.server.take_reached(), Reached { sessions: 1, ..Reached::default() });
+    assert_eq!(peer.server.take_reached(), Reached::default(), "since it was asked last");
     let mut peer = Peer::begun(config());
     peer.send(1, Peer::plain_begin()).unwrap_err();
     peer.assert_closed(condition::NOT_ALLOWED);
