@@ -58,6 +58,8 @@ EVERYTHING = {
     "affinity": {"nodeAffinity": {}},
     "priorityClassName": "high",
     "extraEnv": [{"name": "PEEKLOCK_LIMITS__CONNECTIONS", "value": "100"}],
+    "extraVolumes": [{"name": "more", "emptyDir": {}}],
+    "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
 }
 CASES = {
     "plain text": {"plainText": True},

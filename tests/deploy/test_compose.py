@@ -101,18 +101,22 @@ def test_the_broker_has_time_to_stop():
     assert seconds_to_stop() < int(broker_service["stop_grace_period"].removesuffix("s"))
 
 
-def test_the_broker_as_the_file_runs_it(tmp_path):
-    """With its configuration, its variables and its command, and on its ports."""
-    key = new_key()
+def test_the_broker_as_the_files_run_it(tmp_path):
+    """With its configuration and the variables of both files, and on its ports."""
+    key, token = new_key(), new_key()
     service = services(ALONE, PEEKLOCK_KEY=key)["broker"]
+    watched = services(MONITORING, PEEKLOCK_METRICS_TOKEN=token)["broker"]
     targets = {target: ALONE.parent / source for source, target in mounts(ALONE)}
     config = targets["/etc/peeklock/peeklock.toml"]
-    env = {**service["environment"], "PEEKLOCK_DATA": str(tmp_path / "data")}
+    env = {**service["environment"], **watched["environment"]}
+    env = {**env, "PEEKLOCK_DATA": str(tmp_path / "data")}
     with broker("--config", config, env=env, log=tmp_path / "log"):
         assert ports(service) == {5672, 5300}
         assert all(is_listening(port) for port in ports(service))
         send_and_receive(key)
         assert get("http://127.0.0.1:5300/readyz") == (200, "ready\n")
+        assert get("http://127.0.0.1:5300/metrics", token="another one")[0] == 401
+        assert get("http://127.0.0.1:5300/metrics", token=token)[0] == 200
     assert "means nothing here" not in (tmp_path / "log").read_text()
 
 

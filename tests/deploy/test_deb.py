@@ -70,12 +70,14 @@ def debian(package, tmp_path_factory):
 def test_it_lets_nobody_in_and_nobody_read_its_keys(debian):
     said = debian(
         """
-        stat --format '%U:%G %a' /etc/peeklock /etc/peeklock/peeklock.toml /var/lib/peeklock
+        stat --format '%U:%G %a' /etc/peeklock /etc/peeklock/peeklock.toml /var/lib/peeklock \\
+            /var/backups/peeklock
         getent passwd peeklock
         """
     ).stdout.splitlines()
-    assert said[:3] == ["root:peeklock 750", "root:peeklock 640", "peeklock:peeklock 700"]
-    assert said[3].endswith(":/var/lib/peeklock:/usr/sbin/nologin")
+    own = "peeklock:peeklock 700"
+    assert said[:4] == ["root:peeklock 750", "root:peeklock 640", own, own]
+    assert said[4].endswith(":/var/lib/peeklock:/usr/sbin/nologin")
     config = (debian.root / "etc/peeklock/peeklock.toml").read_text()
     active = [line for line in config.splitlines() if line and not line.startswith("#")]
     assert active == ['data = "/var/lib/peeklock"']
@@ -122,9 +124,10 @@ def test_upgrading_keeps_what_was_written_and_purging_keeps_messages(debian):
     ).stdout
     assert not (debian.root / "etc/peeklock").exists()
     assert (debian.root / "var/lib/peeklock/messages").exists()
-    assert "the messages are still in /var/lib/peeklock" in said
+    assert "there are still messages in /var/lib/peeklock" in said
     for left in ("usr/bin/peeklock", "lib/systemd/system/peeklock.service"):
         assert not (debian.root / left).exists()
     (debian.root / "var/lib/peeklock/messages").unlink()
     debian("dpkg --install /tmp/peeklock.deb; rm -r /var/lib/peeklock/*  || true; dpkg --purge peeklock")
-    assert not (debian.root / "var/lib/peeklock").exists()
+    for unused in ("var/lib/peeklock", "var/backups/peeklock"):
+        assert not (debian.root / unused).exists()

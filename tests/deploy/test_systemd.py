@@ -62,7 +62,9 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 def members(name):
-    """The calls in one of systemd's sets, with those of the sets in it."""
+    """The calls in one of systemd's sets, with those of the sets in it; or the one call of that name."""
+    if not name.startswith("@"):
+        return {name}
     listed = run("systemd-analyze", "syscall-filter", name).stdout.split("\n")[1:]
     found = set()
     for line in listed:
