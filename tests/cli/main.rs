@@ -6,6 +6,7 @@ mod clock;
 mod damaged;
 mod dead_letters;
 mod entities;
+mod life;
 mod messages;
 mod pipes;
 mod reaching;

@@ -192,6 +192,8 @@ fn secrets_are_in_no_log_and_no_answer() {
          rights = [\"manage\"]"
     );
     let roles = "[[issuer.role]]\nname = \"owner\"\nrights = [\"manage\"]";
+    let audit = dir.path().join("audit.jsonl");
+    let rule = format!("[audit]\nfile = {audit:?}\n{rule}");
     let setup = issuer.trusted(setup(dir.path()).config(&rule), roles);
     let mut broker = setup.argument("--log-level").argument("trace").start();
     let address = overheard(&aviary, broker.address());
@@ -303,7 +305,22 @@ fn secrets_are_in_no_log_and_no_answer() {
     http(address, "GET", "/q", &broken);
     http(address, "GET", "/q", &format!("Cookie: key={STRAY}\r\n"));
 
+    // What is different in the configuration is told without its keys.
+    let file = broker.dir().join("peeklock.toml");
+    let text = std::fs::read_to_string(&file).expect("a configuration");
+    std::fs::write(&file, text.replace(SECONDARY, STRAY)).expect("a file");
+    let token = sas::token("http://localhost/", "app", PRIMARY, later + 3);
+    let signature = token.split("sig=").nth(1).and_then(|rest| rest.split('&').next());
+    aviary.hide("a token for the whole broker", signature.expect("a signature"));
+    for (method, path) in [("POST", "/$peeklock/reload"), ("GET", "/$peeklock/log-level")] {
+        let heard = http(address, method, path, &format!("Authorization: {token}\r\n"));
+        assert!(heard.starts_with("HTTP/1.1 200"), "{heard}");
+    }
+
     broker.stop();
+    let audit = std::fs::read_to_string(&audit).expect("an audit log");
+    assert!(audit.contains("\"put-token\"") && audit.contains("\"sasl PLAIN\""), "{audit}");
+    aviary.assert_silent(&audit);
     let log = broker.log_text();
     assert!(log.contains("\"level\":\"TRACE\"") || log.contains("\"level\":\"DEBUG\""), "{log}");
     assert!(log.contains("token refused"), "{log}");

@@ -110,7 +110,7 @@ fn keys_of_the_configuration_are_changed_without_a_restart() {
     let mut link = by_second.attach_sender("q");
 
     configure(&broker, "[[rule]]\nname = 5\n");
-    hang_up(&broker, "the rules stay as they are");
+    hang_up(&broker, "the configuration stays as it is");
     configure(&broker, &rule("shop", ("key-three", "key-two"), "[\"send\"]"));
     hang_up(&broker, "rule shop: primary key changed");
     by_first.expect_detach(condition::UNAUTHORIZED_ACCESS);

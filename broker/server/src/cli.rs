@@ -112,6 +112,10 @@ pub struct ServeArguments {
     /// Start although the store is damaged, and lose what cannot be read
     #[arg(long)]
     accept_data_loss: bool,
+    /// Read the configuration and the certificates, show what is set, and do not start: what is wrong is
+    /// told as at a start, with the same exit code
+    #[arg(long)]
+    check_config: bool,
     /// error, warn, info, debug, trace, or directives for parts of the broker [default: info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -156,6 +160,11 @@ impl HealthcheckArguments {
 }
 
 impl ServeArguments {
+    /// Whether the configuration is only to be read.
+    pub const fn is_check(&self) -> bool {
+        self.check_config
+    }
+
     /// What they say for the configuration.
     pub fn overrides(self) -> Overrides {
         let Self { config, data, listen, queue, dev, ephemeral, .. } = self;

@@ -1,6 +1,7 @@
 //! The broker's shell: everything that touches the world, around the pure core.
 
 pub mod amqp;
+mod audit;
 pub mod auth;
 pub mod bench;
 pub mod certificates;
@@ -13,12 +14,15 @@ mod durability;
 mod faults;
 pub mod healthcheck;
 mod http;
+mod life;
 mod mailbox;
 mod metrics;
 pub mod namespaces;
 mod net;
 pub mod pressure;
+mod probe;
 mod proc;
 mod reload;
 pub mod serve;
 pub mod telemetry;
+mod traces;

@@ -29,13 +29,18 @@ fn main() -> ExitCode {
 }
 
 fn run_broker(arguments: ServeArguments) -> ExitCode {
+    let is_check = arguments.is_check();
     let settings = match config::load(&arguments.overrides(), std::env::vars_os()) {
         Ok(settings) => settings,
         Err(error) => return fail(exit::CONFIGURATION, &error),
     };
-    if let Err(error) = telemetry::start(&settings.log) {
-        return fail(exit::START, &error);
+    if is_check {
+        return check_configuration(&settings);
     }
+    let level = match telemetry::start(&settings.log) {
+        Ok(level) => level,
+        Err(error) => return fail(exit::START, &error),
+    };
     for warning in &settings.warnings {
         warn!("{warning}");
     }
@@ -43,11 +48,27 @@ fn run_broker(arguments: ServeArguments) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(exit::START, &error),
     };
-    match runtime.block_on(serve::serve(settings)) {
+    match runtime.block_on(serve::serve(settings, level)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ ServeError::Start(_)) => fail(exit::START, &error),
         Err(error @ ServeError::Stop(_)) => fail(exit::STOP, &error),
     }
+}
+
+fn check_configuration(settings: &config::Settings) -> ExitCode {
+    if let Err(error) = serve::check(settings) {
+        return fail(exit::CONFIGURATION, &error);
+    }
+    for warning in &settings.warnings {
+        // As below.
+        let _ = writeln!(io::stderr(), "peeklock: warning: {warning}");
+    }
+    let mut out = io::stdout().lock();
+    for (key, value) in settings.given.iter() {
+        // A reader that goes away has what it wanted.
+        let _ = writeln!(out, "{key} = {value}");
+    }
+    ExitCode::SUCCESS
 }
 
 fn check_health(arguments: &HealthcheckArguments) -> ExitCode {

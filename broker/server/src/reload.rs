@@ -1,17 +1,21 @@
-//! Taking the rules of the configuration again while the broker runs: when the file changes, and on
-//! SIGHUP. What else the file says counts from the next start.
+//! Taking the configuration again while the broker runs: when the file changes, on SIGHUP, and when
+//! somebody asks. Rules and the level of the log count at once, all else from the next start; what is
+//! different is told in either case.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
+use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
+use crate::audit::{self, Audit, Event, Outcome};
 use crate::auth::{Authority, RuleChange};
-use crate::config::{Settings, Source};
+use crate::config::{Counts, Difference, Given, Settings, Source};
+use crate::life::{Life, NotReloaded, ReloadRequest};
 use crate::namespaces::NamespaceName;
 
 /// How often the file is looked at: whoever takes a key away wants that to count soon. It is small.
@@ -50,10 +54,10 @@ impl Authorities {
     }
 }
 
-/// Takes new rules when there are any, and looks at once on SIGHUP.
+/// Takes new rules when there are any, and looks at once on SIGHUP and when somebody asks.
 pub(crate) async fn watch(
-    source: Source,
-    authorities: Authorities,
+    mut reader: Reader,
+    mut requests: mpsc::Receiver<ReloadRequest>,
     mut stop: watch::Receiver<bool>,
 ) {
     // Also without a file: unhandled, the signal would end the broker.
@@ -64,36 +68,70 @@ pub(crate) async fn watch(
             None
         }
     };
-    let mut reader = Reader::new(source, authorities);
     loop {
-        let asked = async {
+        let hung_up = async {
             match &mut hangup {
                 Some(hangup) => hangup.recv().await,
                 None => std::future::pending().await,
             }
         };
+        let mut request = None;
         let is_asked = tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY), if reader.source.path().is_some() => false,
-            _ = asked => true,
+            _ = hung_up => true,
+            Some(asked) = requests.recv() => {
+                request = Some(asked);
+                true
+            }
             _ = stop.wait_for(|stop| *stop) => return,
         };
         let looked = tokio::task::spawn_blocking(move || {
-            let _ = reader.look(is_asked);
-            reader
+            let looked = reader.look(is_asked);
+            (reader, looked)
         });
-        reader = match looked.await {
-            Ok(reader) => reader,
+        let looked = match looked.await {
+            Ok((back, looked)) => {
+                reader = back;
+                looked
+            }
             Err(error) => {
                 warn!(%error, "the configuration cannot be looked at any more");
                 return;
             }
         };
+        if let Some(request) = request {
+            // Whoever asked may have gone.
+            let _ = request.send(looked.answer());
+        }
     }
 }
 
-struct Reader {
+/// What came of taking the configuration again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Reloaded {
+    file: String,
+    /// What became of access rules, and of clients with certificates: that counts already.
+    rules: Vec<String>,
+    /// Which keys say something else than what the broker goes by.
+    changed: Vec<Changed>,
+}
+
+/// A difference, and how it is told to people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Changed {
+    #[serde(flatten)]
+    difference: Difference,
+    text: String,
+}
+
+/// Reads the configuration again.
+pub(crate) struct Reader {
     source: Source,
+    /// What the broker goes by.
+    given: Given,
     authorities: Authorities,
+    life: Life,
+    audit: Audit,
     /// What was in the file when it was last taken or refused.
     judged: Option<Vec<u8>>,
     /// What was in it at the last look.
@@ -102,38 +140,60 @@ struct Reader {
 }
 
 /// What came of a look.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum Looked {
-    /// There is no file, or it cannot be read now, or nothing is new.
-    Nothing,
+    /// There is no file.
+    NoFile,
+    /// It cannot be read now.
+    Unreadable(String),
+    /// Nothing is new.
+    Same,
     /// The file is another one. It may still be being written.
     Waiting,
-    Taken,
-    Refused,
+    Taken(Reloaded),
+    Refused(String),
+}
+
+impl Looked {
+    fn answer(self) -> Result<Reloaded, NotReloaded> {
+        match self {
+            Self::Taken(reloaded) => Ok(reloaded),
+            Self::NoFile => Err(NotReloaded::NoFile),
+            Self::Unreadable(why) | Self::Refused(why) => Err(NotReloaded::Wrong(why)),
+            // Whoever asks gets neither.
+            Self::Same | Self::Waiting => Err(NotReloaded::Stopping),
+        }
+    }
 }
 
 impl Reader {
-    fn new(source: Source, authorities: Authorities) -> Self {
+    pub(crate) fn new(
+        source: Source,
+        given: Given,
+        authorities: Authorities,
+        life: Life,
+        audit: Audit,
+    ) -> Self {
         let judged = source.text().map(|text| text.as_bytes().to_vec());
-        Self { source, authorities, judged, seen: None, unreadable: false }
+        Self { source, given, authorities, life, audit, judged, seen: None, unreadable: false }
     }
 
     fn look(&mut self, is_asked: bool) -> Looked {
+        if is_asked {
+            self.audit.reopen();
+        }
         let Some(path) = self.source.path() else {
-            info!("SIGHUP: there is no configuration file to read again");
-            return Looked::Nothing;
+            info!("there is no configuration file to read again");
+            return Looked::NoFile;
         };
         let text = match fs::read(path) {
             Ok(text) => text,
-            Err(error) => {
-                self.complain(&error, is_asked);
-                return Looked::Nothing;
-            }
+            Err(error) => return self.complain(&error, is_asked),
         };
         self.unreadable = false;
         if !is_asked && self.judged.as_ref() == Some(&text) {
             self.seen = None;
-            return Looked::Nothing;
+            return Looked::Same;
         }
         // An editor empties a file before it writes. Whoever sends a signal has finished.
         if !is_asked && self.seen.as_ref() != Some(&text) {
@@ -146,34 +206,62 @@ impl Reader {
         self.take(&path)
     }
 
-    fn take(&self, path: &Path) -> Looked {
-        let path = path.display();
-        match self.source.load() {
-            Ok(settings) => {
-                let changes = self.authorities.adopt(&settings);
-                info!(file = %path, changes = changes.len(), "the rules were read again");
-                for (namespace, change) in changes {
-                    if let Some(namespace) = namespace {
-                        info!(%namespace, "{change}");
-                    } else {
-                        info!("{change}");
-                    }
-                }
-                Looked::Taken
-            }
+    fn take(&mut self, path: &Path) -> Looked {
+        let settings = match self.source.load() {
+            Ok(settings) => settings,
             Err(error) => {
-                warn!("the rules stay as they are: {error}");
-                Looked::Refused
+                warn!("the configuration stays as it is: {error}");
+                return Looked::Refused(error.to_string());
             }
+        };
+        let rules = self.authorities.adopt(&settings);
+        let differences = self.given.differences(&settings.given);
+        let changes = rules.len() + differences.len();
+        info!(file = %path.display(), changes, "the configuration was read again");
+        let mut told = Vec::new();
+        for (namespace, change) in rules {
+            if let Some(namespace) = namespace {
+                info!(%namespace, "{change}");
+                told.push(format!("namespace {namespace}: {change}"));
+            } else {
+                info!("{change}");
+                told.push(change.to_string());
+            }
+        }
+        for difference in &differences {
+            info!("{difference}");
+            if difference.counts == Counts::Now {
+                self.change_level(&settings.log.level);
+            }
+        }
+        self.given.take_live(&settings.given);
+        for change in told.iter().cloned().chain(differences.iter().map(ToString::to_string)) {
+            let door = audit::Door::Configuration;
+            let event = Event::new(door, "change", Outcome::Allowed).about(&change);
+            self.audit.record(event);
+        }
+        let changed = differences.into_iter().map(|difference| {
+            let text = difference.to_string();
+            Changed { difference, text }
+        });
+        let changed = changed.collect();
+        Looked::Taken(Reloaded { file: path.display().to_string(), rules: told, changed })
+    }
+
+    fn change_level(&self, level: &str) {
+        if let Err(error) = self.life.log_level().set(level) {
+            warn!(%error, "the level of the log stays as it is");
         }
     }
 
     /// Once, unless somebody has asked: a file that is being replaced may be away for a moment.
-    fn complain(&mut self, error: &io::Error, is_asked: bool) {
+    fn complain(&mut self, error: &io::Error, is_asked: bool) -> Looked {
+        let text = format!("the configuration file cannot be read: {error}");
         if is_asked || !self.unreadable {
-            warn!("the rules stay as they are: the configuration file cannot be read: {error}");
+            warn!("the configuration stays as it is: {text}");
         }
         self.unreadable = true;
+        Looked::Unreadable(text)
     }
 }
 
@@ -184,6 +272,7 @@ mod tests {
     use super::*;
     use crate::auth::{SaslDenied, sasl};
     use crate::config::{self, Overrides};
+    use crate::telemetry::LogLevel;
 
     /// A configuration file that goes away with the test.
     struct Scratch(std::path::PathBuf);
@@ -207,7 +296,20 @@ mod tests {
             let settings = config::load(&overrides, []).unwrap();
             assert!(!format!("{settings:?}").contains("canary"), "keys are not shown");
             let authorities = Authorities::of(&settings);
-            Reader::new(settings.source, authorities)
+            let (life, _) = Life::new(LogLevel::of_no_log());
+            Reader::new(settings.source, settings.given, authorities, life, Audit::nowhere())
+        }
+    }
+
+    /// Looks, and says in a word what came of it.
+    fn look(reader: &mut Reader, is_asked: bool) -> &'static str {
+        match reader.look(is_asked) {
+            Looked::NoFile => "no file",
+            Looked::Unreadable(_) => "unreadable",
+            Looked::Same => "same",
+            Looked::Waiting => "waiting",
+            Looked::Taken(_) => "taken",
+            Looked::Refused(_) => "refused",
         }
     }
 
@@ -234,22 +336,22 @@ mod tests {
     fn new_rules_are_taken_when_the_file_is_at_rest_or_at_once_when_asked() {
         let file = Scratch::with(&rule("a", "canary"));
         let mut reader = file.reader();
-        assert_eq!(reader.look(false), Looked::Nothing);
+        assert_eq!(look(&mut reader, false), "same");
         file.write("");
-        assert_eq!(reader.look(false), Looked::Waiting);
+        assert_eq!(look(&mut reader, false), "waiting");
         check(&reader, "a", "canary", true);
         file.write(&(rule("a", "new") + &rule("b", "b")));
-        assert_eq!(reader.look(false), Looked::Waiting);
-        assert_eq!(reader.look(false), Looked::Taken);
+        assert_eq!(look(&mut reader, false), "waiting");
+        assert_eq!(look(&mut reader, false), "taken");
         check(&reader, "a", "canary", false);
         check(&reader, "a", "new", true);
         check(&reader, "b", "b", true);
-        assert_eq!(reader.look(false), Looked::Nothing);
+        assert_eq!(look(&mut reader, false), "same");
         file.write(&rule("b", "b"));
-        assert_eq!(reader.look(true), Looked::Taken);
+        assert_eq!(look(&mut reader, true), "taken");
         check(&reader, "a", "new", false);
         check(&reader, "b", "b", true);
-        assert_eq!(reader.look(true), Looked::Taken);
+        assert_eq!(look(&mut reader, true), "taken");
     }
 
     #[test]
@@ -258,21 +360,22 @@ mod tests {
         let mut reader = file.reader();
         for wrong in ["[[rule]]\nname = 5", "listen = []", &rule("a", ""), "\u{0}"] {
             file.write(wrong);
-            assert_eq!(reader.look(false), Looked::Waiting);
-            assert_eq!(reader.look(false), Looked::Refused);
-            assert_eq!(reader.look(false), Looked::Nothing, "it is complained of once");
-            assert_eq!(reader.look(true), Looked::Refused);
+            assert_eq!(look(&mut reader, false), "waiting");
+            assert_eq!(look(&mut reader, false), "refused");
+            assert_eq!(look(&mut reader, false), "same", "it is complained of once");
+            assert_eq!(look(&mut reader, true), "refused");
             check(&reader, "a", "a", true);
         }
         fs::remove_file(&file.0).unwrap();
-        assert_eq!((reader.look(false), reader.look(true)), (Looked::Nothing, Looked::Nothing));
+        assert_eq!(look(&mut reader, false), "unreadable");
+        assert_eq!(look(&mut reader, true), "unreadable");
         check(&reader, "a", "a", true);
         file.write(&rule("a", "b"));
-        assert_eq!((reader.look(false), reader.look(false)), (Looked::Waiting, Looked::Taken));
+        assert_eq!((look(&mut reader, false), look(&mut reader, false)), ("waiting", "taken"));
         check(&reader, "a", "b", true);
         // What was there at first is as good as anything.
         file.write(&rule("a", "a"));
-        assert_eq!((reader.look(false), reader.look(false)), (Looked::Waiting, Looked::Taken));
+        assert_eq!((look(&mut reader, false), look(&mut reader, false)), ("waiting", "taken"));
         check(&reader, "a", "a", true);
     }
 
@@ -287,11 +390,11 @@ mod tests {
             |key: &str| sasl(&shop, "PLAIN", Some(format!("\0a\0{key}").as_bytes())).is_ok();
         assert!(is_known("one"));
         file.write(&own("two"));
-        assert_eq!(reader.look(true), Looked::Taken);
+        assert_eq!(look(&mut reader, true), "taken");
         assert!(is_known("two") && !is_known("one"));
         // It is there until the broker starts again, and so are its rules.
         file.write("");
-        assert_eq!(reader.look(true), Looked::Taken);
+        assert_eq!(look(&mut reader, true), "taken");
         assert!(is_known("two"));
     }
 
@@ -299,8 +402,30 @@ mod tests {
     fn without_a_file_there_is_nothing_to_look_at() {
         let settings = config::load(&Overrides { dev: true, ..Overrides::default() }, []).unwrap();
         let authorities = Authorities::of(&settings);
-        let mut reader = Reader::new(settings.source, authorities);
-        assert_eq!(reader.look(true), Looked::Nothing);
+        let (life, _) = Life::new(LogLevel::of_no_log());
+        let audit = Audit::nowhere();
+        let mut reader = Reader::new(settings.source, settings.given, authorities, life, audit);
+        assert_eq!(look(&mut reader, true), "no file");
         check(&reader, "RootManageSharedAccessKey", "SAS_KEY_VALUE", true);
+    }
+
+    #[test]
+    fn what_is_different_is_told_until_the_broker_goes_by_it() {
+        let file = Scratch::with(&(rule("a", "canary") + "[limits]\nconnections = 7\n"));
+        let mut reader = file.reader();
+        file.write(
+            &(rule("a", "canary-2") + "[limits]\nconnections = 9\n[log]\nlevel = \"debug\""),
+        );
+        let mut told = || match reader.look(true) {
+            Looked::Taken(Reloaded { rules, changed, .. }) => {
+                let changed = changed.into_iter().map(|changed| changed.text);
+                rules.into_iter().chain(changed).collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        };
+        let connections = "limits.connections: 7 -> 9 (from the next start on)";
+        let level = "log.level: \"debug\", was not set (from now on)";
+        assert_eq!(told(), ["rule a: primary key changed", connections, level]);
+        assert_eq!(told(), [connections], "it still waits for a start");
     }
 }

@@ -15,15 +15,18 @@ use peeklock_protocol::value::{Str, Symbol};
 use peeklock_storage::Store;
 use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::amqp::jms::{DELAYED_DELIVERY, SHARED_SUBS};
 use crate::amqp::relay::ANONYMOUS_RELAY;
+use crate::audit::{self, Audit, Event, Outcome};
 use crate::auth::FirstAnswers;
 use crate::clock::Clock;
-use crate::config::{CACHE_BYTES_MIN, ListenAddress, NamespaceSettings, Settings};
+use crate::config::{CACHE_BYTES_MIN, Limits, ListenAddress, NamespaceSettings, Settings};
+use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::namespaces::open::{self, Declared, Rank};
 use crate::namespaces::{Common, Gone, Maker, Namespace, Namespaces, Plan};
@@ -31,6 +34,8 @@ use crate::net::listener::{self, Door};
 use crate::net::tls::{self, Tls};
 use crate::pressure::{self, Memory};
 use crate::reload::{self, Authorities};
+use crate::telemetry::LogLevel;
+use crate::traces::Tracer;
 
 /// How often a broker that is not ready looks again.
 const READY_POLL: Duration = Duration::from_millis(200);
@@ -58,22 +63,43 @@ pub fn runtime() -> io::Result<Runtime> {
     runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
 }
 
-/// Serves until a signal to stop.
-pub async fn serve(settings: Settings) -> Result<(), ServeError> {
-    let broker = Running::start(settings).await.map_err(ServeError::Start)?;
-    stop_signal().await.map_err(ServeError::Start)?;
-    broker.stop().await.map_err(ServeError::Stop)
+/// Serves until a signal to stop, or until somebody asks for that.
+pub async fn serve(settings: Settings, level: LogLevel) -> Result<(), ServeError> {
+    let mut signals = StopSignals::wait_for().map_err(ServeError::Start)?;
+    let broker = Running::start(settings, level).await.map_err(ServeError::Start)?;
+    tokio::select! {
+        () = signals.come() => {
+            broker.audit.record(Event::new(audit::Door::Signal, "stop", Outcome::Allowed));
+        }
+        () = broker.life.drained() => {}
+    }
+    broker.stop(&mut signals).await.map_err(ServeError::Stop)
 }
+
+/// What only a start finds wrong with the settings, without starting.
+pub fn check(settings: &Settings) -> Result<(), NotServed> {
+    let tls = settings.tls.clone().map(Tls::load).transpose();
+    tls.map(|_| ()).map_err(|error| NotServed(format!("{error:#}")))
+}
+
+/// Why a broker would not start.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotServed(String);
 
 struct Running {
     namespaces: Namespaces,
     stop: watch::Sender<bool>,
     tasks: TaskTracker,
+    life: Life,
+    audit: Audit,
+    tracer: Option<Tracer>,
+    drain_delay: Duration,
     stop_within: Duration,
 }
 
 impl Running {
-    async fn start(settings: Settings) -> anyhow::Result<Self> {
+    async fn start(settings: Settings, level: LogLevel) -> anyhow::Result<Self> {
         let listeners = bind(&settings.listeners).await?;
         let authorities = Authorities::of(&settings);
         let tls = settings.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
@@ -85,7 +111,19 @@ impl Running {
             metrics.watch_certificate(tls);
         }
         let memory = Memory::new(settings.limits.shares);
-        let common = common(&settings, Arc::clone(&metrics), Arc::clone(&memory));
+        let (life, reloads) = Life::new(level);
+        let audit = Audit::start(settings.audit.file.as_deref())?;
+        let start = |tracing| Tracer::start(tracing, Arc::clone(&metrics));
+        let tracer = settings.tracing.as_ref().map(start).transpose().context("spans")?;
+        let (told, traced) = (audit.clone(), tracer.clone());
+        let common = common(
+            &settings,
+            Arc::clone(&metrics),
+            Arc::clone(&memory),
+            life.clone(),
+            told,
+            traced,
+        );
         let default = Namespace::start(&common, default_plan(&settings)?).await?;
         let maker = settings.test_control.then(|| Maker {
             common: common.clone(),
@@ -129,23 +167,47 @@ impl Running {
         if let Some(tls) = tls {
             tasks.spawn(tls::watch(tls, door.stop.clone()));
         }
-        let store = Arc::clone(namespaces.default().store());
         tasks.spawn(pressure::watch(memory, door.stop.clone()));
-        tasks.spawn(reload::watch(settings.source, authorities, door.stop.clone()));
-        tasks.spawn(announce(store, addresses, settings.emulator, door.stop));
-        Ok(Self { namespaces, stop, tasks, stop_within: settings.limits.stop_within })
+        let reader = reload::Reader::new(
+            settings.source,
+            settings.given,
+            authorities,
+            life.clone(),
+            audit.clone(),
+        );
+        tasks.spawn(reload::watch(reader, reloads, door.stop.clone()));
+        tasks.spawn(announce(namespaces.clone(), addresses, settings.emulator, door.stop));
+        let Limits { drain_delay, stop_within, .. } = settings.limits;
+        Ok(Self { namespaces, stop, tasks, life, audit, tracer, drain_delay, stop_within })
     }
 
-    /// Tells the peers, waits for them within bounds, and closes the stores.
-    async fn stop(self) -> anyhow::Result<()> {
+    /// Says that it is not ready any more, stops to listen, tells the peers, waits for them within
+    /// bounds, and closes the stores. Another signal cuts each wait short.
+    async fn stop(self, signals: &mut StopSignals) -> anyhow::Result<()> {
+        self.life.drain();
+        if !self.drain_delay.is_zero() {
+            tokio::select! {
+                () = tokio::time::sleep(self.drain_delay) => {}
+                () = signals.come() => {}
+            }
+        }
         info!("stopping");
         self.stop.send_replace(true);
         self.namespaces.tell_all(Gone::Stopping);
         self.tasks.close();
-        if tokio::time::timeout(self.stop_within, self.tasks.wait()).await.is_err() {
+        let is_over = tokio::select! {
+            waited = tokio::time::timeout(self.stop_within, self.tasks.wait()) => waited.is_ok(),
+            () = signals.come() => false,
+        };
+        if !is_over {
             warn!(connections = self.tasks.len(), "some connections did not close in time");
         }
-        self.namespaces.stop().await?.context("the store did not close cleanly")?;
+        let stopped = self.namespaces.stop().await;
+        if let Some(tracer) = &self.tracer {
+            tracer.finish().await;
+        }
+        self.audit.finish().await;
+        stopped?.context("the store did not close cleanly")?;
         info!("stopped");
         Ok(())
     }
@@ -215,27 +277,36 @@ async fn bind(addresses: &[ListenAddress]) -> anyhow::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-/// Prints the ready line once a send would succeed: scripts and containers wait for it.
+/// Prints the ready line once a send and a receive have succeeded: scripts and containers wait for it.
 async fn announce(
-    store: Arc<dyn Store>,
+    namespaces: Namespaces,
     addresses: Vec<SocketAddr>,
     is_emulator: bool,
     mut stop: watch::Receiver<bool>,
 ) {
-    if !store.sends_allowed() {
+    if !namespaces.default().store().sends_allowed() {
         warn!("free disk space is below the reserve, the broker is not ready for sends");
     }
-    while !store.sends_allowed() {
-        tokio::select! {
-            () = tokio::time::sleep(READY_POLL) => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+    for namespace in namespaces.all() {
+        while namespace.probe().outcome().await.is_err() {
+            tokio::select! {
+                () = tokio::time::sleep(READY_POLL) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
         }
     }
     let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     crate::telemetry::print_ready(&addresses, is_emulator);
 }
 
-fn common(settings: &Settings, metrics: Arc<Metrics>, memory: Arc<Memory>) -> Common {
+fn common(
+    settings: &Settings,
+    metrics: Arc<Metrics>,
+    memory: Arc<Memory>,
+    life: Life,
+    audit: Audit,
+    tracer: Option<Tracer>,
+) -> Common {
     let engine = engine_config(settings);
     let mut with_certificate = engine.clone();
     // First, because some clients take the first that they know.
@@ -248,6 +319,9 @@ fn common(settings: &Settings, metrics: Arc<Metrics>, memory: Arc<Memory>) -> Co
         faults: settings.test_control,
         metrics,
         memory,
+        life,
+        audit,
+        tracer,
     }
 }
 
@@ -274,13 +348,24 @@ fn engine_config(settings: &Settings) -> Config {
     }
 }
 
-async fn stop_signal() -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM, and SIGINT of a terminal.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// From now on they end nothing by themselves.
+    fn wait_for() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot wait for signals");
+        let terminate = listen(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: listen(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    async fn come(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -4,12 +4,17 @@
 //! line, so that a script can wait for it.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::config::{EMULATOR_READY, LogFormat, LogSettings};
+
+/// Characters of a level: some dozens of directives.
+const LEVEL_LEN_MAX: usize = 1024;
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
@@ -22,18 +27,63 @@ pub enum TelemetryError {
     Twice(#[from] TryInitError),
 }
 
-/// Sets up the log of this process. Called once, first thing after the settings are known.
-pub fn start(settings: &LogSettings) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&settings.level)?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
-    match settings.format {
-        LogFormat::Human => builder.finish().try_init()?,
-        LogFormat::Json => builder.json().flatten_event(true).finish().try_init()?,
+/// Why the level of the log stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum LevelError {
+    /// It is none.
+    #[error(
+        "it is no level (error, warn, info, debug, trace) nor a list of directives as \
+         \"info,peeklock::net=debug\""
+    )]
+    Wrong,
+    /// There is no log.
+    #[error("there is no log in this process")]
+    NoLog,
+}
+
+/// What is logged, which can be changed while the broker runs. Clones share it.
+#[derive(Clone, Debug)]
+pub struct LogLevel {
+    filter: Option<reload::Handle<EnvFilter, Registry>>,
+    now: Arc<Mutex<String>>,
+}
+
+impl LogLevel {
+    /// Of a process that logs nothing.
+    #[cfg(test)]
+    pub(crate) fn of_no_log() -> Self {
+        Self { filter: None, now: Arc::default() }
     }
-    Ok(())
+
+    /// The directives that are in force.
+    pub fn now(&self) -> String {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes others from now on, and gives those that were in force.
+    pub fn set(&self, level: &str) -> Result<String, LevelError> {
+        if level.trim().is_empty() || LEVEL_LEN_MAX < level.len() {
+            return Err(LevelError::Wrong);
+        }
+        let filter = EnvFilter::try_new(level).map_err(|_| LevelError::Wrong)?;
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = self.filter.as_ref().ok_or(LevelError::NoLog)?;
+        handle.reload(filter).map_err(|_| LevelError::NoLog)?;
+        Ok(std::mem::replace(&mut *now, level.to_owned()))
+    }
+}
+
+/// Sets up the log of this process. Called once, first thing after the settings are known.
+pub fn start(settings: &LogSettings) -> Result<LogLevel, TelemetryError> {
+    let (filter, handle) = reload::Layer::new(EnvFilter::try_new(&settings.level)?);
+    let lines = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let filtered = tracing_subscriber::registry().with(filter);
+    match settings.format {
+        LogFormat::Human => filtered.with(lines).try_init()?,
+        LogFormat::Json => filtered.with(lines.json().flatten_event(true)).try_init()?,
+    }
+    let now = Arc::new(Mutex::new(settings.level.clone()));
+    Ok(LogLevel { filter: Some(handle), now })
 }
 
 /// Says on standard output where the broker now takes messages. A closed output is no reason to

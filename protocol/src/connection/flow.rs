@@ -85,6 +85,11 @@ impl Connection {
         }
     }
 
+    /// Deliveries of a link that are not settled, or still wait for their turn to go out.
+    pub fn unsettled_count(&self, link: LinkId) -> usize {
+        self.links.get(link.0).map_or(0, |link| link.unsettled + link.queued)
+    }
+
     /// There is nothing more to send: gives up the rest of the credit and answers the drain. Does
     /// nothing if the receiver has changed its mind.
     pub fn drained(&mut self, id: LinkId) -> Result<(), Stale> {

@@ -13,7 +13,7 @@ use peeklock_protocol::delivery::DeliveryId;
 use peeklock_protocol::performative::{Attach, Role, SenderSettleMode};
 use peeklock_protocol::terminus::{Target, TargetNode};
 use peeklock_protocol::value::{Map, Symbol, Value};
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::condition::Refusal;
 use super::endpoint::Endpoint;
@@ -22,6 +22,7 @@ use super::jms;
 use super::link::{Browse, IncomingLink, Link, Node, OutgoingLink, RequestLink, ResponseLink, Via};
 use super::management::SessionHolder;
 use super::session;
+use crate::audit::{self, Outcome};
 use crate::auth::{self, Operation, Resource};
 
 /// Credit given to a link to a request node: requests are small and answered at once.
@@ -235,13 +236,9 @@ impl Endpoint {
 
     /// The core knows the entity a sender link names.
     pub(super) fn sender_opened(&mut self, id: LinkId, entity: EntityId, max_message_size: u64) {
+        self.link_span(id).in_scope(|| debug!("sender attached"));
         let Some(Link::Incoming(link)) = self.links.get_mut(&id) else { return };
         link.entity = Some(entity);
-        debug!(
-            link = id.to_u64(),
-            entity = link.path.as_ref().map(tracing::field::display),
-            "sender attached"
-        );
         // Python, .NET and Java size their batches by this property.
         let batch_max = Value::Ulong(max_message_size);
         let key = Symbol::from("com.microsoft:max-message-batch-size");
@@ -266,9 +263,9 @@ impl Endpoint {
         entity: EntityId,
         session: Option<&SessionLock>,
     ) {
+        self.link_span(id).in_scope(|| debug!("receiver attached"));
         let Some(Link::Outgoing(link)) = self.links.get_mut(&id) else { return };
         link.entity = Some(entity);
-        debug!(link = id.to_u64(), entity = %link.path, "receiver attached");
         let reply = if let (Some(filter), Some(lock)) = (link.session_filter.take(), session) {
             let session = lock.session.clone();
             link.holds = Some(SessionHolder { link: filter.link.clone(), session });
@@ -313,13 +310,7 @@ impl Endpoint {
     }
 
     pub(super) fn reject(&mut self, id: LinkId, error: ErrorInfo) {
-        info!(
-            link = id.to_u64(),
-            entity = self.entity(id),
-            condition = error.condition.as_str(),
-            description = error.description.as_deref().unwrap_or_default(),
-            "attach refused"
-        );
+        self.tell_of_link(id, &error, "attach refused");
         // A receiver the core has not opened yet is closed by the command behind it.
         self.lose(id);
         let _ = self.engine.reject_attach(id, error);
@@ -340,9 +331,24 @@ impl Endpoint {
         operation: Operation,
         what: impl Into<Resource<'a>>,
     ) -> Result<(), ErrorInfo> {
-        auth::authorize(&self.claims, operation, what, self.settings.clock.now())
-            .inspect_err(|_| self.settings.metrics.denied(operation))
-            .map_err(|denied| Refusal::denied(&denied).error_info(&self.host))
+        let what = what.into();
+        let event = |outcome| {
+            let event = self.audited(audit::Door::Amqp, operation.name(), outcome);
+            event.about(&what.to_string())
+        };
+        match auth::authorize(&self.claims, operation, what, self.settings.clock.now()) {
+            Ok(()) => {
+                if changes_entities(operation) {
+                    self.settings.audit.record(event(Outcome::Allowed));
+                }
+                Ok(())
+            }
+            Err(denied) => {
+                self.settings.metrics.denied(operation);
+                self.settings.audit.refused(|| event(Outcome::Denied).because(&denied));
+                Err(Refusal::denied(&denied).error_info(&self.host))
+            }
+        }
     }
 
     /// Whether an operation would be allowed, for whoever does with less as well.
@@ -353,6 +359,14 @@ impl Endpoint {
     ) -> bool {
         auth::authorize(&self.claims, operation, what, self.settings.clock.now()).is_ok()
     }
+}
+
+/// Whether a link makes or removes an entity.
+const fn changes_entities(operation: Operation) -> bool {
+    matches!(
+        operation,
+        Operation::LinkToMake | Operation::LinkToUnsubscribe | Operation::LinkToDynamic
+    )
 }
 
 /// Where a sender's messages go in the end, if not to the target: the entity, and its address as it

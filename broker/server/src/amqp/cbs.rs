@@ -11,6 +11,15 @@ use tracing::{debug, info};
 use crate::auth::{self, Authority, Claims, Grant, ResourcePath, TokenError};
 use crate::metrics::{AuthenticationFailure, Metrics};
 
+/// The answer to a request, and why it is no good one, if whoever asked is to blame.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    /// For the peer.
+    pub(crate) message: Message,
+    /// For the audit log.
+    pub(crate) denied: Option<String>,
+}
+
 /// Answers a request, and adds to the claims what its token grants. The caller looks at the open links
 /// afterwards: a token can grant less than the one it replaces.
 pub(crate) fn answer(
@@ -19,7 +28,7 @@ pub(crate) fn answer(
     now: Timestamp,
     claims: &mut Claims,
     metrics: &Metrics,
-) -> Message {
+) -> Answered {
     let outcome = put_token(request, authority, now, claims);
     match &outcome {
         Ok(audience) => debug!(%audience, "token accepted"),
@@ -30,7 +39,9 @@ pub(crate) fn answer(
             info!(status, reason = %text, "token refused");
         }
     }
-    response(request, outcome)
+    let is_blamed = |failure: &&Failure| failure.condition != condition::SERVER_BUSY;
+    let denied = outcome.as_ref().err().filter(is_blamed).map(|failure| failure.text.clone());
+    Answered { message: response(request, outcome), denied }
 }
 
 struct Failure {
@@ -207,7 +218,10 @@ mod tests {
     fn exchange(request: &Message, authority: &Authority) -> (Message, bool) {
         let mut claims = Claims::default();
         let metrics = Metrics::new(MetricsSettings::default());
-        let response = answer(request, authority, NOW, &mut claims, &metrics);
+        let Answered { message: response, denied } =
+            answer(request, authority, NOW, &mut claims, &metrics);
+        let status = response.application_property("status-code").and_then(Value::as_i64);
+        assert_eq!(denied.is_some(), status != Some(202), "{denied:?}");
         let orders = EntityPath::parse("orders").unwrap().path;
         let allowed = authorize(&claims, Action::Send, &orders, NOW).is_ok();
         (Message::decode(&response.to_bytes()).unwrap(), allowed)

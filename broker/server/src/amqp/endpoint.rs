@@ -2,6 +2,7 @@
 //! that a turn comes to.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use peeklock_protocol::performative::Open;
 use peeklock_protocol::sasl::SaslCode;
 use peeklock_protocol::value::Symbol;
 use tokio::sync::watch;
-use tracing::{debug, info};
+use tracing::{Span, debug, debug_span, info, info_span};
 
 use super::attach::ATTACH;
 use super::condition::Refusal;
@@ -27,12 +28,14 @@ use super::faults::Injected;
 use super::link::{Link, Node, RequestLink, ResponseLink};
 use super::links::Links;
 use super::request::PendingRequest;
+use crate::audit::{self, Audit, Event as Audited, Outcome};
 use crate::auth::{self, Authority, Certificate, Claims, Operation, Resource};
 use crate::clock::{Clock, ClockChanges};
 use crate::mailbox::Letter;
 use crate::metrics::{Limit, Metrics};
 use crate::namespaces::{Gone, Namespace, OtherNamespace, Place};
 use crate::pressure::{Holding, Identities, Membership, Memory};
+use crate::traces::Tracer;
 
 /// Bytes of messages sent by the peer and not yet on disk above which its socket is not read. The
 /// credit of a link counts messages and cannot bound bytes.
@@ -51,9 +54,14 @@ pub(crate) struct EndpointSettings {
     pub(crate) authority: Arc<Authority>,
     /// A connection that has been granted nothing by then is closed (the service: about 20 s).
     pub(crate) authorize_within: Duration,
+    /// For how long a peer may settle what it has when the broker stops.
+    pub(crate) settle_within: Duration,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) identities: Arc<Identities>,
+    pub(crate) audit: Audit,
+    /// Tells of messages, if somebody collects that.
+    pub(crate) tracer: Option<Tracer>,
 }
 
 /// See the module.
@@ -98,7 +106,13 @@ pub(crate) struct Endpoint {
     pub(super) host: String,
     /// What the peer calls itself.
     pub(super) container: String,
+    /// Where the peer is.
+    peer: Option<IpAddr>,
+    /// Who it is, once it has shown that.
+    identity: Option<String>,
     over_limit: bool,
+    /// The broker stops: the peer is given nothing new.
+    pub(super) winding_down: bool,
     /// When a peer without claims is closed.
     authorize_by: Instant,
     /// When the next thing that depends on claims is due.
@@ -141,13 +155,36 @@ impl Endpoint {
             scratch: BytesMut::new(),
             host: String::from("localhost"),
             container: String::new(),
+            peer: None,
+            identity: None,
             over_limit,
+            winding_down: false,
             authorize_by: now + settings.authorize_within,
             claims_due: Some(now + settings.authorize_within),
             requests_due: None,
             settings,
             place: None,
             injected: None,
+        }
+    }
+
+    /// Knows where the peer is.
+    pub(crate) fn from(self, peer: IpAddr) -> Self {
+        Self { peer: Some(peer), ..self }
+    }
+
+    /// Something that this peer has asked for, for the audit log.
+    pub(super) fn audited(&self, door: audit::Door, operation: &str, outcome: Outcome) -> Audited {
+        Audited::new(door, operation, outcome).who(self.claims.who()).from(self.peer, &self.host)
+    }
+
+    /// Tells the log who the peer is, once.
+    pub(super) fn note_identity(&mut self) {
+        if self.identity.is_none() {
+            self.identity = self.claims.who();
+            if let Some(identity) = &self.identity {
+                Span::current().record("identity", identity.as_str());
+            }
         }
     }
 
@@ -350,6 +387,29 @@ impl Endpoint {
         std::mem::take(&mut self.catch_ups)
     }
 
+    /// The broker stops: from now on the peer is given nothing new, while what it has may be settled and
+    /// what it has sent is answered. Tells for how long that may take.
+    pub(crate) fn wind_down(&mut self) -> Duration {
+        self.winding_down = true;
+        let links: Vec<LinkId> = self.links.keys().copied().collect();
+        for link in links {
+            self.update_demand(link);
+        }
+        self.settings.settle_within
+    }
+
+    /// Nothing is under way, of what a peer would have to do again.
+    pub(crate) fn is_idle(&self) -> bool {
+        let is_idle = |(id, link): (&LinkId, &Link)| match link {
+            Link::Incoming(link) => link.pending.is_empty(),
+            Link::Outgoing(link) => {
+                link.pending.is_empty() && self.engine.unsettled_count(*id) == 0
+            }
+            Link::Requests(_) | Link::Responses(_) | Link::Lookup(_) | Link::Coordinator(_) => true,
+        };
+        self.requests.is_empty() && self.links.iter().all(is_idle)
+    }
+
     /// The connection has to go, and the peer is told why.
     pub(crate) fn stop(&mut self, why: Gone) {
         let text = match why {
@@ -410,12 +470,7 @@ impl Endpoint {
             Event::Attach { link, attach } => self.attach(link, &attach),
             Event::Detach { link, error, closed } => {
                 let condition = error.as_ref().map(|error| error.condition.as_str());
-                debug!(
-                    link = link.to_u64(),
-                    entity = self.entity(link),
-                    condition,
-                    "link detached"
-                );
+                self.link_span(link).in_scope(|| debug!(condition, "link detached"));
                 if closed && error.is_none() {
                     self.unsubscribe(link);
                 }
@@ -467,6 +522,7 @@ impl Endpoint {
             Ok(granted) => {
                 if let Some(granted) = granted {
                     self.claims.grant_connection(granted);
+                    self.note_identity();
                     self.claims_changed(Instant::now());
                     self.enter();
                 }
@@ -475,6 +531,15 @@ impl Endpoint {
             Err(denied) => {
                 self.settings.metrics.authentication_failed(denied);
                 info!(mechanism = mechanism.as_str(), %denied, "authentication failed");
+                // What else a peer writes there is not for the audit log.
+                let operation = match mechanism.as_str() {
+                    "PLAIN" => "sasl PLAIN",
+                    "EXTERNAL" => "sasl EXTERNAL",
+                    _ => "sasl",
+                };
+                let event =
+                    || self.audited(audit::Door::Amqp, operation, Outcome::Denied).because(denied);
+                self.settings.audit.refused(event);
                 self.engine.sasl_outcome(SaslCode::Auth);
             }
         }
@@ -501,6 +566,23 @@ impl Endpoint {
 
     pub(super) fn close(&mut self, condition: &'static str, text: &str) {
         self.engine.close(Some(ErrorInfo::new(condition, text)));
+    }
+
+    /// The span of a link, in that of its connection, for lines of the level debug. It is made where a
+    /// line is written, so that it costs nothing where none is.
+    pub(super) fn link_span(&self, id: LinkId) -> Span {
+        let (link, role) = (id.to_u64(), self.role(id));
+        debug_span!("link", link, role, entity = self.entity(id))
+    }
+
+    /// The same for lines that are always there.
+    fn loud_link_span(&self, id: LinkId) -> Span {
+        let (link, role) = (id.to_u64(), self.role(id));
+        info_span!("link", link, role, entity = self.entity(id))
+    }
+
+    fn role(&self, id: LinkId) -> Option<&'static str> {
+        self.links.get(&id).map(Link::role)
     }
 
     /// What a link is about, for the log.
@@ -555,6 +637,12 @@ impl Endpoint {
             .map(|(id, _)| *id)
             .collect();
         for id in expired {
+            let entity = self.entity(id).unwrap_or_default();
+            let event = || {
+                let event = self.audited(audit::Door::Amqp, "keep a link", Outcome::Denied);
+                event.about(&entity).because("the right to it has ended")
+            };
+            self.settings.audit.refused(event);
             let text = "The right to this link has ended: its token has expired or was replaced by one \
                         that grants less, or its rule or key was changed.";
             self.detach(id, ErrorInfo::new(condition::UNAUTHORIZED_ACCESS, text));
@@ -605,14 +693,15 @@ impl Endpoint {
         self.claims_due = Some(now);
     }
 
+    /// That a link is ended or was refused, and why.
+    pub(super) fn tell_of_link(&self, id: LinkId, error: &ErrorInfo, what: &str) {
+        let condition = error.condition.as_str();
+        let description = error.description.as_deref().unwrap_or_default();
+        self.loud_link_span(id).in_scope(|| info!(condition, description, "{what}"));
+    }
+
     pub(super) fn detach(&mut self, id: LinkId, error: ErrorInfo) {
-        info!(
-            link = id.to_u64(),
-            entity = self.entity(id),
-            condition = error.condition.as_str(),
-            description = error.description.as_deref().unwrap_or_default(),
-            "the link is detached"
-        );
+        self.tell_of_link(id, &error, "the link is detached");
         // A link that went away in the same turn needs no detach.
         let _ = self.engine.detach(id, true, Some(error));
         self.lose(id);

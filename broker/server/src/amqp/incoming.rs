@@ -65,6 +65,7 @@ impl Endpoint {
         let answered = !settled && !link.heedless;
         let enlist = |transaction| Enlistment { transaction, answered };
         let enlistment = transaction.map(enlist);
+        let traced = self.settings.tracer.as_ref().and_then(|tracer| tracer.taken(messages.iter()));
         let command = match (named, link.entity) {
             (Some(path), _) => Command::SendTo { origin, path, messages, transaction: enlistment },
             (None, Some(entity)) => {
@@ -74,7 +75,13 @@ impl Endpoint {
             (None, None) => return,
         };
         let bytes = payload.len();
-        link.pending.push_back(PendingSend { delivery: delivery_id, settled, bytes, transaction });
+        link.pending.push_back(PendingSend {
+            delivery: delivery_id,
+            settled,
+            bytes,
+            transaction,
+            traced,
+        });
         self.pending_bytes += bytes;
         self.commands.push(command);
     }
@@ -112,7 +119,7 @@ impl Endpoint {
         error: ErrorInfo,
     ) {
         let condition = error.condition.as_str();
-        debug!(link = id.to_u64(), entity = self.entity(id), condition, "message refused");
+        self.link_span(id).in_scope(|| debug!(condition, "message refused"));
         if !settled {
             let state = DeliveryState::Rejected(Some(error));
             // The link may have gone in the same turn.
@@ -155,19 +162,22 @@ impl Endpoint {
         delivery: DeliveryId,
         result: Result<(), Error>,
     ) {
+        if let Err(error) = &result {
+            self.link_span(id).in_scope(|| debug!(%error, "message refused"));
+        }
         let Some(Link::Incoming(link)) = self.links.get_mut(&id) else { return };
         let Some(position) = link.pending.iter().position(|send| send.delivery == delivery) else {
             return;
         };
         let Some(send) = link.pending.remove(position) else { return };
         self.pending_bytes -= send.bytes;
+        if let (Some(tracer), Some(taken)) = (&self.settings.tracer, send.traced) {
+            let error = result.as_ref().err().map(ToString::to_string);
+            tracer.accepted(*taken, link.path.as_ref(), error.as_deref());
+        }
         let state = match result {
             Ok(()) => coordinator::provisional(DeliveryState::Accepted, send.transaction),
-            Err(error) => {
-                let entity = link.path.as_ref().map(tracing::field::display);
-                debug!(link = id.to_u64(), entity, %error, "message refused");
-                DeliveryState::Rejected(Some(Refusal::of(&error).error_info(&self.host)))
-            }
+            Err(error) => DeliveryState::Rejected(Some(Refusal::of(&error).error_info(&self.host))),
         };
         if !send.settled {
             let _ = self.engine.settle_incoming(id, delivery, state, true);
@@ -178,6 +188,9 @@ impl Endpoint {
     /// Renews a sender's credit once half of it is used. Messages not yet on disk count as used, so
     /// it may be little that can be given: then it waits until it is worth a frame.
     pub(super) fn top_up(&mut self, id: LinkId) {
+        if self.winding_down {
+            return;
+        }
         let Some(Link::Incoming(link)) = self.links.get(&id) else { return };
         let pending = u32::try_from(link.pending.len()).unwrap_or(u32::MAX);
         let left = self.engine.credit(id);

@@ -1,6 +1,6 @@
 //! What the broker keeps for each link of a connection.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 use peeklock_core::{Command, EntityId, EntityPath, ReceiverId, Settlement, TransactionId};
@@ -14,6 +14,7 @@ use super::management::SessionHolder;
 use super::session::SessionFilter;
 
 use crate::auth::{Operation, Resource};
+use crate::traces::{Given, Taken};
 
 /// A link, named as seen from the broker.
 #[derive(Debug)]
@@ -33,6 +34,18 @@ pub(super) enum Link {
 }
 
 impl Link {
+    /// What the peer does with it, for the log.
+    pub(super) const fn role(&self) -> &'static str {
+        match self {
+            Self::Incoming(_) => "sender",
+            Self::Outgoing(_) => "receiver",
+            Self::Requests(_) => "requests",
+            Self::Responses(_) => "responses",
+            Self::Lookup(_) => "lookup",
+            Self::Coordinator(_) => "coordinator",
+        }
+    }
+
     /// The entity a link is about; none for `$cbs` and the node of the namespace.
     pub(super) fn path(&self) -> Option<&EntityPath> {
         match self {
@@ -55,6 +68,8 @@ pub(super) struct PendingSend {
     pub(super) bytes: usize,
     /// With which transaction, if with one.
     pub(super) transaction: Option<TransactionId>,
+    /// What of it is traced.
+    pub(super) traced: Option<Box<Taken>>,
 }
 
 /// The entity by way of which a peer sends to another one. It needs the right for both.
@@ -99,6 +114,8 @@ pub(super) struct PendingSettle {
     pub(super) asked: Asked,
     /// With which transaction, if with one.
     pub(super) transaction: Option<TransactionId>,
+    /// If it is traced.
+    pub(super) traced: Option<Given>,
 }
 
 #[derive(Debug)]
@@ -127,6 +144,8 @@ pub(super) struct OutgoingLink {
     /// A drain was passed to the core and is not answered yet.
     pub(super) draining: bool,
     pub(super) pending: VecDeque<PendingSettle>,
+    /// Deliveries that are traced, by their locks.
+    pub(super) traced: HashMap<[u8; 16], Given>,
 }
 
 impl OutgoingLink {
@@ -147,6 +166,7 @@ impl OutgoingLink {
             returned: 0,
             draining: false,
             pending: VecDeque::new(),
+            traced: HashMap::new(),
         }
     }
 

@@ -44,14 +44,14 @@ impl Endpoint {
             return;
         }
         let credit = self.engine.link_credit(id);
-        let sendable = self.engine.sendable(id);
+        let sendable = if self.winding_down { 0 } else { self.engine.sendable(id) };
         let limit = link.returned + self.engine.delivered_count(id) + u64::from(sendable);
         let receiver = link.receiver;
         if sendable != 0 {
             self.update_bytes(id);
         }
         let Some(Link::Outgoing(link)) = self.links.get_mut(&id) else { return };
-        if sendable < credit {
+        if sendable < credit && !self.winding_down {
             self.blocked.insert(id);
         } else if self.engine.is_draining(id) {
             link.limit = limit;
@@ -122,9 +122,23 @@ impl Endpoint {
                 }
             }
             self.update_demand(id);
-        } else if self.more_bytes(id).is_some() {
+            return;
+        }
+        self.trace(id, delivery);
+        if self.more_bytes(id).is_some() {
             // Once what is to be written is on its way.
             self.blocked.insert(id);
+        }
+    }
+
+    /// Tells a collector of a delivery, if there is one, and later of its settlement.
+    fn trace(&mut self, id: LinkId, delivery: &Delivery) {
+        if let Some(tracer) = &self.settings.tracer
+            && let Some(Link::Outgoing(link)) = self.links.get_mut(&id)
+            && let Some(given) = tracer.delivered(&delivery.message, &link.path, delivery.attempts)
+            && let Some(lock) = &delivery.lock
+        {
+            link.traced.insert(lock.token.0, given);
         }
     }
 
@@ -177,8 +191,11 @@ impl Endpoint {
                 return;
             }
         };
+        let traced = link.traced.remove(&token).map(|given| given.settling(&settlement));
         if !settled {
-            link.pending.push_back(PendingSettle { delivery, asked, transaction });
+            link.pending.push_back(PendingSettle { delivery, asked, transaction, traced });
+        } else if let (Some(tracer), Some(given)) = (&self.settings.tracer, traced) {
+            tracer.settled(given, &link.path, None);
         }
         // A transaction is known by who names it. Nobody waits for the answer all the same.
         let origin = (!settled || transaction.is_some()).then_some(origin);
@@ -203,17 +220,21 @@ impl Endpoint {
         delivery: DeliveryId,
         result: Result<(), Error>,
     ) {
+        if let Err(error) = &result {
+            self.link_span(id).in_scope(|| debug!(%error, "settlement refused"));
+        }
         let Some(Link::Outgoing(link)) = self.links.get_mut(&id) else { return };
         let Some(position) = link.pending.iter().position(|one| one.delivery == delivery) else {
             return;
         };
         let Some(pending) = link.pending.remove(position) else { return };
+        if let (Some(tracer), Some(given)) = (&self.settings.tracer, pending.traced) {
+            let error = result.as_ref().err().map(ToString::to_string);
+            tracer.settled(given, &link.path, error.as_deref());
+        }
         let state = match result {
             Ok(()) => coordinator::provisional(success(pending.asked), pending.transaction),
-            Err(error) => {
-                debug!(link = id.to_u64(), entity = %link.path, %error, "settlement refused");
-                DeliveryState::Rejected(Some(Refusal::of(&error).error_info(&self.host)))
-            }
+            Err(error) => DeliveryState::Rejected(Some(Refusal::of(&error).error_info(&self.host))),
         };
         let _ = self.engine.settle_outgoing(id, delivery, Some(state), true);
     }

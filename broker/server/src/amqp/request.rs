@@ -11,6 +11,7 @@ use peeklock_protocol::condition::{self, ErrorInfo};
 use peeklock_protocol::connection::{LinkId, SessionId};
 use peeklock_protocol::delivery::{Delivery, DeliveryId, OutgoingDelivery};
 use peeklock_protocol::message::Message;
+use peeklock_protocol::value::Value;
 use peeklock_protocol::{DeliveryState, SerialNumber};
 use tracing::{debug, warn};
 
@@ -20,6 +21,7 @@ use super::coordinator;
 use super::endpoint::{Endpoint, EndpointSettings};
 use super::link::{Link, Node};
 use super::management::{self, Answer, NamespaceAnswer, SessionHolder};
+use crate::audit::{self, Outcome};
 
 /// Responses that may wait for credit on one link; a peer that asks and never reads loses it.
 const BACKLOG_MAX: usize = 100;
@@ -67,7 +69,7 @@ impl Endpoint {
         let request = match Message::decode(&delivery.payload) {
             Ok(request) => request,
             Err(error) => {
-                debug!(link = id.to_u64(), %error, "a request could not be read");
+                self.link_span(id).in_scope(|| debug!(%error, "a request could not be read"));
                 let error = ErrorInfo::new(condition::DECODE_ERROR, error.to_string());
                 self.settle_request(delivery, DeliveryState::Rejected(Some(error)));
                 self.top_up_requests(id);
@@ -83,13 +85,21 @@ impl Endpoint {
                     self.find_place(|place| place.show_token(&token, audience));
                 }
                 let EndpointSettings { authority, clock, metrics, .. } = &*self.settings;
-                let response =
+                let answered =
                     cbs::answer(&request, authority, clock.now(), &mut self.claims, metrics);
                 self.claims_changed(now);
                 if !self.claims.is_empty() {
+                    self.note_identity();
                     self.enter();
                 }
-                self.respond(&node, session, reply_to.as_deref(), &response);
+                if let Some(denied) = &answered.denied {
+                    let event = || {
+                        let event = self.audited(audit::Door::Cbs, "put-token", Outcome::Denied);
+                        event.because(denied)
+                    };
+                    self.settings.audit.refused(event);
+                }
+                self.respond(&node, session, reply_to.as_deref(), &answered.message);
             }
             Node::Management(path) => {
                 let Some(entity) = entity else { return };
@@ -108,6 +118,7 @@ impl Endpoint {
                 };
                 match management::handle(&request, &context) {
                     Answer::Now(response) => {
+                        self.audit_refused(&request, &response, &path.to_string());
                         self.respond(&node, session, reply_to.as_deref(), &response);
                     }
                     Answer::Ask { command, pending } => {
@@ -129,9 +140,14 @@ impl Endpoint {
                 };
                 match management::handle_namespace(&request, &context) {
                     NamespaceAnswer::Now(response) => {
+                        self.audit_refused(&request, &response, "");
                         self.respond(&node, session, reply_to.as_deref(), &response);
                     }
                     NamespaceAnswer::CaughtUp(response) => {
+                        let operation = management::operation_name(&request);
+                        let door = audit::Door::Management;
+                        let event = self.audited(door, operation, Outcome::Allowed);
+                        self.settings.audit.record(event);
                         let awaited = Awaited::CatchUp(response);
                         let waiting = PendingRequest { node, session, reply_to, awaited };
                         self.requests.insert((id, delivery.id), waiting);
@@ -141,6 +157,19 @@ impl Endpoint {
             }
         }
         self.top_up_requests(id);
+    }
+
+    /// Remembers that a request was refused for want of a right.
+    fn audit_refused(&self, request: &Message, response: &Message, entity: &str) {
+        let condition = response.application_property("errorCondition").and_then(Value::as_str);
+        if condition != Some(condition::UNAUTHORIZED_ACCESS) {
+            return;
+        }
+        self.settings.audit.refused(|| {
+            let operation = management::operation_name(request);
+            let event = self.audited(audit::Door::Management, operation, Outcome::Denied);
+            event.about(entity).because(condition::UNAUTHORIZED_ACCESS)
+        });
     }
 
     fn session_holders(&self, entity: EntityId) -> Vec<SessionHolder> {
@@ -216,6 +245,15 @@ impl Endpoint {
         let Some(waiting) = self.requests.remove(&(id, delivery)) else { return };
         let PendingRequest { node, session, reply_to, awaited } = waiting;
         let Awaited::Reply { pending, .. } = awaited else { return };
+        if pending.is_change() {
+            let path = node.path().map(ToString::to_string).unwrap_or_default();
+            let door = audit::Door::Management;
+            let event = |outcome| self.audited(door, pending.operation(), outcome).about(&path);
+            self.settings.audit.record(match &result {
+                Ok(_) => event(Outcome::Allowed),
+                Err(error) => event(Outcome::Failed).because(error),
+            });
+        }
         let response = pending.response(result, &self.host);
         self.respond(&node, session, reply_to.as_deref(), &response);
         self.top_up_requests(id);

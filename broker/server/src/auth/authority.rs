@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
 
 use hmac::{Hmac, Mac};
 use peeklock_core::entity::access;
@@ -341,6 +342,23 @@ impl Authority {
             // What roles are worth is as it was at the start.
             Credential::Issuer(key) => self.issuers.has(key).then_some(grant.rights),
         }
+    }
+
+    /// Who shows the token of a request, for the audit log: the rule that it names, if there is one of
+    /// that name, or whom an issuer has vouched for. That a rule is named does not mean that its key has
+    /// signed.
+    pub(crate) fn who_shows(&self, token: &str, now: Timestamp) -> Option<String> {
+        let bare = match token.split_once(' ') {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("Bearer") => rest.trim(),
+            Some(_) | None => token,
+        };
+        if super::is_jwt(bare) {
+            let grants = self.issuers.verify(bare, now, Instant::now()).ok()?;
+            return grants.first().map(|grant| grant.source.to_string());
+        }
+        let rule = SasToken::parse(token).ok()?.rule;
+        let is_known = self.read().all().any(|known| *known.name == *rule);
+        is_known.then_some(rule)
     }
 
     /// Whether the namespace answers to a host, which is in lower case.

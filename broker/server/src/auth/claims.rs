@@ -1,6 +1,7 @@
 //! What one connection has been granted so far.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use peeklock_core::entity::path::EntityPath;
@@ -15,6 +16,9 @@ const AUDIENCES_MAX: usize = 1000;
 /// Grants of one connection, all its tokens together: a token of an identity provider has one for each place
 /// that its roles are about, which are few.
 const GRANTS_MAX: usize = 4 * AUDIENCES_MAX;
+
+/// Names of one connection that are told.
+const NAMES_SHOWN_MAX: usize = 3;
 
 /// Rights on an audience until a moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,6 +73,23 @@ impl Credential {
             Self::Key { rule, place, .. } => format!("rule {rule} of {place}"),
             Self::Certificate { name, place } => format!("certificate {name:?} of {place}"),
             Self::Issuer(key) => format!("issuer {}", key.issuer()),
+        }
+    }
+}
+
+/// Whose it is. It shows no key.
+impl fmt::Display for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key { rule, place, .. } if *place == ResourcePath::default() => f.write_str(rule),
+            Self::Key { rule, place, .. } => write!(f, "{rule} of {place}"),
+            Self::Certificate { name, .. } => match name {
+                CertificateName::CommonName(name)
+                | CertificateName::Dns(name)
+                | CertificateName::Uri(name)
+                | CertificateName::Email(name) => f.write_str(name),
+            },
+            Self::Issuer(key) => key.fmt(f),
         }
     }
 }
@@ -148,6 +169,18 @@ impl Claims {
     /// Who the peer is, by the first credential it has shown.
     pub(crate) fn identity(&self) -> Option<String> {
         self.iter().next().map(|grant| grant.source.identity())
+    }
+
+    /// Who has proven to be here: the names of rules, certificates or subjects, some of them if there
+    /// are many. Nothing before anybody has.
+    pub fn who(&self) -> Option<String> {
+        let mut names: Vec<String> = Vec::new();
+        for name in self.iter().map(|grant| grant.source.to_string()) {
+            if names.len() < NAMES_SHOWN_MAX && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        (!names.is_empty()).then(|| names.join(", "))
     }
 
     /// When the next grant ends, also if that is past and it has not been forgotten yet.

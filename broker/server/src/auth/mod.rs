@@ -27,7 +27,7 @@ pub use self::certificate::{Certificate, CertificateName, CertificateRule, Malfo
 pub(crate) use self::certificate::{common_names, valid_until};
 pub use self::claims::{Claims, Credential, Grant, TooManyClaims};
 pub use self::jwt::{Algorithm, IssuerKey, IssuerSettings, JwtIssuers, RoleRule, Url};
-pub(crate) use self::jwt::{FirstAnswers, is_jwt};
+pub(crate) use self::jwt::{FetchError, FirstAnswers, is_jwt, post, tls_client};
 pub use self::operations::{Door, Needs, Operation};
 pub use self::sasl::{Granted, SaslDenied, external, sasl};
 pub use self::secret::Secret;

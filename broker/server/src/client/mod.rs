@@ -15,6 +15,7 @@ mod failure;
 mod http;
 mod input;
 mod json;
+mod life;
 mod management;
 mod messages;
 mod messaging;
@@ -81,6 +82,12 @@ pub enum ClientCommand {
     /// Read and steer the clock of a broker with virtual time: for tests
     #[command(subcommand)]
     Clock(Box<clock::ClockCommand>),
+    /// Make a broker stop in good order: it is not ready any more, what is under way is finished
+    Drain(Box<life::LifeArguments>),
+    /// Make a broker read its configuration again, and show what is different
+    Reload(Box<life::LifeArguments>),
+    /// Show what a broker logs, or change it while it runs
+    LogLevel(Box<life::LogLevelArguments>),
 }
 
 /// What all commands understand.
@@ -126,5 +133,8 @@ async fn dispatch(command: &ClientCommand) -> Result<(), Failure> {
         ClientCommand::Topology(command) => topology::run(command).await,
         ClientCommand::Messages(command) => messages::run(command).await,
         ClientCommand::Clock(command) => clock::run(command).await,
+        ClientCommand::Drain(arguments) => life::drain(arguments).await,
+        ClientCommand::Reload(arguments) => life::reload(arguments).await,
+        ClientCommand::LogLevel(arguments) => life::log_level(arguments).await,
     }
 }

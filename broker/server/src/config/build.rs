@@ -12,8 +12,10 @@ use tracing_subscriber::EnvFilter;
 
 use super::Problem;
 use super::doors::{listeners, networks, only, origins, tls, yes};
+use super::given::Given as Shown;
 use super::issuers::issuers;
 use super::namespaces::namespaces;
+use super::observing;
 use super::queues::{queue_path, queues};
 use super::raw::{
     Given, RawAccessRule, RawCount, RawLimits, RawLog, RawMetrics, RawSettings, RawSize,
@@ -56,6 +58,12 @@ const HANDSHAKE: (RangeInclusive<Duration>, Duration) =
 /// The service drops connections that authorised nothing after about 20 s.
 const AUTHORIZATION: (RangeInclusive<Duration>, Duration) =
     (Duration::from_secs(1)..=Duration::from_mins(10), Duration::from_secs(20));
+/// Load balancers look every few seconds whether the broker is ready. Most setups have none.
+const DRAIN_DELAY: (RangeInclusive<Duration>, Duration) =
+    (Duration::ZERO..=Duration::from_mins(10), Duration::ZERO);
+/// What handlers of messages mostly take, and short enough for [`STOP`].
+const SETTLE: (RangeInclusive<Duration>, Duration) =
+    (Duration::ZERO..=Duration::from_mins(5), Duration::from_secs(3));
 /// Shorter than the 10 s that container runtimes wait before they kill.
 const STOP: (RangeInclusive<Duration>, Duration) =
     (Duration::from_millis(100)..=Duration::from_mins(5), Duration::from_secs(8));
@@ -151,8 +159,11 @@ pub(super) fn build(mut raw: RawSettings, queue_names: &[String]) -> Check<Setti
         namespaces: namespaces.into_iter().map(|one| one.settings).collect(),
         limits: limits(raw.limits, shares)?,
         log: log(raw.log)?,
+        audit: observing::audit(raw.audit)?,
+        tracing: observing::tracing(raw.tracing)?,
         metrics: metrics(raw.metrics)?,
         warnings,
+        given: Shown::default(),
         source: Source::default(),
     })
 }
@@ -324,6 +335,8 @@ fn limits(mut raw: RawLimits, shares: Shares) -> Check<Limits> {
             raw.authorization_timeout,
             &AUTHORIZATION,
         )?,
+        drain_delay: span("limits.drain_delay", raw.drain_delay, &DRAIN_DELAY)?,
+        settle_within: span("limits.settle_timeout", raw.settle_timeout, &SETTLE)?,
         stop_within: span("limits.stop_timeout", raw.stop_timeout, &STOP)?,
         of_identity,
         shares,

@@ -10,7 +10,7 @@ use super::{ConfigError, unquoted};
 const PREFIX: &str = "PEEKLOCK_";
 
 /// Top-level keys that a variable may begin with.
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 22] = [
     "data",
     "ephemeral",
     "virtual_time",
@@ -30,6 +30,8 @@ const KEYS: [&str; 20] = [
     "limits",
     "storage",
     "log",
+    "audit",
+    "tracing",
     "metrics",
 ];
 

@@ -19,8 +19,10 @@ mod build;
 mod doors;
 mod emulator;
 mod environment;
+mod given;
 mod issuers;
 mod namespaces;
+mod observing;
 mod queues;
 mod raw;
 mod settings;
@@ -38,10 +40,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 pub use emulator::{EmulatorOptions, MOUNTED as EMULATOR_CONFIG, READY as EMULATOR_READY};
+pub use given::{Counts, Difference, Given};
 pub use settings::{
-    AllowedOrigins, CACHE_BYTES_MIN, Limits, ListenAddress, LogFormat, LogSettings,
+    AllowedOrigins, AuditSettings, CACHE_BYTES_MIN, Limits, ListenAddress, LogFormat, LogSettings,
     MetricsSettings, NamespaceSettings, QueueDeclaration, Settings, StorageSettings,
-    SubscriptionDeclaration, TlsSettings, TopicDeclaration,
+    SubscriptionDeclaration, TlsSettings, TopicDeclaration, TracingSettings,
 };
 pub use source::Source;
 use toml::Spanned;
@@ -140,6 +143,11 @@ pub fn load(
             raw.listen = Some(addresses.map(given).into());
         }
     }
+    let shown = Given::of(&raw, &overrides.queues).map_err(|error| ConfigError {
+        source: "configuration".to_owned(),
+        key: String::new(),
+        reason: format!("cannot be shown: {error}"),
+    })?;
     let mut settings = build::build(raw, &overrides.queues).map_err(|problem| match emulator {
         Some(emulator) if is_of_entity(&problem.key) => emulator.locate(&problem),
         Some(_) | None => locate(&problem, file.as_ref(), &origins),
@@ -152,6 +160,7 @@ pub fn load(
         settings.data_dir.clone_from(data);
     }
     settings.warnings.extend(warnings);
+    settings.given = shown;
     source.file = file.map(|file| (file.path, file.text));
     settings.source = source;
     Ok(settings)

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use toml::Spanned;
 
 use crate::auth::Secret;
@@ -14,7 +14,7 @@ use crate::auth::Secret;
 /// A value, and the bytes of the source it was read from.
 pub(super) type Given<T> = Option<Spanned<T>>;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSettings {
     pub data: Given<String>,
@@ -42,11 +42,15 @@ pub(super) struct RawSettings {
     #[serde(default)]
     pub log: RawLog,
     #[serde(default)]
+    pub audit: RawAudit,
+    #[serde(default)]
+    pub tracing: RawTracing,
+    #[serde(default)]
     pub metrics: RawMetrics,
 }
 
 /// A namespace beside the default one.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawNamespace {
     pub name: Spanned<String>,
@@ -58,7 +62,7 @@ pub(super) struct RawNamespace {
 }
 
 /// A namespace that a test wants.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawWanted {
     pub virtual_time: Option<bool>,
@@ -66,7 +70,7 @@ pub(super) struct RawWanted {
     pub topic: Option<Vec<RawTopic>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawQueue {
     pub name: Spanned<String>,
@@ -85,7 +89,7 @@ pub(super) struct RawQueue {
     pub user_metadata: Given<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawTopic {
     pub name: Spanned<String>,
@@ -99,7 +103,7 @@ pub(super) struct RawTopic {
     pub subscription: Option<Vec<RawSubscription>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSubscription {
     pub name: Spanned<String>,
@@ -118,7 +122,7 @@ pub(super) struct RawSubscription {
 }
 
 /// A rule of a subscription.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRule {
     pub name: Spanned<String>,
@@ -127,7 +131,7 @@ pub(super) struct RawRule {
     pub sql_action: Given<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawCorrelation {
     pub correlation_id: Given<String>,
@@ -141,7 +145,7 @@ pub(super) struct RawCorrelation {
     pub properties: Option<BTreeMap<String, Spanned<toml::Value>>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawAccessRule {
     pub name: Spanned<String>,
@@ -152,7 +156,7 @@ pub(super) struct RawAccessRule {
 }
 
 /// An identity provider.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawIssuer {
     pub issuer: Spanned<String>,
@@ -169,7 +173,7 @@ pub(super) struct RawIssuer {
 }
 
 /// What a role of an identity provider is worth.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRole {
     pub name: Spanned<String>,
@@ -177,7 +181,7 @@ pub(super) struct RawRole {
     pub entity: Given<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawTls {
     pub certificate: Given<String>,
@@ -187,7 +191,7 @@ pub(super) struct RawTls {
 }
 
 /// A client that is known by its certificate.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawTlsClient {
     pub common_name: Given<String>,
@@ -198,13 +202,13 @@ pub(super) struct RawTlsClient {
     pub entity: Given<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawHttp {
     pub allowed_origins: Option<Vec<Spanned<String>>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLimits {
     pub entities: Given<RawCount>,
@@ -215,6 +219,8 @@ pub(super) struct RawLimits {
     pub idle_timeout: Given<String>,
     pub handshake_timeout: Given<String>,
     pub authorization_timeout: Given<String>,
+    pub drain_delay: Given<String>,
+    pub settle_timeout: Given<String>,
     pub stop_timeout: Given<String>,
     pub memory: Given<RawSize>,
     pub connections_per_identity: Given<RawCount>,
@@ -222,7 +228,7 @@ pub(super) struct RawLimits {
     pub sends_per_second_per_identity: Given<RawCount>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawStorage {
     pub cache: Given<RawSize>,
@@ -230,14 +236,14 @@ pub(super) struct RawStorage {
     pub accept_data_loss: Given<bool>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLog {
     pub level: Given<String>,
     pub format: Given<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawMetrics {
     pub enabled: Given<bool>,
@@ -246,11 +252,26 @@ pub(super) struct RawMetrics {
     pub entities: Given<RawCount>,
 }
 
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAudit {
+    pub file: Given<String>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTracing {
+    pub otlp_endpoint: Given<String>,
+    pub sample_ratio: Given<f64>,
+    pub service_name: Given<String>,
+    pub ca_file: Given<String>,
+}
+
 /// A count as TOML writes it; negative ones are refused with the bounds, not by type.
 pub(super) type RawCount = i64;
 
 /// A number of bytes: `1048576` or `"1 MiB"`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(untagged, expecting = "expected a number of bytes, as 1048576 or \"1 MiB\"")]
 pub(super) enum RawSize {
     Bytes(i64),
@@ -270,11 +291,20 @@ impl RawSettings {
         overlay!(self.tls, over.tls; certificate, key, client_ca, client);
         overlay!(self.http, over.http; allowed_origins);
         overlay!(self.limits, over.limits; entities, connections, sessions_per_connection, links_per_connection,
-            max_frame_size, idle_timeout, handshake_timeout, authorization_timeout, stop_timeout, memory,
-            connections_per_identity, links_per_identity, sends_per_second_per_identity);
+            max_frame_size, idle_timeout, handshake_timeout, authorization_timeout, drain_delay, settle_timeout,
+            stop_timeout, memory, connections_per_identity, links_per_identity, sends_per_second_per_identity);
         overlay!(self.storage, over.storage; cache, free_space_reserve, accept_data_loss);
         overlay!(self.log, over.log; level, format);
+        overlay!(self.audit, over.audit; file);
+        overlay!(self.tracing, over.tracing; otlp_endpoint, sample_ratio, service_name, ca_file);
         overlay!(self.metrics, over.metrics; enabled, allowed_networks, token, entities);
+    }
+}
+
+/// Nothing that is shown has it.
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("(hidden)")
     }
 }
 

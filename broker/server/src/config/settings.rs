@@ -11,8 +11,8 @@ use peeklock_core::entity::settings::{BrokerSettings, QueueSettings};
 use peeklock_core::topic::rules::RuleDescription;
 use peeklock_core::topic::settings::TopicSettings;
 
-use super::Source;
-use crate::auth::{Authority, Secret};
+use super::{Given, Source};
+use crate::auth::{Authority, Secret, Url};
 use crate::namespaces::NamespaceName;
 use crate::net::AllowedNetworks;
 use crate::pressure::{IdentityLimits, Shares};
@@ -58,10 +58,16 @@ pub struct Settings {
     pub limits: Limits,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// Where it is remembered who has changed what.
+    pub audit: AuditSettings,
+    /// Where spans about messages go, if anywhere.
+    pub tracing: Option<TracingSettings>,
     /// What is counted, and who may see it.
     pub metrics: MetricsSettings,
     /// What a person should know about this configuration; to be logged once logging works.
     pub warnings: Vec<String>,
+    /// What the sources say, key by key and without secrets; all other keys have their defaults.
+    pub given: Given,
     /// Where all this came from.
     pub source: Source,
 }
@@ -227,12 +233,36 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// A connection that was granted nothing for so long is closed.
     pub authorize_within: Duration,
-    /// From the signal to stop until connections are cut.
+    /// From the moment when the broker says that it is not ready until it stops to listen.
+    pub drain_delay: Duration,
+    /// For so long, at the most, receivers may settle what they have when the broker stops.
+    pub settle_within: Duration,
+    /// From the moment when it stops to listen until connections are cut.
     pub stop_within: Duration,
     /// What one identity may take.
     pub of_identity: IdentityLimits,
     /// The memory of the process, and who gets how much of it.
     pub shares: Shares,
+}
+
+/// Where it is remembered who has changed what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditSettings {
+    /// A file of its own; none: the log.
+    pub file: Option<PathBuf>,
+}
+
+/// Where spans about messages go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TracingSettings {
+    /// The collector, without the path for spans.
+    pub endpoint: Url,
+    /// The part of all traces that is told, from 0 to 1.
+    pub sample_ratio: f64,
+    /// What this broker is called there.
+    pub service_name: String,
+    /// Who vouches for the collector; none: whom the system trusts.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// What is logged, and how.

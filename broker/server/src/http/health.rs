@@ -1,7 +1,8 @@
-//! What orchestrators and test tools ask: does it live, and would a send succeed?
+//! What orchestrators and test tools ask: does it live, and would a send and a receive succeed?
 //!
-//! `/healthz` says that the core answers. `/readyz` and `/health` say in addition that the store takes
-//! sends, as the ready line does; `/health` in the words of the Service Bus emulator.
+//! `/healthz` says that the core answers. `/readyz` and `/health` say that a message was sent and
+//! received a moment ago ([`crate::probe`]) and that the broker is not about to stop; `/health` in the
+//! words of the Service Bus emulator.
 
 use std::time::Duration;
 
@@ -34,20 +35,23 @@ pub(super) fn router() -> Router<HttpContext> {
 async fn health(State(context): State<HttpContext>) -> Response {
     let ready = context.is_ready().await;
     let text = if ready { HEALTHY } else { UNHEALTHY };
-    answer(ready, "application/json", text)
+    answer(ready, "application/json", text.to_owned())
 }
 
 async fn alive(State(context): State<HttpContext>) -> Response {
     let alive = context.is_alive().await;
-    answer(alive, "text/plain", if alive { "alive\n" } else { "the core does not answer\n" })
+    let text = if alive { "alive\n" } else { "the core does not answer\n" };
+    answer(alive, "text/plain", text.to_owned())
 }
 
 async fn ready(State(context): State<HttpContext>) -> Response {
-    let ready = context.is_ready().await;
-    answer(ready, "text/plain", if ready { "ready\n" } else { "sends are not taken\n" })
+    match context.readiness().await {
+        Ok(()) => answer(true, "text/plain", "ready\n".to_owned()),
+        Err(reason) => answer(false, "text/plain", format!("{reason}\n")),
+    }
 }
 
-fn answer(good: bool, content_type: &'static str, text: &'static str) -> Response {
+fn answer(good: bool, content_type: &'static str, text: String) -> Response {
     let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, [(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store")], text).into_response()
 }
@@ -59,8 +63,16 @@ impl HttpContext {
         matches!(asked.await, Ok(Ok(())))
     }
 
-    /// A send would succeed.
+    /// Whether clients should come.
     pub(crate) async fn is_ready(&self) -> bool {
-        self.store.sends_allowed() && self.is_alive().await
+        self.readiness().await.is_ok()
+    }
+
+    /// The same, or why not.
+    async fn readiness(&self) -> Result<(), String> {
+        if self.life.is_draining() {
+            return Err("the broker is draining".to_owned());
+        }
+        self.probe.outcome().await.map_err(|unready| unready.to_string())
     }
 }

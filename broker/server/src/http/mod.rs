@@ -4,6 +4,7 @@
 //! [`HttpContext::shard`] and allow nothing by themselves: see [`crate::auth::authorize`].
 
 pub(crate) mod atom;
+mod audit;
 pub(crate) mod authorize;
 pub(crate) mod body;
 pub(crate) mod control;
@@ -39,14 +40,17 @@ use tokio::sync::watch;
 use tower_service::Service;
 use tracing::{debug, info};
 
+use self::audit::Asked;
 use self::control::Control;
 use self::gateway::Gateway;
 use self::presence::{Presence, Watched};
 use crate::amqp::EndpointSettings;
 use crate::config::AllowedOrigins;
 use crate::driver::ShardHandle;
+use crate::life::Life;
 use crate::metrics::{Metrics, Route};
 use crate::namespaces::Namespaces;
+use crate::probe::Probe;
 
 /// The head of a request: its first line and all its headers. Tokens of identity providers have some
 /// kilobytes, and there may be three of them.
@@ -70,6 +74,10 @@ pub(crate) struct HttpContext {
     pub(crate) origins: Arc<AllowedOrigins>,
     /// Commands to the core, with their answers.
     pub(crate) gateway: Gateway,
+    /// Finds out whether a send and a receive succeed.
+    pub(crate) probe: Probe,
+    /// What is up with the whole process.
+    pub(crate) life: Life,
     /// When the broker began to serve.
     pub(crate) started_at: Timestamp,
 }
@@ -280,8 +288,11 @@ impl Service<hyper::Request<hyper::body::Incoming>> for WithPeer {
                     metrics::answer(&namespaces, &peer, request).await
                 }
                 Routes::Of(namespaces) => {
-                    let mut routes = namespaces.of_request(&request).routes();
-                    routes.call(request).await?
+                    let namespace = namespaces.of_request(&request);
+                    let asked = Asked::of(&request);
+                    let answer = namespace.routes().call(request).await?;
+                    asked.answered(namespace.context(), &peer, answer.status());
+                    answer
                 }
                 Routes::One(mut routes) => routes.call(request).await?,
             };

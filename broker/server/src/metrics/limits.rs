@@ -39,11 +39,13 @@ pub(crate) enum Limit {
     LinksPerIdentity,
     /// Messages that one identity sends in a second.
     SendRatePerIdentity,
+    /// Spans on their way to a collector.
+    TraceSpans,
 }
 
 impl Limit {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Connections,
         Self::AllowedNetworks,
         Self::HandshakeTimeout,
@@ -60,6 +62,7 @@ impl Limit {
         Self::ConnectionsPerIdentity,
         Self::LinksPerIdentity,
         Self::SendRatePerIdentity,
+        Self::TraceSpans,
     ];
 
     /// Its name in metrics, and in the log.
@@ -81,6 +84,7 @@ impl Limit {
             Self::ConnectionsPerIdentity => "connections_per_identity",
             Self::LinksPerIdentity => "links_per_identity",
             Self::SendRatePerIdentity => "send_rate_per_identity",
+            Self::TraceSpans => "trace_spans",
         }
     }
 }

@@ -137,6 +137,12 @@ impl Namespaces {
         others.values().find(|one| fits(one)).cloned()
     }
 
+    /// All there are, the default one first.
+    pub(crate) fn all(&self) -> Vec<Arc<Namespace>> {
+        let others = self.others().values().cloned().collect::<Vec<_>>();
+        std::iter::once(Arc::clone(self.default())).chain(others).collect()
+    }
+
     /// Tells the peers of all to come back later.
     pub(crate) fn tell_all(&self, why: Gone) {
         self.default().tell(why);

@@ -15,6 +15,7 @@ use super::WeakNamespaces;
 use super::limits::DROP_WITHIN;
 use super::open::{self, Declared};
 use crate::amqp::EndpointSettings;
+use crate::audit::Audit;
 use crate::auth::{self, Authority, TokenError};
 use crate::clock::Clock;
 use crate::config::{AllowedOrigins, Limits};
@@ -23,8 +24,11 @@ use crate::faults::Faults;
 use crate::http::control::Control;
 use crate::http::gateway::Gateway;
 use crate::http::{self, HttpContext};
+use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::pressure::{Identities, Memory};
+use crate::probe::Probe;
+use crate::traces::Tracer;
 
 /// Why connections have to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +50,9 @@ pub(crate) struct Common {
     pub(crate) faults: bool,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) memory: Arc<Memory>,
+    pub(crate) life: Life,
+    pub(crate) audit: Audit,
+    pub(crate) tracer: Option<Tracer>,
 }
 
 /// What one has for itself.
@@ -93,8 +100,11 @@ impl Namespace {
             open,
             Arc::clone(&common.metrics),
         )?;
+        let gateway = Gateway::start(shard.clone(), common.memory.shares().bodies).await?;
         let http = HttpContext {
-            gateway: Gateway::start(shard.clone(), common.memory.shares().bodies).await?,
+            probe: Probe::new(gateway.clone(), Arc::clone(&store)),
+            life: common.life.clone(),
+            gateway,
             shard,
             started_at: clock.now(),
             settings: Arc::new(EndpointSettings {
@@ -103,9 +113,12 @@ impl Namespace {
                 clock,
                 authority,
                 authorize_within: common.limits.authorize_within,
+                settle_within: common.limits.settle_within,
                 metrics: Arc::clone(&common.metrics),
                 memory: Arc::clone(&common.memory),
                 identities: Identities::new(common.limits.of_identity),
+                audit: common.audit.clone(),
+                tracer: common.tracer.clone(),
             }),
             store,
             origins: Arc::clone(&common.origins),
@@ -168,6 +181,11 @@ impl Namespace {
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.http.store
+    }
+
+    /// Whether a send and a receive succeed.
+    pub(crate) fn probe(&self) -> &Probe {
+        &self.http.probe
     }
 
     /// What is served by HTTP.

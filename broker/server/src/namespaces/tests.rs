@@ -11,11 +11,14 @@ use sha2::Sha256;
 
 use super::open::Declared;
 use super::*;
+use crate::audit::Audit;
 use crate::auth::{AccessRule, Authority, Rights, Secret};
 use crate::clock::Clock;
 use crate::config::{AllowedOrigins, Limits, MetricsSettings, Wanted};
+use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::pressure::{IdentityLimits, Memory, Shares};
+use crate::telemetry::LogLevel;
 
 const EXPIRY: u64 = 4_102_444_800;
 
@@ -32,6 +35,8 @@ fn common() -> Common {
             idle_timeout: second,
             handshake_timeout: second,
             authorize_within: second,
+            drain_delay: second,
+            settle_within: second,
             stop_within: second,
             of_identity: IdentityLimits::default(),
             shares: Shares::of_machine(),
@@ -40,6 +45,9 @@ fn common() -> Common {
         faults: false,
         metrics: Metrics::new(MetricsSettings::default()),
         memory: Memory::new(Shares::of_machine()),
+        life: Life::new(LogLevel::of_no_log()).0,
+        audit: Audit::nowhere(),
+        tracer: None,
     }
 }
 

@@ -113,6 +113,8 @@ impl<T: Transport> Task<T> {
         tokio::pin!(alarm);
         let mut armed: Option<Instant> = None;
         let mut cut_at: Option<Instant> = None;
+        // Set while a broker that stops lets the peer settle what it has.
+        let mut stop_at: Option<Instant> = None;
         if !self.buffer.is_empty() {
             self.endpoint.handle_input(&mut self.buffer, Instant::now());
             self.forward().await?;
@@ -133,7 +135,13 @@ impl<T: Transport> Task<T> {
                 debug!("the peer did not take or answer the last words, it is cut off");
                 return Ok(());
             }
-            let deadline = [self.endpoint.deadline(), cut_at].into_iter().flatten().min();
+            if stop_at.is_some_and(|at| at <= Instant::now() || self.endpoint.is_idle()) {
+                stop_at = None;
+                cut_at = Some(Instant::now() + LINGER);
+                self.endpoint.stop(Gone::Stopping);
+                continue;
+            }
+            let deadline = [self.endpoint.deadline(), cut_at, stop_at].into_iter().flatten().min();
             arm(alarm.as_mut(), &mut armed, deadline);
             let mut taken = None;
             self.make_room();
@@ -148,14 +156,15 @@ impl<T: Transport> Task<T> {
                 () = &mut alarm, if armed.is_some() => armed = None,
                 () = self.clock_changes.changed() => self.endpoint.clock_changed(Instant::now()),
                 Ok(()) = self.rule_changes.changed() => self.endpoint.rules_changed(Instant::now()),
-                why = gone(&mut self.gone), if cut_at.is_none() => {
-                    let linger = match why {
-                        Gone::Stopping => LINGER,
-                        Gone::Dropped => LINGER_DROPPED,
-                    };
-                    cut_at = Some(Instant::now() + linger);
-                    self.endpoint.stop(why);
-                }
+                why = gone(&mut self.gone), if cut_at.is_none() && stop_at.is_none() => match why {
+                    Gone::Stopping => {
+                        stop_at = Some(Instant::now() + self.endpoint.wind_down());
+                    }
+                    Gone::Dropped => {
+                        cut_at = Some(Instant::now() + LINGER_DROPPED);
+                        self.endpoint.stop(why);
+                    }
+                },
             }
             let now = Instant::now();
             if taken.is_some_and(|count| !self.read(count, now)) {

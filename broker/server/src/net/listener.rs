@@ -92,7 +92,7 @@ impl Door {
             stop: self.stop.clone(),
             _counted: counted,
         };
-        let span = info_span!("connection", id, %peer);
+        let span = info_span!("connection", id, %peer, identity = tracing::field::Empty);
         self.tasks.spawn(visit.serve(stream).instrument(span));
     }
 }

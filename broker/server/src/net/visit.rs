@@ -117,7 +117,8 @@ impl Visit {
         let place = Place::new(self.namespaces.clone(), host.as_deref());
         let settings = Arc::clone(place.namespace().settings());
         let gone = place.namespace().gone();
-        let endpoint = Endpoint::new(self.id, settings, self.over_limit, certificate).at(place);
+        let endpoint = Endpoint::new(self.id, settings, self.over_limit, certificate);
+        let endpoint = endpoint.from(self.address).at(place);
         connection::run(transport, begun, endpoint, gone).await;
     }
 

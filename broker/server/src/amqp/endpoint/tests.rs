@@ -58,9 +58,12 @@ impl World {
             clock: clock.clone(),
             authority,
             authorize_within: AUTHORIZE_WITHIN,
+            settle_within: Duration::ZERO,
             metrics: Metrics::new(MetricsSettings::default()),
             memory: Memory::new(Shares::of_machine()),
             identities: Identities::new(IdentityLimits::default()),
+            audit: Audit::nowhere(),
+            tracer: None,
         };
         let endpoint = Endpoint::new(1, Arc::new(settings), false, None);
         let now = Instant::now();

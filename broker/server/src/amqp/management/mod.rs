@@ -205,6 +205,14 @@ fn prepare(
     Ok((operation, (operation.command)(request, context)?))
 }
 
+/// What a request asks for, if it is something that there is: a name of ours, for logs.
+pub fn operation_name(message: &Message) -> &'static str {
+    let asked = Request::new(message).operation().unwrap_or_default();
+    let names = OPERATIONS.iter().map(|one| one.what.name());
+    let names = names.chain(clock::OPERATIONS.iter().map(|one| one.what.name()));
+    names.into_iter().find(|name| name.eq_ignore_ascii_case(asked)).unwrap_or("unknown")
+}
+
 /// Whether a request names the link through which its client holds a session, and the session, or leaves
 /// that to the link. Only then does [`Context::holders`] matter.
 pub fn names_holder(message: &Message) -> bool {
@@ -294,6 +302,16 @@ impl Pending {
     /// [`Pending::timed_out`].
     pub fn timeout(&self) -> Option<Duration> {
         self.timeout
+    }
+
+    /// Whether it changes an entity, or removes messages by the heap.
+    pub fn is_change(&self) -> bool {
+        matches!(
+            self.operation.what,
+            auth::Operation::AddRule
+                | auth::Operation::RemoveRule
+                | auth::Operation::BatchDeleteMessages
+        )
     }
 
     /// The operation's name, for logs.

@@ -1,4 +1,5 @@
-//! One question to an issuer by HTTP, and its answer, bounded in time and size.
+//! One question to an issuer by HTTP, and its answer, bounded in time and size. Collectors of spans are
+//! told what they are to know in the same way.
 //!
 //! No redirect is followed: what is asked is what the configuration, or the issuer's own document, names.
 //! No answer is kept here. A client library would bring pools, proxies, cookies and redirects, which
@@ -10,8 +11,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use axum::body::Body;
-use axum::http::header::{ACCEPT, HOST, USER_AGENT};
-use axum::http::{Request, StatusCode};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
+use axum::http::{Request, StatusCode, request};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http1;
@@ -30,7 +31,7 @@ use super::url::Url;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FetchError {
+pub(crate) enum FetchError {
     #[error("it could not be reached: {0}")]
     Io(#[from] io::Error),
     #[error("its name is no name of a server: {0}")]
@@ -49,20 +50,45 @@ pub(super) enum FetchError {
 
 /// Gets what stands there.
 pub(super) async fn get(url: &Url, tls: &Arc<ClientConfig>) -> Result<Bytes, FetchError> {
+    let request = Request::get(&url.path).header(ACCEPT, "application/json");
+    request_to(url, tls, request, Body::empty()).await
+}
+
+/// Brings JSON there.
+pub(crate) async fn post(
+    url: &Url,
+    tls: &Arc<ClientConfig>,
+    body: Bytes,
+) -> Result<(), FetchError> {
+    let request = Request::post(&url.path).header(CONTENT_TYPE, "application/json");
+    request_to(url, tls, request, Body::from(body)).await.map(drop)
+}
+
+async fn request_to(
+    url: &Url,
+    tls: &Arc<ClientConfig>,
+    request: request::Builder,
+    body: Body,
+) -> Result<Bytes, FetchError> {
+    let request = request
+        .header(HOST, &url.authority)
+        .header(USER_AGENT, "peeklock")
+        .body(body)
+        .expect("the parts were taken from an address");
     let all = async {
         let stream = TcpStream::connect((url.host.as_str(), url.port)).await?;
         if url.is_secure {
             let name = ServerName::try_from(url.host.clone())?;
             let connector = TlsConnector::from(Arc::clone(tls));
-            ask(url, connector.connect(name, stream).await?).await
+            ask(request, connector.connect(name, stream).await?).await
         } else {
-            ask(url, stream).await
+            ask(request, stream).await
         }
     };
     tokio::time::timeout(ANSWER_WITHIN, all).await.unwrap_or(Err(FetchError::Late))
 }
 
-async fn ask<S>(url: &Url, stream: S) -> Result<Bytes, FetchError>
+async fn ask<S>(request: Request<Body>, stream: S) -> Result<Bytes, FetchError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -71,12 +97,6 @@ where
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
     // How it ends is heard by whoever waits for the answer.
     let _driven = AbortOnDropHandle::new(tokio::spawn(connection));
-    let request = Request::get(&url.path)
-        .header(HOST, &url.authority)
-        .header(ACCEPT, "application/json")
-        .header(USER_AGENT, "peeklock")
-        .body(Body::empty())
-        .expect("the parts were taken from an address");
     let answer = sender.send_request(request).await?;
     let status = answer.status();
     if status.is_redirection() {
@@ -90,7 +110,7 @@ where
 }
 
 /// How issuers are asked by TLS. The file is read each time, as authorities are replaced too.
-pub(super) fn tls(ca_file: Option<&Path>) -> anyhow::Result<Arc<ClientConfig>> {
+pub(crate) fn tls(ca_file: Option<&Path>) -> anyhow::Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     match ca_file {
         Some(path) => {

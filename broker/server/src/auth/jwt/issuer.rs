@@ -1,6 +1,7 @@
 //! An issuer whose tokens are accepted: what the configuration says of it, and the keys it has now.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -44,11 +45,26 @@ pub struct IssuerSettings {
     pub keys_kept_for: Duration,
 }
 
+/// Characters of a subject that are kept, as many as issuers may use.
+const SUBJECT_CHARS_MAX: usize = 255;
+
 /// A key of an issuer, by which a token was signed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IssuerKey {
     pub(super) issuer: Arc<str>,
     pub(super) public: Arc<PublicKey>,
+    /// Whom it was given to, by the issuer's word.
+    pub(super) subject: Option<Arc<str>>,
+}
+
+/// Names the issuer, and whom it has vouched for.
+impl fmt::Display for IssuerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.subject {
+            Some(subject) => write!(f, "{subject} of {}", self.issuer),
+            None => f.write_str(&self.issuer),
+        }
+    }
 }
 
 impl IssuerKey {
@@ -96,7 +112,9 @@ impl Issuer {
         let paths = self.settings.claims.iter();
         let names: HashSet<&str> = paths.flat_map(|path| claims.texts(path)).collect();
         let issuer = self.settings.issuer.as_str().into();
-        let source = Credential::Issuer(IssuerKey { issuer, public });
+        let cut = |subject: &&str| subject.chars().take(SUBJECT_CHARS_MAX).collect::<String>();
+        let subject = claims.texts("sub").first().map(cut).map(Arc::from);
+        let source = Credential::Issuer(IssuerKey { issuer, public, subject });
         Ok(roles::grants(&self.settings.roles, &names, valid_until, &source))
     }
 

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 pub use self::algorithm::Algorithm;
+pub(crate) use self::fetch::{FetchError, post, tls as tls_client};
 use self::issuer::Issuer;
 pub use self::issuer::{IssuerKey, IssuerSettings};
 pub use self::roles::RoleRule;
@@ -43,7 +44,12 @@ impl JwtIssuers {
     }
 
     /// What a token grants.
-    fn verify(&self, token: &str, now: Timestamp, at: Instant) -> Result<Vec<Grant>, TokenError> {
+    pub(super) fn verify(
+        &self,
+        token: &str,
+        now: Timestamp,
+        at: Instant,
+    ) -> Result<Vec<Grant>, TokenError> {
         if self.0.is_empty() {
             return Err(TokenError::NoIssuers);
         }

@@ -25,7 +25,7 @@ impl Url {
     }
 
     /// The same place with more path behind.
-    pub(super) fn join(&self, more: &str) -> Self {
+    pub(crate) fn join(&self, more: &str) -> Self {
         let path = self.path.split('?').next().unwrap_or_default();
         Self { path: format!("{}{more}", path.trim_end_matches('/')), ..self.clone() }
     }

@@ -127,6 +127,11 @@ async fn handle(
     Ok(render(&call, answer))
 }
 
+/// What a request asks for, in a word of ours.
+pub(super) fn operation_name(path: &str, method: &Method) -> &'static str {
+    operation(Target::of(path), method).name()
+}
+
 /// What a request is to those who allow it.
 fn operation(target: Target<'_>, method: &Method) -> Operation {
     let other = Operation::OtherVerb;

@@ -25,13 +25,17 @@ use sha2::Sha256;
 use super::xml::{ATOM, SCHEMA_INSTANCE, SERVICE_BUS};
 use super::*;
 use crate::amqp::EndpointSettings;
+use crate::audit::Audit;
 use crate::auth::{AccessRule, Authority, Rights, Secret};
 use crate::clock::{Clock, Step};
 use crate::config::{AllowedOrigins, MetricsSettings};
 use crate::driver;
 use crate::http::gateway::Gateway;
+use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::pressure::{Identities, IdentityLimits, Memory, Shares};
+use crate::probe::Probe;
+use crate::telemetry::LogLevel;
 
 const HOST: &str = "mine.example:5300";
 const ROOT: (&str, &str) = ("RootManageSharedAccessKey", "SAS_KEY_VALUE");
@@ -106,15 +110,21 @@ impl World {
             clock: clock.clone(),
             authority,
             authorize_within: Duration::from_secs(20),
+            settle_within: Duration::ZERO,
             metrics,
             memory: Memory::new(Shares::of_machine()),
             identities: Identities::new(IdentityLimits::default()),
+            audit: Audit::nowhere(),
+            tracer: None,
         };
         let gateway = Gateway::start(shard.clone(), u64::MAX).await.unwrap();
         let started_at = clock.now();
         let settings = Arc::new(settings);
         let origins = Arc::new(AllowedOrigins::new([]));
-        let context = HttpContext { shard, settings, store, origins, gateway, started_at };
+        let (life, _) = Life::new(LogLevel::of_no_log());
+        let probe = Probe::new(gateway.clone(), Arc::clone(&store));
+        let context =
+            HttpContext { shard, settings, store, origins, gateway, probe, life, started_at };
         World { context, clock }
     }
 

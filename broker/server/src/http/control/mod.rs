@@ -1,9 +1,10 @@
-//! `/$peeklock/…`: what tests do to a broker. JSON both ways.
+//! `/$peeklock/…`: what operators and tests do to a broker. JSON both ways.
 //!
 //! Each request needs the right Manage on the namespace that it is for.
 
 mod clock;
 mod faults;
+mod life;
 mod namespaces;
 
 use std::sync::{Arc, OnceLock};
@@ -53,6 +54,7 @@ pub(super) fn router(control: Control) -> Router {
         routes = namespaces::routes(routes, prefix);
         routes = clock::routes(routes, prefix);
         routes = faults::routes(routes, prefix);
+        routes = life::routes(routes, prefix);
     }
     routes.with_state(control)
 }
@@ -112,6 +114,18 @@ impl Control {
         caller
             .may(Operation::Control, "$peeklock")
             .map_err(|error| Fault::new(StatusCode::UNAUTHORIZED, error.to_string()))
+    }
+}
+
+impl Control {
+    /// The same for what concerns the whole process: that is the default namespace's.
+    fn check_whole(&self, head: &Parts) -> Result<(), Fault> {
+        self.check(head)?;
+        if self.namespaces.get().is_some() {
+            return Ok(());
+        }
+        let text = "This is asked of the default namespace.";
+        Err(Fault::new(StatusCode::NOT_FOUND, text))
     }
 }
 

@@ -22,6 +22,7 @@ use sha2::Sha256;
 use tower_service::Service;
 
 use crate::amqp::EndpointSettings;
+use crate::audit::Audit;
 use crate::auth::Authority;
 use crate::clock::Clock;
 use crate::config::{AllowedOrigins, MetricsSettings};
@@ -29,8 +30,11 @@ use crate::driver::{self, ShardHandle};
 use crate::http::control::Control;
 use crate::http::gateway::Gateway;
 use crate::http::{HttpContext, HttpPeer, router};
+use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::pressure::{Identities, IdentityLimits, Memory, Shares};
+use crate::probe::Probe;
+use crate::telemetry::LogLevel;
 
 pub(in crate::http) const HOST: &str = "mine.example:5300";
 
@@ -74,14 +78,20 @@ impl World {
             clock: clock.clone(),
             authority,
             authorize_within: Duration::from_secs(20),
+            settle_within: Duration::ZERO,
             metrics,
             memory: Memory::new(Shares::of_machine()),
             identities: Identities::new(IdentityLimits::default()),
+            audit: Audit::nowhere(),
+            tracer: None,
         };
         let gateway = Gateway::start(shard.clone(), u64::MAX).await.expect("a driver");
+        let (life, _) = Life::new(LogLevel::of_no_log());
         let context = HttpContext {
             shard: shard.clone(),
             settings: Arc::new(settings),
+            probe: Probe::new(gateway.clone(), Arc::clone(&store)),
+            life,
             store,
             origins: Arc::new(AllowedOrigins::new([])),
             gateway: gateway.clone(),

@@ -38,10 +38,13 @@ impl From<Error> for NotReceived {
     }
 }
 
-/// All receivers there are, by number.
+/// Where those wait who have taken a seat, by its number.
+type Taken = HashMap<u64, mpsc::UnboundedSender<Event>>;
+
+/// All receivers there are.
 pub(super) struct Seats {
     next: AtomicU64,
-    taken: Mutex<HashMap<u64, mpsc::UnboundedSender<Event>>>,
+    taken: Mutex<Taken>,
     /// What is left to do when a request ends: two commands for a receiver at most.
     returns: mpsc::UnboundedSender<Command>,
 }
@@ -52,16 +55,25 @@ impl Seats {
     }
 
     fn take(self: &Arc<Self>) -> Result<Seat, Error> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, events) = mpsc::unbounded_channel();
-        let mut taken = self.taken();
+        let taken = self.taken();
         if WAITING_MAX <= taken.len() {
             return Err(Error::ServerBusy("Too many requests wait for messages."));
         }
+        Ok(self.take_in(taken))
+    }
+
+    /// One more than there may be for peers, for the broker itself.
+    fn take_anyway(self: &Arc<Self>) -> Seat {
+        self.take_in(self.taken())
+    }
+
+    fn take_in(self: &Arc<Self>, mut taken: MutexGuard<'_, Taken>) -> Seat {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, events) = mpsc::unbounded_channel();
         taken.insert(number, sender);
         drop(taken);
         let receiver = ReceiverId { connection: CONNECTION, link: number };
-        Ok(Seat { seats: Arc::clone(self), receiver, events })
+        Seat { seats: Arc::clone(self), receiver, events }
     }
 
     pub(super) fn deliver(&self, receiver: ReceiverId, delivery: Delivery) {
@@ -94,7 +106,7 @@ impl Seats {
         }
     }
 
-    fn taken(&self) -> MutexGuard<'_, HashMap<u64, mpsc::UnboundedSender<Event>>> {
+    fn taken(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -153,7 +165,20 @@ impl Gateway {
         path: EntityPath,
         wait: Duration,
     ) -> Result<Option<Held>, NotReceived> {
-        let mut seat = self.seats.take()?;
+        self.receive_at(self.seats.take()?, path, wait).await
+    }
+
+    /// Takes what is there, however many peers wait: for the broker itself.
+    pub(crate) async fn receive_own(&self, path: EntityPath) -> Result<Option<Held>, NotReceived> {
+        self.receive_at(self.seats.take_anyway(), path, Duration::ZERO).await
+    }
+
+    async fn receive_at(
+        &self,
+        mut seat: Seat,
+        path: EntityPath,
+        wait: Duration,
+    ) -> Result<Option<Held>, NotReceived> {
         let receiver = seat.receiver;
         let drain = Command::Drain { receiver, limit: 1 };
         self.ask_with(|origin| {
