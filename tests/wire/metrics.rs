@@ -83,7 +83,7 @@ fn scrape(broker: &TestBroker) -> Page {
 
 #[test]
 fn this_machine_may_scrape_without_a_token() {
-    let broker = TestBroker::start();
+    let broker = TestBroker::with().queue("metrics", "").start();
     let page = scrape(&broker);
     assert_eq!(page.count("peeklock_ready"), 1);
     assert!(!page.families.is_empty());
@@ -94,7 +94,8 @@ fn this_machine_may_scrape_without_a_token() {
     // A queue may be called so.
     let path = "/metrics?api-version=2021-05";
     assert_eq!(anonymous(&broker).ask("GET", path, &[], b"").status, 401);
-    assert_eq!(broker.http().ask("POST", "/metrics/messages", &[], b"x").status, 404);
+    broker.http().ask("GET", path, &[], b"").expect(200);
+    broker.http().ask("POST", "/metrics/messages", &[], b"x").expect(201);
     broker.assert_nothing_above_info_was_logged();
 }
 
@@ -151,7 +152,8 @@ fn numbers_move_with_what_is_done() {
     let request =
         put_token("sb://localhost/q", &forged).with_id("1").with_reply_to("answers of $cbs");
     assert_eq!(cbs_status(&stranger.ask(&mut cbs, &request)), 401);
-    broker.http().rule(DEV_RULE, DEV_KEY, "").ask("GET", "/nothing", &[], b"");
+    // Clients of the management API want it so when there is no such entity.
+    broker.http().rule(DEV_RULE, DEV_KEY, "").ask("GET", "/nothing", &[], b"").expect(200);
 
     let after = scrape(&broker);
     let grown = |sample: &str| after.count(sample) - before.count(sample);
@@ -162,11 +164,12 @@ fn numbers_move_with_what_is_done() {
     assert_eq!(grown("peeklock_authentication_failures_total{reason=\"token_signature\"}"), 1);
     assert_eq!(grown("peeklock_connections_total{protocol=\"amqp\"}"), 3);
     assert_eq!(after.count("peeklock_connections{protocol=\"amqp\"}"), 3);
-    assert_eq!(after.count("peeklock_connections{protocol=\"http\"}"), 1);
+    // Those of earlier requests may be there still.
+    assert!(0 < after.count("peeklock_connections{protocol=\"http\"}"));
     assert_eq!(after.count("peeklock_links{role=\"receiver\"}"), 1);
     assert_eq!(after.count("peeklock_links{role=\"cbs\"}"), 2);
     assert_eq!(after.count("peeklock_http_requests_total{route=\"metrics\",status=\"200\"}"), 1);
-    let atom = "peeklock_http_requests_total{route=\"atom\",status=\"404\"}";
+    let atom = "peeklock_http_requests_total{route=\"atom\",status=\"200\"}";
     assert_eq!((before.samples.get(atom), after.count(atom)), (None, 1));
     let infinite = "peeklock_accept_duration_seconds_bucket{le=\"+Inf\"}";
     assert_eq!(after.count(infinite), after.count("peeklock_accept_duration_seconds_count"));
@@ -189,6 +192,8 @@ fn numbers_move_with_what_is_done() {
 fn every_documented_family_is_there() {
     let broker = TestBroker::with().queue("q", "").start();
     broker.peer().send_texts("q", &["x"]);
+    // What the values of a label are is not always known before something was counted.
+    scrape(&broker);
     let page = scrape(&broker);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/METRICS.md");
     let text = std::fs::read_to_string(path).expect("docs/METRICS.md");
