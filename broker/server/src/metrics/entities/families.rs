@@ -39,11 +39,14 @@ enum NamespaceSamples {
     Hidden,
 }
 
-/// A label's value, and what is told under it.
-type Labelled<T> = (&'static str, T);
+/// A label's value, and how many messages are told under it.
+type State = (&'static str, fn(&EntityStatistics) -> u64);
+
+/// A label's value, and which entities are told under it.
+type KindOfEntity = (&'static str, fn(EntityKind) -> bool);
 
 /// Where messages stand. These add up to all there are.
-const STATES: [Labelled<fn(&EntityStatistics) -> u64>; 6] = [
+const STATES: [State; 6] = [
     ("active", |entity| entity.active),
     ("dead_letter", |entity| entity.dead_letter),
     ("deferred", |entity| entity.deferred),
@@ -55,7 +58,7 @@ const STATES: [Labelled<fn(&EntityStatistics) -> u64>; 6] = [
 /// The only one of these in which a topic itself has messages.
 const SCHEDULED: &str = "scheduled";
 
-const KINDS: [Labelled<fn(EntityKind) -> bool>; 3] = [
+const KINDS: [KindOfEntity; 3] = [
     ("queue", |kind| matches!(kind, EntityKind::Queue)),
     ("subscription", |kind| matches!(kind, EntityKind::Subscription { .. })),
     ("topic", |kind| matches!(kind, EntityKind::Topic)),

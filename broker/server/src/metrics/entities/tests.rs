@@ -190,11 +190,10 @@ async fn all_namespaces_are_asked_page_by_page() {
     assert_eq!(samples(&text, "peeklock_entity_receivers").len(), 257);
 }
 
-/// What a scrape of ten thousand entities costs: `cargo test --release -p peeklock --no-default-features
-/// --lib -- --ignored --nocapture cost_of_a_scrape`.
+/// Prints what that costs: `cargo test --release -p peeklock --no-default-features --lib -- --nocapture
+/// ten_thousand`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures, and asserts nothing about time"]
-async fn cost_of_a_scrape() {
+async fn a_scrape_tells_of_ten_thousand_entities() {
     let settings = BrokerSettings { queues_max: 10_000, ..BrokerSettings::default() };
     let namespaces = world_with(settings).await;
     let shard = &namespaces.default().context().shard;
@@ -203,47 +202,27 @@ async fn cost_of_a_scrape() {
         let commands = vec![ensure(&name), send(&name, 1 + number % 3)];
         assert!(shard.send(Input::Commands(commands)).await.is_ok());
     }
-    let shown = EntitiesShown::new(10_000);
-    for _ in 0..5 {
-        let start = Instant::now();
-        let mut text = String::new();
-        write(&namespaces, &shown, &mut text).await;
-        let lines = text.lines().filter(|line| !line.starts_with('#')).count();
-        println!("scrape: {:?}, {lines} samples, {} octets", start.elapsed(), text.len());
-    }
-    for _ in 0..5 {
-        let (mut longest, mut all, mut after) = (Duration::ZERO, Duration::ZERO, None);
-        loop {
-            let behind = after.clone();
-            let look = shard.query(move |core| {
-                let start = Instant::now();
-                let page = core.entity_statistics(behind.as_ref(), PAGE);
-                (page, start.elapsed())
-            });
-            let Ok((page, took)) = look.await else { panic!("the broker is there") };
-            (longest, all) = (longest.max(took), all + took);
-            let Some(last) = page.last() else { break };
-            after = Some(last.path.clone());
-        }
-        println!("driver: {longest:?} at a time at the most, {all:?} in all");
-    }
-    compare_writers(&namespaces).await;
-}
-
-/// One family of the same entities, by our writer and by the one of the other families.
-async fn compare_writers(namespaces: &Namespaces) {
-    let Some(entities) = ask(namespaces.default()).await else { panic!("the broker is there") };
-    let told = [Told { name: "default".into(), now: NOW, entities }];
-    let start = Instant::now();
-    let text = text_of(&told, &EntitiesShown::new(10_000)).await;
-    println!("this writer: {:?} for {} octets", start.elapsed(), text.len());
-    let start = Instant::now();
-    let mut page = crate::metrics::Page::default();
-    for family in families().filter(|family| family.labels.len() == 2) {
-        let mut samples = page.family(family);
-        for entity in &told[0].entities {
-            samples.add(&["default", entity.path.name()], entity.bytes);
+    let (mut longest, mut after, mut count) = (Duration::ZERO, None, 0);
+    loop {
+        let look = move |core: &Broker| {
+            let start = Instant::now();
+            let page = core.entity_statistics(after.as_ref(), PAGE);
+            (page, start.elapsed())
+        };
+        let Ok((page, took)) = shard.query(look).await else { panic!("the broker is there") };
+        longest = longest.max(took);
+        count += page.len();
+        after = page.last().map(|last| last.path.clone());
+        if after.is_none() {
+            break;
         }
     }
-    println!("a page: {:?} for {} octets", start.elapsed(), page.into_text().len());
+    assert_eq!(count, 10_000);
+    let start = Instant::now();
+    let mut text = String::new();
+    write(&namespaces, &EntitiesShown::new(10_000), &mut text).await;
+    println!("{:?}, of these {longest:?} of the driver at a time at the most", start.elapsed());
+    assert_eq!(samples(&text, "peeklock_entity_messages").len(), 6 * 10_000);
+    let messages = samples(&text, "peeklock_namespace_messages");
+    assert_eq!(messages[r#"namespace="default",state="active""#], "19999");
 }
