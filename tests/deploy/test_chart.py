@@ -19,6 +19,7 @@ from tools import (
     run,
     seconds_to_stop,
     send_and_receive,
+    until,
 )
 
 CHART = DEPLOY / "chart"
@@ -263,7 +264,7 @@ def test_the_broker_runs_as_the_chart_runs_it(helm, name, tmp_path):
         send_and_receive(key)
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             # The way in is the same with and without TLS; a probe takes any certificate.
-            status, _ = get(f"http://127.0.0.1:5300{container[probe]['httpGet']['path']}")
-            assert status == 200, probe
+            page = f"http://127.0.0.1:5300{container[probe]['httpGet']['path']}"
+            until(lambda page=page: get(page)[0] == 200, probe)
     log = (tmp_path / "log").read_text()
     assert "means nothing here" not in log, log

@@ -18,6 +18,7 @@ from tools import (
     running,
     seconds_to_stop,
     send_and_receive,
+    until,
 )
 
 ALONE = DEPLOY / "compose/compose.yaml"
@@ -114,7 +115,7 @@ def test_the_broker_as_the_files_run_it(tmp_path):
         assert ports(service) == {5672, 5300}
         assert all(is_listening(port) for port in ports(service))
         send_and_receive(key)
-        assert get("http://127.0.0.1:5300/readyz") == (200, "ready\n")
+        until(lambda: get("http://127.0.0.1:5300/readyz")[0] == 200, "it is ready")
         assert get("http://127.0.0.1:5300/metrics", token="another one")[0] == 401
         assert get("http://127.0.0.1:5300/metrics", token=token)[0] == 200
     assert "means nothing here" not in (tmp_path / "log").read_text()

@@ -41,6 +41,8 @@ def test_the_broker_starts_with_it(file, tmp_path, certificate):
     if "tls" in settings:
         env["PEEKLOCK_TLS__CERTIFICATE"] = str(certificate / "server.pem")
         env["PEEKLOCK_TLS__KEY"] = str(certificate / "server.key")
+    if "audit" in settings:
+        env["PEEKLOCK_AUDIT__FILE"] = str(tmp_path / "audit.jsonl")
     # Less is free where tests run than where messages are kept.
     env["PEEKLOCK_STORAGE__FREE_SPACE_RESERVE"] = "1 MiB"
     log = tmp_path / "log"
