@@ -199,6 +199,20 @@ pub enum StoreError {
         /// What the engine says; it names the file.
         what: String,
     },
+    /// A newer release has written it, in a form that this one does not know.
+    #[error(
+        "the store in {dir} is of format version {found}, and this release knows up to version {known}: \
+         start it with the release that has written it, or a newer one",
+        dir = .dir.display()
+    )]
+    Newer {
+        /// The store's folder.
+        dir: PathBuf,
+        /// What it says.
+        found: u32,
+        /// The newest that can be read.
+        known: u32,
+    },
     /// Reading, or asking the file system, failed.
     #[error("{doing}: {what}")]
     Io {

@@ -30,7 +30,7 @@ const IN_FLIGHT_MAX: u64 = 50;
 pub(crate) struct Ledger {
     pub(crate) accepted: BTreeSet<u64>,
     /// Asked to be completed; whether they were is known of those in `completed`.
-    completing: BTreeSet<u64>,
+    pub(crate) completing: BTreeSet<u64>,
     pub(crate) completed: BTreeSet<u64>,
     numbers: BTreeMap<i64, u64>,
     pub(crate) sequences: BTreeMap<u64, i64>,

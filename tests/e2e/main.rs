@@ -3,6 +3,8 @@
 
 mod access;
 mod backlog;
+mod backup;
+mod check;
 mod disk;
 mod kill;
 mod start;

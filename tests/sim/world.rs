@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
+use peeklock_core::check::check;
 use peeklock_core::{
     Broker, BrokerSettings, Command, EntityId, EntityKind, EntityStatistics, OldestMessage, ReadId,
     ReadRequest, ReadRows, ReceiveMode, Scan, SeededIds, Span, Timestamp,
@@ -457,6 +458,12 @@ impl World {
     fn load(&self, ids: Box<SeededIds>) -> Broker {
         let rows = self.store.scan(Table::State, &Broker::load_range(), usize::MAX, usize::MAX);
         let rows = rows.expect("memory can be read");
+        // Each row is looked at: often enough to find what does not fit, and not all the time.
+        if self.starts.is_multiple_of(4) {
+            let mut wrong = Vec::new();
+            let checked = check(&self.store, &mut |finding| wrong.push(finding));
+            assert!(checked.is_ok() && wrong.is_empty(), "{wrong:#?}");
+        }
         Broker::load(self.settings, ids, rows).expect("what was written can be loaded")
     }
 

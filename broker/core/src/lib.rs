@@ -19,6 +19,7 @@
 
 pub mod broker;
 mod change;
+pub mod check;
 pub mod command;
 pub mod effect;
 pub mod entity;

@@ -49,10 +49,8 @@ use crate::topic::rules::Rule;
 
 pub(crate) use self::rule::remove_rules;
 pub(crate) use self::runs::*;
-#[cfg(test)]
-pub(crate) use self::timer::timer_key;
-use self::timer::{put_timer, remove_timer};
-pub(crate) use self::timer::{read_timers, timer_scan};
+use self::timer::remove_timer;
+pub(crate) use self::timer::{put_timer, read_timers, timer_key, timer_scan};
 
 const KIND_NUMBERS: u8 = 0;
 const KIND_MESSAGE: u8 = 1;

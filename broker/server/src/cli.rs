@@ -29,6 +29,10 @@ pub mod exit {
     pub const REFUSED: u8 = 6;
     /// A command found no broker, or lost it on the way.
     pub const UNREACHABLE: u8 = 7;
+    /// A store has all messages, and something beside them does not fit.
+    pub const REPAIRABLE: u8 = 8;
+    /// A store has lost something, or cannot be read.
+    pub const DAMAGED: u8 = 9;
 }
 
 /// A message broker that speaks the Azure Service Bus dialect of AMQP 1.0.

@@ -3,8 +3,10 @@
 pub mod amqp;
 mod audit;
 pub mod auth;
+mod backup;
 pub mod bench;
 pub mod certificates;
+mod check;
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -24,6 +24,8 @@ use crate::amqp::jms::{DELAYED_DELIVERY, SHARED_SUBS};
 use crate::amqp::relay::ANONYMOUS_RELAY;
 use crate::audit::{self, Audit, Event, Outcome};
 use crate::auth::FirstAnswers;
+use crate::backup::manifest::store_dir;
+use crate::backup::{Backups, Source};
 use crate::clock::Clock;
 use crate::config::{CACHE_BYTES_MIN, Limits, ListenAddress, NamespaceSettings, Settings};
 use crate::life::Life;
@@ -39,9 +41,6 @@ use crate::traces::Tracer;
 
 /// How often a broker that is not ready looks again.
 const READY_POLL: Duration = Duration::from_millis(200);
-
-/// Below the data directory: the stores of further namespaces, each in a folder of its name.
-const NAMESPACES_DIR: &str = "namespaces";
 
 /// How serving ended, when it did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +130,14 @@ impl Running {
             virtual_time: settings.virtual_time,
         });
         let namespaces = Namespaces::new(default, maker);
+        let back_up = |namespace: &str, store: &Arc<dyn Store>| {
+            if !settings.ephemeral {
+                let (namespace, store) = (namespace.to_owned(), Arc::clone(store));
+                let dir = store_dir(&settings.data_dir, &namespace);
+                common.backups.add(Source { namespace, dir, store });
+            }
+        };
+        back_up("", namespaces.default().store());
         for declared in &settings.namespaces {
             let name = declared.name.clone();
             let started = match further_plan(&settings, declared) {
@@ -138,6 +145,7 @@ impl Running {
                 Err(error) => Err(error),
             };
             let started = started.with_context(|| format!("the namespace {name}"))?;
+            back_up(name.as_str(), started.store());
             namespaces.add(name, started);
         }
         let (stop, stopped) = watch::channel(false);
@@ -236,7 +244,7 @@ fn further_plan(settings: &Settings, namespace: &NamespaceSettings) -> anyhow::R
     let store = if settings.ephemeral {
         open::memory()
     } else {
-        let path = settings.data_dir.join(NAMESPACES_DIR).join(namespace.name.as_str());
+        let path = store_dir(&settings.data_dir, namespace.name.as_str());
         open::on_disk(&path, &settings.storage, Rank::Further)?
     };
     Ok(Plan {
@@ -317,6 +325,7 @@ fn common(
         limits: settings.limits.clone(),
         origins: Arc::new(settings.allowed_origins.clone()),
         faults: settings.test_control,
+        backups: Backups::new(settings.backup.clone(), metrics.backups()),
         metrics,
         memory,
         life,

@@ -3,6 +3,7 @@
 //! | Where | What |
 //! |---|---|
 //! | `writer` | the thread that writes groups and reports them |
+//! | `reader` | a store that is only looked at |
 //! | `wal_check` | what the log looks like before the engine opens it |
 //! | `space` | when sends stop because the disk fills |
 //! | `options` | the engine's settings |
@@ -11,6 +12,7 @@
 //! recover by itself. We do not wait to see: the store is failed until [`Store::reopen`].
 
 mod options;
+mod reader;
 mod space;
 mod wal_check;
 mod writer;
@@ -27,11 +29,13 @@ use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{ColumnFamily, DB, ErrorKind, ReadOptions};
 
 use crate::batch::{Batch, CommitPosition, Refusal, ShardId, StoreError};
+use crate::format;
 use crate::key::{Key, Table};
 use crate::statistics::Statistics;
 use crate::store::{Health, OnDone, Store};
 
 pub use options::Options;
+pub use reader::RocksReader;
 pub use space::Reserve;
 pub use wal_check::TornTail;
 
@@ -96,6 +100,7 @@ impl RocksStore {
         if life.lock.is_none() {
             life.lock = Some(lock(&self.dir)?);
         }
+        format::prepare(&self.dir)?;
         life.recovery = self.check_log()?;
         let db = self.open_database()?;
         *self.writer.db.write().unwrap_or_else(PoisonError::into_inner) = Some(db);
@@ -180,12 +185,7 @@ impl Store for RocksStore {
     }
 
     fn get(&self, table: Table, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        let reader = self.reader()?;
-        let (db, cf) = reader.table(table)?;
-        match db.get_pinned_cf(cf, key) {
-            Ok(found) => Ok(found.map(|value| Bytes::copy_from_slice(&value))),
-            Err(error) => Err(read_error(table, key, error)),
-        }
+        self.reader()?.get(table, key)
     }
 
     fn scan(
@@ -195,45 +195,11 @@ impl Store for RocksStore {
         rows_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<(Key, Bytes)>, StoreError> {
-        let mut rows = Vec::new();
-        if range.is_empty() {
-            self.reader()?;
-            return Ok(rows);
-        }
-        let reader = self.reader()?;
-        let (db, cf) = reader.table(table)?;
-        let mut found = db.raw_iterator_cf_opt(cf, bounds(range));
-        let mut bytes = 0;
-        found.seek(&range.start);
-        while let Some((key, value)) = found.item() {
-            if rows.len() == rows_max || (!rows.is_empty() && bytes_max <= bytes) {
-                break;
-            }
-            bytes += key.len() + value.len();
-            rows.push((Key::from(key), Bytes::copy_from_slice(value)));
-            found.next();
-        }
-        match found.status() {
-            Ok(()) => Ok(rows),
-            Err(error) => {
-                let after =
-                    rows.last().map_or_else(|| range.start.clone(), |(key, _)| key.successor());
-                Err(read_error(table, &after, error))
-            }
-        }
+        self.reader()?.scan(table, range, rows_max, bytes_max)
     }
 
     fn last(&self, table: Table, range: &Range<Key>) -> Result<Option<Key>, StoreError> {
-        let reader = self.reader()?;
-        if range.is_empty() {
-            return Ok(None);
-        }
-        let (db, cf) = reader.table(table)?;
-        let mut found = db.raw_iterator_cf_opt(cf, bounds(range));
-        found.seek_to_last();
-        let last = found.key().map(Key::from);
-        found.status().map_err(|error| read_error(table, &range.end, error))?;
-        Ok(last)
+        self.reader()?.last(table, range)
     }
 
     fn reclaim(&self, table: Table, range: &Range<Key>) -> Result<(), StoreError> {
@@ -248,7 +214,10 @@ impl Store for RocksStore {
 
     fn checkpoint(&self, dir: &Path) -> Result<(), StoreError> {
         let reader = self.reader()?;
-        let copied = Checkpoint::new(reader.db()?).and_then(|copy| copy.create_checkpoint(dir));
+        // The log is copied as it is. Putting what is in memory into table files first would write
+        // messages that are gone before anybody flushes them.
+        let copied = Checkpoint::new(reader.db()?)
+            .and_then(|copy| copy.create_checkpoint_with_log_size(dir, u64::MAX));
         copied.map_err(|error| engine_error("copy the store to", dir, error))
     }
 
@@ -335,6 +304,59 @@ impl Reader<'_> {
     fn table(&self, table: Table) -> Result<(&DB, &ColumnFamily), StoreError> {
         let db = self.db()?;
         Ok((db, column_family(db, table).expect("every table was opened")))
+    }
+
+    fn get(&self, table: Table, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        let (db, cf) = self.table(table)?;
+        match db.get_pinned_cf(cf, key) {
+            Ok(found) => Ok(found.map(|value| Bytes::copy_from_slice(&value))),
+            Err(error) => Err(read_error(table, key, error)),
+        }
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        range: &Range<Key>,
+        rows_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<(Key, Bytes)>, StoreError> {
+        let mut rows = Vec::new();
+        if range.is_empty() {
+            return Ok(rows);
+        }
+        let (db, cf) = self.table(table)?;
+        let mut found = db.raw_iterator_cf_opt(cf, bounds(range));
+        let mut bytes = 0;
+        found.seek(&range.start);
+        while let Some((key, value)) = found.item() {
+            if rows.len() == rows_max || (!rows.is_empty() && bytes_max <= bytes) {
+                break;
+            }
+            bytes += key.len() + value.len();
+            rows.push((Key::from(key), Bytes::copy_from_slice(value)));
+            found.next();
+        }
+        match found.status() {
+            Ok(()) => Ok(rows),
+            Err(error) => {
+                let after =
+                    rows.last().map_or_else(|| range.start.clone(), |(key, _)| key.successor());
+                Err(read_error(table, &after, error))
+            }
+        }
+    }
+
+    fn last(&self, table: Table, range: &Range<Key>) -> Result<Option<Key>, StoreError> {
+        if range.is_empty() {
+            return Ok(None);
+        }
+        let (db, cf) = self.table(table)?;
+        let mut found = db.raw_iterator_cf_opt(cf, bounds(range));
+        found.seek_to_last();
+        let last = found.key().map(Key::from);
+        found.status().map_err(|error| read_error(table, &range.end, error))?;
+        Ok(last)
     }
 
     /// A property the engine does not answer counts as nothing: this is for dashboards.

@@ -28,7 +28,7 @@ pub(crate) fn timer_key(entity: EntityId, kind: TimerKind, timer: Timer) -> Key 
     prefix(entity, kind).with_u64(timer.at.0).with_u64(timer.sequence.0)
 }
 
-pub(super) fn put_timer(
+pub(crate) fn put_timer(
     entity: EntityId,
     kind: TimerKind,
     timer: Timer,

@@ -25,6 +25,12 @@ pub(crate) enum Failure {
     /// Files, or the broker's words.
     #[error("{0}")]
     Other(String),
+    /// A store has all messages, and something beside them does not fit.
+    #[error("{0}")]
+    Repairable(String),
+    /// A store has lost something.
+    #[error("{0}")]
+    Damaged(String),
     /// Whoever read the output has gone.
     #[error("nobody reads the output")]
     OutputClosed,
@@ -37,6 +43,8 @@ impl Failure {
             Self::NotFound(_) => exit::NOT_FOUND,
             Self::Refused(_) => exit::REFUSED,
             Self::Unreachable(_) => exit::UNREACHABLE,
+            Self::Repairable(_) => exit::REPAIRABLE,
+            Self::Damaged(_) => exit::DAMAGED,
             Self::Other(_) | Self::OutputClosed => exit::FAILED,
         }
     }
@@ -50,6 +58,8 @@ impl Failure {
             Self::Refused(text) => Self::Refused(say(text)),
             Self::Unreachable(text) => Self::Unreachable(say(text)),
             Self::Other(text) => Self::Other(say(text)),
+            Self::Repairable(text) => Self::Repairable(say(text)),
+            Self::Damaged(text) => Self::Damaged(say(text)),
             Self::OutputClosed => Self::OutputClosed,
         }
     }

@@ -6,7 +6,9 @@
 //! one line on standard error when something goes wrong, and the codes of [`crate::cli::exit`].
 
 pub(crate) mod amqp;
+mod backup;
 pub(crate) mod carrier;
+mod check;
 mod clock;
 mod damaged;
 mod dead_letters;
@@ -79,6 +81,13 @@ pub enum ClientCommand {
     /// Export all messages of a queue as JSON, and import them
     #[command(subcommand)]
     Messages(Box<messages::MessagesCommand>),
+    /// Make, list and verify backups
+    #[command(subcommand)]
+    Backup(Box<backup::BackupCommand>),
+    /// Make a data directory from a backup; needs no broker
+    Restore(backup::RestoreArguments),
+    /// Look whether the messages of a broker that does not run are whole; changes nothing
+    Check(check::CheckArguments),
     /// Read and steer the clock of a broker with virtual time: for tests
     #[command(subcommand)]
     Clock(Box<clock::ClockCommand>),
@@ -132,6 +141,9 @@ async fn dispatch(command: &ClientCommand) -> Result<(), Failure> {
         ClientCommand::Dlq(command) => dead_letters::run(command).await,
         ClientCommand::Topology(command) => topology::run(command).await,
         ClientCommand::Messages(command) => messages::run(command).await,
+        ClientCommand::Backup(command) => backup::run(command).await,
+        ClientCommand::Restore(arguments) => backup::restored(arguments),
+        ClientCommand::Check(arguments) => check::checked(arguments),
         ClientCommand::Clock(command) => clock::run(command).await,
         ClientCommand::Drain(arguments) => life::drain(arguments).await,
         ClientCommand::Reload(arguments) => life::reload(arguments).await,

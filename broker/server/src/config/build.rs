@@ -18,11 +18,11 @@ use super::namespaces::namespaces;
 use super::observing;
 use super::queues::{queue_path, queues};
 use super::raw::{
-    Given, RawAccessRule, RawCount, RawLimits, RawLog, RawMetrics, RawSettings, RawSize,
+    Given, RawAccessRule, RawBackup, RawCount, RawLimits, RawLog, RawMetrics, RawSettings, RawSize,
 };
 use super::settings::{
-    CACHE_BYTES_MIN, Limits, ListenAddress, LogFormat, LogSettings, MetricsSettings, Settings,
-    StorageSettings,
+    BackupSettings, CACHE_BYTES_MIN, Limits, ListenAddress, LogFormat, LogSettings,
+    MetricsSettings, Settings, StorageSettings,
 };
 use super::source::Source;
 use super::topics::topics;
@@ -71,6 +71,10 @@ const STOP: (RangeInclusive<Duration>, Duration) =
 const CACHE: RangeInclusive<u64> = CACHE_BYTES_MIN as u64..=1024 * GIB;
 /// What compactions, a full log and the memtables may need at once, so that messages can be taken out.
 const FREE_SPACE: (RangeInclusive<u64>, u64) = (0..=1024 * GIB, 2 * GIB);
+/// Each is a folder with all files of all stores.
+const BACKUPS: RangeInclusive<usize> = 1..=10_000;
+/// Octets a second: below, a backup would not end before the next.
+const BACKUP_RATE: RangeInclusive<u64> = 1 << 20..=1024 * GIB;
 
 /// Up to more than a machine has.
 const MEMORY: RangeInclusive<u64> = Shares::CEILING_MIN..=1024 * GIB;
@@ -142,6 +146,7 @@ pub(super) fn build(mut raw: RawSettings, queue_names: &[String]) -> Check<Setti
         virtual_time,
         test_control,
         data_dir: data_dir(raw.data)?,
+        backup: backup(raw.backup, storage.free_space_reserve)?,
         storage,
         core: core(raw.storage.cache, raw.limits.entities.take(), &shares)?,
         listeners,
@@ -195,6 +200,22 @@ fn data_dir(raw: Given<String>) -> Check<PathBuf> {
         Some(text) => Ok(PathBuf::from(text.into_inner())),
         None => Ok(PathBuf::from(DATA)),
     }
+}
+
+fn backup(raw: RawBackup, free_space_reserve: u64) -> Check<Option<BackupSettings>> {
+    let keep = count("backup.keep", raw.keep, &BACKUPS, 7)?;
+    let rate = raw.rate.map(|rate| size("backup.rate", Some(rate), &BACKUP_RATE, 0)).transpose()?;
+    let copy = yes(raw.copy);
+    Ok(match raw.directory {
+        Some(text) if text.get_ref().is_empty() => {
+            return refuse("backup.directory", text.span(), "is empty");
+        }
+        Some(text) => {
+            let directory = PathBuf::from(text.into_inner());
+            Some(BackupSettings { directory, keep, copy, rate, free_space_reserve })
+        }
+        None => None,
+    })
 }
 
 pub(super) fn hosts(raw: Option<Vec<Spanned<String>>>) -> Check<Option<Vec<String>>> {

@@ -10,7 +10,7 @@ use super::{ConfigError, unquoted};
 const PREFIX: &str = "PEEKLOCK_";
 
 /// Top-level keys that a variable may begin with.
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 23] = [
     "data",
     "ephemeral",
     "virtual_time",
@@ -29,6 +29,7 @@ const KEYS: [&str; 22] = [
     "issuer",
     "limits",
     "storage",
+    "backup",
     "log",
     "audit",
     "tracing",

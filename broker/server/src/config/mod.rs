@@ -42,9 +42,9 @@ use std::path::{Path, PathBuf};
 pub use emulator::{EmulatorOptions, MOUNTED as EMULATOR_CONFIG, READY as EMULATOR_READY};
 pub use given::{Counts, Difference, Given};
 pub use settings::{
-    AllowedOrigins, AuditSettings, CACHE_BYTES_MIN, Limits, ListenAddress, LogFormat, LogSettings,
-    MetricsSettings, NamespaceSettings, QueueDeclaration, Settings, StorageSettings,
-    SubscriptionDeclaration, TlsSettings, TopicDeclaration, TracingSettings,
+    AllowedOrigins, AuditSettings, BackupSettings, CACHE_BYTES_MIN, Limits, ListenAddress,
+    LogFormat, LogSettings, MetricsSettings, NamespaceSettings, QueueDeclaration, Settings,
+    StorageSettings, SubscriptionDeclaration, TlsSettings, TopicDeclaration, TracingSettings,
 };
 pub use source::Source;
 use toml::Spanned;

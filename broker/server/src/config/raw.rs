@@ -40,6 +40,8 @@ pub(super) struct RawSettings {
     #[serde(default)]
     pub storage: RawStorage,
     #[serde(default)]
+    pub backup: RawBackup,
+    #[serde(default)]
     pub log: RawLog,
     #[serde(default)]
     pub audit: RawAudit,
@@ -238,6 +240,15 @@ pub(super) struct RawStorage {
 
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct RawBackup {
+    pub directory: Given<String>,
+    pub keep: Given<RawCount>,
+    pub copy: Given<bool>,
+    pub rate: Given<RawSize>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawLog {
     pub level: Given<String>,
     pub format: Given<String>,
@@ -294,6 +305,7 @@ impl RawSettings {
             max_frame_size, idle_timeout, handshake_timeout, authorization_timeout, drain_delay, settle_timeout,
             stop_timeout, memory, connections_per_identity, links_per_identity, sends_per_second_per_identity);
         overlay!(self.storage, over.storage; cache, free_space_reserve, accept_data_loss);
+        overlay!(self.backup, over.backup; directory, keep, copy, rate);
         overlay!(self.log, over.log; level, format);
         overlay!(self.audit, over.audit; file);
         overlay!(self.tracing, over.tracing; otlp_endpoint, sample_ratio, service_name, ca_file);

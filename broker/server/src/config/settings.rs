@@ -34,6 +34,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// How carefully rows are kept.
     pub storage: StorageSettings,
+    /// Where backups go, if there are any.
+    pub backup: Option<BackupSettings>,
     /// Memory of the core, and its bounds.
     pub core: BrokerSettings,
     /// Addresses to listen at, in the order given; at least one.
@@ -99,6 +101,21 @@ pub struct StorageSettings {
     pub accept_data_loss: bool,
     /// Memory of the default namespace's store; more than it has use for changes nothing.
     pub store_bytes: u64,
+}
+
+/// Where backups go, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupSettings {
+    /// The folder that has them all.
+    pub directory: PathBuf,
+    /// How many stay when a new one is there.
+    pub keep: usize,
+    /// Files are copied even where a link would do, so that a backup is apart from the store.
+    pub copy: bool,
+    /// Octets to read and write in a second, at most.
+    pub rate: Option<u64>,
+    /// What copies leave free on the disk.
+    pub free_space_reserve: u64,
 }
 
 /// The files of TLS, all in PEM.

@@ -25,6 +25,10 @@ families! {
         "Operations that were denied to somebody whose token was good.";
     LIMIT_HITS: Counter "peeklock_limit_hits_total" ["limit"]
         "Times that a limit held somebody back, by the name of the limit.";
+    LAST_BACKUP: Gauge "peeklock_last_backup_timestamp_seconds" []
+        "When the newest backup that is whole was begun, in seconds since 1970; 0 if there is none.";
+    BACKUPS: Counter "peeklock_backups_total" ["result"]
+        "Backups by how they went: ok or failed.";
     ACCEPT_DURATION: Histogram "peeklock_accept_duration_seconds" []
         "From the arrival of a send at the core, before it waits there, to its answer, when the message is on disk. A batch counts once.";
     SETTLE_DURATION: Histogram "peeklock_settle_duration_seconds" []

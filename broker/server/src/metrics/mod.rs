@@ -7,6 +7,7 @@
 //! together.
 
 mod access;
+mod backups;
 mod entities;
 mod families;
 mod family;
@@ -28,6 +29,7 @@ use prometheus::Registry;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub(crate) use access::Refused;
+pub(crate) use backups::BackupCounts;
 pub(crate) use family::{Family, Kind};
 pub(crate) use latency::Stopwatch;
 pub(crate) use limits::Limit;
@@ -65,6 +67,7 @@ pub(crate) struct Metrics {
     /// Of which the certificate is shown, if there is any.
     tls: OnceLock<Arc<Tls>>,
     entities: EntitiesShown,
+    backups: Arc<BackupCounts>,
 }
 
 impl Metrics {
@@ -82,6 +85,7 @@ impl Metrics {
             refusals: Refusals::new(&registry),
             requests: Requests::new(&registry),
             tls: OnceLock::new(),
+            backups: Arc::new(BackupCounts::new(&registry)),
             registry,
         })
     }
@@ -120,6 +124,11 @@ impl Metrics {
     /// The same, so many times.
     pub(crate) fn limit_hits(&self, limit: Limit, count: u32) {
         self.limit_hits.add(limit, count);
+    }
+
+    /// For whoever makes backups.
+    pub(crate) fn backups(&self) -> Arc<BackupCounts> {
+        Arc::clone(&self.backups)
     }
 
     /// What is counted, and whoever has something to count adds to it.

@@ -17,6 +17,7 @@ use super::open::{self, Declared};
 use crate::amqp::EndpointSettings;
 use crate::audit::Audit;
 use crate::auth::{self, Authority, TokenError};
+use crate::backup::Backups;
 use crate::clock::Clock;
 use crate::config::{AllowedOrigins, Limits};
 use crate::driver::{self, ShardHandle, Stopped};
@@ -53,6 +54,7 @@ pub(crate) struct Common {
     pub(crate) life: Life,
     pub(crate) audit: Audit,
     pub(crate) tracer: Option<Tracer>,
+    pub(crate) backups: Arc<Backups>,
 }
 
 /// What one has for itself.
@@ -129,6 +131,7 @@ impl Namespace {
             http: http.clone(),
             namespaces: Arc::clone(&control),
             faults: faults.clone(),
+            backups: Arc::clone(&common.backups),
         });
         let (gone, _) = watch::channel(None);
         let connections = TaskTracker::new();

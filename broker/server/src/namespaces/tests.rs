@@ -48,6 +48,7 @@ fn common() -> Common {
         life: Life::new(LogLevel::of_no_log()).0,
         audit: Audit::nowhere(),
         tracer: None,
+        backups: Arc::default(),
     }
 }
 

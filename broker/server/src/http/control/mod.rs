@@ -2,6 +2,7 @@
 //!
 //! Each request needs the right Manage on the namespace that it is for.
 
+mod backup;
 mod clock;
 mod faults;
 mod life;
@@ -22,6 +23,7 @@ use super::HttpContext;
 use super::authorize::Caller;
 use super::body::{BodyError, read_body};
 use crate::auth::Operation;
+use crate::backup::Backups;
 use crate::clock::Clock;
 use crate::faults::Faults;
 use crate::namespaces::WeakNamespaces;
@@ -37,6 +39,7 @@ pub(crate) struct Control {
     pub(crate) namespaces: Arc<OnceLock<WeakNamespaces>>,
     /// What goes wrong in the namespace, if tests may want that.
     pub(crate) faults: Option<Arc<Faults>>,
+    pub(crate) backups: Arc<Backups>,
 }
 
 /// Not all clients leave the dollar sign as it is.
@@ -52,6 +55,7 @@ pub(super) fn router(control: Control) -> Router {
     let mut routes = Router::new();
     for prefix in PREFIXES {
         routes = namespaces::routes(routes, prefix);
+        routes = backup::routes(routes, prefix);
         routes = clock::routes(routes, prefix);
         routes = faults::routes(routes, prefix);
         routes = life::routes(routes, prefix);

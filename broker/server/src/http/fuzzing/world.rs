@@ -98,7 +98,12 @@ impl World {
             started_at: clock.now(),
         };
         declare(&gateway).await;
-        let control = Control { http: context, namespaces: Arc::default(), faults: None };
+        let control = Control {
+            http: context,
+            namespaces: Arc::default(),
+            faults: None,
+            backups: Arc::default(),
+        };
         let routes = router(control).layer(Extension(HttpPeer::default()));
         World { routes, gateway, shard }
     }

@@ -51,7 +51,8 @@ async fn every_request_takes_its_right() {
     let world = World::with(BrokerSettings::default()).await;
     world.context.settings.authority.adopt(&Authority::new(rules, None, true));
     let http = world.context.clone();
-    let mut routes = router(Control { http, namespaces: Arc::default(), faults: None });
+    let mut routes =
+        router(Control { http, namespaces: Arc::default(), faults: None, backups: Arc::default() });
     let mut send = async |operation: Operation, token: Option<String>| {
         let (method, path) = request(operation);
         let uri = format!("{path}?timeout=0");

@@ -1,0 +1,23 @@
+//! Stores looked at while no broker has them: whether their rows fit together.
+//!
+//! What fits is for the core to say, `peeklock_core::check`; what a log should look like is the store's
+//! business. Here both are asked for each store of a data directory, and told.
+
+#[cfg(feature = "rocksdb")]
+mod look;
+#[cfg_attr(
+    not(feature = "rocksdb"),
+    expect(dead_code, reason = "there is nothing to look at without a store on disk")
+)]
+mod report;
+
+#[cfg(feature = "rocksdb")]
+pub(crate) use self::look::look;
+pub(crate) use self::report::{Report, Verdict};
+
+/// Says that there is nothing to look at.
+#[cfg(not(feature = "rocksdb"))]
+pub(crate) fn look(_: &std::path::Path) -> Result<Report, crate::backup::BackupError> {
+    let what = "this build keeps messages in memory only".to_owned();
+    Err(crate::backup::BackupError::Other(what))
+}
