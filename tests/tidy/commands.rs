@@ -107,3 +107,46 @@ fn commands_of_the_pages_exist() {
     assert!(typed > 60, "found only {typed} commands");
     assert_none("commands and options as in docs/CLI.md", &violations);
 }
+
+/// The metrics there are, with the names that a histogram has besides its own.
+fn metrics() -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for line in read("docs/METRICS.md").lines() {
+        let mut cells = line.split('|').map(str::trim).skip(1);
+        let (Some(name), Some(kind)) = (cells.next(), cells.next()) else { continue };
+        let name = name.trim_matches('`');
+        if kind == "histogram" {
+            all.extend(["_bucket", "_sum", "_count"].map(|end| format!("{name}{end}")));
+        }
+        if ["counter", "gauge", "histogram"].contains(&kind) {
+            all.insert(name.to_owned());
+        }
+    }
+    all
+}
+
+#[test]
+fn metrics_of_the_pages_exist() {
+    let is_metric = |word: &str| {
+        word.starts_with("peeklock_")
+            && word.ends_with(|c: char| c.is_ascii_lowercase())
+            && !word.contains(|c: char| c.is_ascii_digit())
+    };
+    let metrics = metrics();
+    assert!(metrics.len() > 10, "{metrics:?}");
+    let mut named = 0;
+    let mut violations = Vec::new();
+    for page in pages() {
+        for (number, line) in page.lines() {
+            let words = line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            for word in words.filter(|word| is_metric(word)) {
+                named += 1;
+                if !metrics.contains(word) {
+                    violations.push(format!("{}:{number}: {word}", page.path));
+                }
+            }
+        }
+    }
+    assert!(named > 60, "found only {named} metrics");
+    assert_none("metrics as in docs/METRICS.md", &violations);
+}

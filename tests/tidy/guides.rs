@@ -65,3 +65,50 @@ fn every_program_of_the_guides_is_run_and_mentioned() {
     assert!(programs > 5, "found only {programs} programs");
     assert_none("a program that nobody runs is wrong before long", &violations);
 }
+
+#[test]
+fn links_of_the_guides_lead_somewhere() {
+    let mut links = 0;
+    let mut violations = Vec::new();
+    for guide in files(&["md"]) {
+        let folder = guide.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        for (number, line) in guide.lines() {
+            for part in line.split("](").skip(1) {
+                let Some((target, _)) = part.split_once(')') else { continue };
+                let (path, section) = target.split_once('#').unwrap_or((target, ""));
+                if path.contains("://") || path.contains(' ') {
+                    continue;
+                }
+                links += 1;
+                let file = if path.is_empty() {
+                    root().join(&guide.path)
+                } else {
+                    root().join(folder).join(path)
+                };
+                let found = file.exists()
+                    && (section.is_empty()
+                        || file.is_file()
+                            && std::fs::read_to_string(&file).is_ok_and(|text| {
+                                text.lines().any(|line| anchor(line) == section)
+                            }));
+                if !found {
+                    violations.push(format!("{}:{number}: {target}", guide.path));
+                }
+            }
+        }
+    }
+    assert!(links > 30, "found only {links} links");
+    assert_none("a link leads to a file of the repository and to a heading in it", &violations);
+}
+
+/// The name that a heading has in a link, or nothing for other lines.
+fn anchor(line: &str) -> String {
+    let Some((_, heading)) = line
+        .split_once(' ')
+        .filter(|(marks, _)| !marks.is_empty() && marks.chars().all(|mark| mark == '#'))
+    else {
+        return String::new();
+    };
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+}
