@@ -10,7 +10,7 @@
 //! | [`memory`] | a store that forgets, with crashes on request |
 //! | [`fault`] | a wrapper that fails by seed |
 //! | [`statistics`] | counting by size |
-//! | [`format`] | the version of what is on disk |
+//! | [`mod@format`] | the version of what is on disk |
 //! | `rocks` (feature `rocksdb`) | the store on disk: group commit, log check, free-space gate |
 //!
 //! Invariant: no tokio, no clock that decides an outcome, no iterator that outlives a call.

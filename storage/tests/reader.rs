@@ -1,5 +1,6 @@
 //! A store on disk that is only looked at, and the version it says it has.
 
+#![expect(clippy::unwrap_used, reason = "every line of this file belongs to a test")]
 #![cfg(feature = "rocksdb")]
 
 use std::collections::BTreeMap;

@@ -29,9 +29,9 @@ fn left(dir: &Path, is_killed: bool) -> PathBuf {
     let in_use = check(&data);
     assert_eq!(in_use.status.code(), Some(1), "{in_use:?}");
     if is_killed {
-        broker.kill()
+        broker.kill();
     } else {
-        drop(broker.stop())
+        assert!(broker.stop().success());
     }
     data
 }

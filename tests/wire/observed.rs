@@ -91,7 +91,7 @@ impl Audited {
         let broker = TestBroker::with()
             .queue("q", "")
             .rule("app", "canary-audit-key", "[\"send\"]")
-            .config(&format!("[audit]\nfile = {file:?}"))
+            .config(&format!("[audit]\nfile = '{}'", file.display()))
             .start();
         Self { broker, dir }
     }

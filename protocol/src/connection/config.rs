@@ -150,7 +150,7 @@ pub struct Reached {
     pub sessions: u32,
     /// Links above [`Config::links_max`].
     pub links: u32,
-    /// Frames above [`Config::max_frame_size`], or above what is taken before the open.
+    /// Frames above `max_frame_size`, or above what is taken before the open.
     pub frame_size: u32,
     /// Silence for [`Config::idle_timeout`].
     pub idle: u32,

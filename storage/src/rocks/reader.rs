@@ -131,7 +131,8 @@ impl Store for RocksReader {
     }
 
     fn health(&self) -> Health {
-        Health { used: super::files_bytes(&self.dir), ..Health::default() }
+        let (used, log_bytes) = super::files_bytes(&self.dir);
+        Health { used, log_bytes, ..Health::default() }
     }
 
     fn reopen(&self) -> Result<(), StoreError> {

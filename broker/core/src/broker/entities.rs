@@ -141,7 +141,7 @@ impl Broker {
         let is_free = matches!(kind, EntityKind::Subscription { .. }) || path.is_probe();
         let count = self.namespace.queue_count() - self.topics.subscription_count();
         if self.settings.queues_max <= count && !is_free {
-            return Err(Error::NotAllowed("There are too many entities."));
+            return Err(Error::QuotaExceeded("There are too many entities."));
         }
         let Some(next) = u32::try_from(self.queues.len()).ok().filter(|id| *id < u32::MAX - 3)
         else {

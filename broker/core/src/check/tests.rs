@@ -31,7 +31,9 @@ impl Rows {
 
     fn write(&mut self, ops: Vec<Op>) {
         let mut batch = Batch::default();
-        ops.into_iter().for_each(|op| batch.push(op));
+        for op in ops {
+            batch.push(op);
+        }
         self.position += 1;
         self.store.submit(ShardId(0), CommitPosition(self.position), batch).unwrap();
     }
@@ -85,19 +87,19 @@ fn world() -> World {
     assert_eq!(world.ensure_queue("sessions", sessions), EntityId(SESSIONS));
     assert_eq!(world.ensure_queue("once", once), EntityId(ONCE));
     let later = Timestamp(world.now.0 + 60_000);
-    send(&mut world, PLAIN, Message::default());
-    send(&mut world, PLAIN, Message::default());
+    send(&mut world, PLAIN, &Message::default());
+    send(&mut world, PLAIN, &Message::default());
     let header = Header { ttl: Some(9_000_000), ..Header::default() };
-    send(&mut world, PLAIN, Message { header: Some(header), ..Message::default() });
-    send(&mut world, PLAIN, due(Message::default(), later));
+    send(&mut world, PLAIN, &Message { header: Some(header), ..Message::default() });
+    send(&mut world, PLAIN, &due(Message::default(), later));
     for session in ["a", "b"] {
-        send(&mut world, SESSIONS, in_session(session));
+        send(&mut world, SESSIONS, &in_session(session));
     }
-    send(&mut world, SESSIONS, due(in_session("a"), later));
+    send(&mut world, SESSIONS, &due(in_session("a"), later));
     for id in ["one", "two"] {
         let message_id = Some(MessageId::String(id.into()));
         let properties = Some(Properties { message_id, ..Properties::default() });
-        send(&mut world, ONCE, Message { properties, ..Message::default() });
+        send(&mut world, ONCE, &Message { properties, ..Message::default() });
     }
     world
 }
@@ -112,7 +114,7 @@ fn due(message: Message, at: Timestamp) -> Message {
     message.with_message_annotations(Map::new().with(key, Value::Timestamp(at.as_amqp())))
 }
 
-fn send(world: &mut World, entity: u32, head: Message) {
+fn send(world: &mut World, entity: u32, head: &Message) {
     let wire = [&head.to_bytes()[..], &wire_message(b"body")].concat();
     let messages = smallvec::smallvec![IncomingMessage::from_wire(&wire).unwrap()];
     let entity = EntityId(entity);

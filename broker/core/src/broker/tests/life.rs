@@ -94,7 +94,7 @@ fn a_queue_is_created_once() {
     assert_eq!(again, Err(Error::EntityExists("oRDERS".into())));
     assert_eq!(create(&mut world, "b", QueueSettings::default()), Ok(EntityId(4)));
     let third = create(&mut world, "c", QueueSettings::default());
-    assert_eq!(third, Err(Error::NotAllowed("There are too many entities.")));
+    assert_eq!(third, Err(Error::QuotaExceeded("There are too many entities.")));
     let bad = create(&mut world, "a/$DeadLetterQueue", QueueSettings::default());
     assert!(matches!(bad, Err(Error::InvalidArgument(_))));
     world.crash();

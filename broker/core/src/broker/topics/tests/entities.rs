@@ -218,7 +218,7 @@ fn subscriptions_have_bounds_of_their_own() {
     for name in ["a", "b", "c"] {
         add_subscription(&mut world, name, QueueSettings::default(), vec![]);
     }
-    assert!(matches!(create_topic(&mut world, "u"), Err(Error::NotAllowed(_))));
+    assert!(matches!(create_topic(&mut world, "u"), Err(Error::QuotaExceeded(_))));
     let settings = QueueSettings {
         duplicate_window: Some(QueueSettings::DUPLICATE_WINDOW_MIN),
         ..QueueSettings::default()
