@@ -348,7 +348,8 @@ fn unfinished_messages_of_many_links_are_bounded_together() {
     let mut peer = broker.peer();
     let part = vec![0; 100_000];
     let mut links: Vec<_> = (0..200).map(|_| peer.attach_sender("q")).collect();
-    // The broker may take all 180 MB by throwing them away, or end links or the connection.
+    // The broker may take all 180 MB by throwing them away, or end links or the connection. It keeps
+    // what one message of the largest size needs, and some more.
     for link in &mut links {
         let first = peer.first_transfer(link, 0, false);
         let mut transfer = Transfer { more: true, ..first };
@@ -359,7 +360,7 @@ fn unfinished_messages_of_many_links_are_bounded_together() {
         }
     }
     let grown = broker.resident_bytes().saturating_sub(before);
-    assert!(grown < 96 * 1024 * 1024, "grew by {grown}");
+    assert!(grown < 150 * 1024 * 1024, "grew by {grown}");
     peer.cut();
     broker.peer().send_texts("q", &["somebody else"]);
 }

@@ -1,6 +1,7 @@
 //! What one identity may take of the broker, and what happens to who takes more.
 
 use peeklock_protocol::DeliveryState;
+use peeklock_protocol::performative::Performative;
 use peeklock_tests::TestBroker;
 use peeklock_tests::broker::{DEV_KEY, DEV_RULE};
 use peeklock_tests::link::{receiver, sender};
@@ -45,11 +46,30 @@ fn links_of_an_identity_are_counted() {
 fn messages_beyond_the_rate_of_an_identity_wait_for_credit() {
     let broker = limited("sends_per_second_per_identity = 20");
     let mut peer = broker.peer();
-    let mut link = peer.attach_sender("q");
+    let mut link = peer.attach(sender("q"));
     let message = Message::data("x").encode();
-    for _ in 0..60 {
-        peer.send_accepted(&mut link, &message);
+    let (mut sent, mut allowed, mut accepted) = (0, 0, 0);
+    while accepted < 60 {
+        while sent < allowed {
+            peer.transfer(&mut link, &message);
+            sent += 1;
+        }
+        match peer.performative() {
+            Performative::Flow(flow) => {
+                let count = flow.delivery_count.unwrap_or_default();
+                let credit = flow.link_credit.unwrap_or_default();
+                assert!(credit <= 20, "a second's worth: {flow:?}");
+                allowed = count.0 + credit;
+            }
+            Performative::Disposition(settled) => {
+                assert_eq!(settled.state, Some(DeliveryState::Accepted));
+                let last = settled.last.unwrap_or(settled.first);
+                accepted += last.0 - settled.first.0 + 1;
+            }
+            other => panic!("{other:?}"),
+        }
     }
+    assert!(20 <= sent, "{sent}");
 }
 
 /// Messages that come in batches are counted one by one.

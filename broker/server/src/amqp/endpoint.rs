@@ -370,6 +370,15 @@ impl Endpoint {
         self.note_held();
     }
 
+    /// All output is on its way. Says whether links that had waited for that have more to say, or to ask.
+    pub(crate) fn goes_on(&mut self) -> bool {
+        if self.blocked.is_empty() {
+            return false;
+        }
+        self.retry_blocked();
+        !self.commands.is_empty() || !self.engine.output().is_empty()
+    }
+
     /// Looks again at links that had credit and could not send.
     fn retry_blocked(&mut self) {
         for link in std::mem::take(&mut self.blocked) {

@@ -125,6 +125,11 @@ impl<T: Transport> Task<T> {
                 return Ok(());
             }
             let blocked = !self.write(Instant::now())?;
+            if !blocked && self.endpoint.goes_on() {
+                // Otherwise it would wait until somebody says something.
+                self.forward().await?;
+                continue;
+            }
             if self.endpoint.is_finished() {
                 if !blocked {
                     return Ok(());
