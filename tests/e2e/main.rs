@@ -11,3 +11,4 @@ mod start;
 mod stop;
 mod topics;
 mod transactions;
+mod upgrade;
