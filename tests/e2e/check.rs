@@ -57,6 +57,40 @@ fn flip(path: &Path, place: usize) {
     fs::write(path, octets).expect("the file");
 }
 
+/// What is changed in a folder, and when it was.
+fn traces(data: &Path) -> Vec<(PathBuf, u64, std::time::SystemTime)> {
+    let files = fs::read_dir(data).expect("the data").map(|entry| entry.expect("a file").path());
+    let mut all: Vec<_> = files
+        .map(|path| {
+            let facts = fs::metadata(&path).expect("a file");
+            (path, facts.len(), facts.modified().expect("a time"))
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+/// A whole store has nothing to repair, and a damaged one is left alone, whatever is said.
+#[test]
+fn a_repair_touches_neither_what_is_whole_nor_what_is_damaged() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = left(dir.path(), false);
+    let repair = || offline(&["repair".as_ref(), &data, "--yes".as_ref()]);
+    let before = traces(&data);
+    let whole = repair();
+    assert_eq!(whole.status.code(), CLEAN, "{whole:?}");
+    assert_eq!(traces(&data), before);
+    let table = largest(&data, "sst");
+    let half = fs::read(&table).expect("the file").len() / 2;
+    flip(&table, half);
+    let before = traces(&data);
+    let damaged = repair();
+    assert_eq!(damaged.status.code(), DAMAGED, "{damaged:?}");
+    let said = String::from_utf8_lossy(&damaged.stderr);
+    assert!(said.contains("nothing of it was changed"), "{said}");
+    assert_eq!(traces(&data), before);
+}
+
 #[test]
 fn what_a_broker_leaves_is_clean() {
     for is_killed in [false, true] {

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "rocksdb")]
 mod look;
+mod repair;
 #[cfg_attr(
     not(feature = "rocksdb"),
     expect(dead_code, reason = "there is nothing to look at without a store on disk")
@@ -13,6 +14,8 @@ mod report;
 
 #[cfg(feature = "rocksdb")]
 pub(crate) use self::look::look;
+#[cfg(feature = "rocksdb")]
+pub(crate) use self::repair::repair;
 pub(crate) use self::report::{Report, Verdict};
 
 /// Says that there is nothing to look at.
@@ -20,4 +23,12 @@ pub(crate) use self::report::{Report, Verdict};
 pub(crate) fn look(_: &std::path::Path) -> Result<Report, crate::backup::BackupError> {
     let what = "this build keeps messages in memory only".to_owned();
     Err(crate::backup::BackupError::Other(what))
+}
+
+/// Says that there is nothing to repair.
+#[cfg(not(feature = "rocksdb"))]
+pub(crate) fn repair(
+    data_dir: &std::path::Path,
+) -> Result<(Report, Option<std::path::PathBuf>), crate::backup::BackupError> {
+    look(data_dir).map(|report| (report, None))
 }

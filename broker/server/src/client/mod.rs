@@ -88,6 +88,8 @@ pub enum ClientCommand {
     Restore(backup::RestoreArguments),
     /// Look whether the messages of a broker that does not run are whole; changes nothing
     Check(check::CheckArguments),
+    /// Put right what stands beside the messages of a broker that does not run, if all messages are there
+    Repair(check::RepairArguments),
     /// Read and steer the clock of a broker with virtual time: for tests
     #[command(subcommand)]
     Clock(Box<clock::ClockCommand>),
@@ -144,6 +146,7 @@ async fn dispatch(command: &ClientCommand) -> Result<(), Failure> {
         ClientCommand::Backup(command) => backup::run(command).await,
         ClientCommand::Restore(arguments) => backup::restored(arguments),
         ClientCommand::Check(arguments) => check::checked(arguments),
+        ClientCommand::Repair(arguments) => check::repaired(arguments),
         ClientCommand::Clock(command) => clock::run(command).await,
         ClientCommand::Drain(arguments) => life::drain(arguments).await,
         ClientCommand::Reload(arguments) => life::reload(arguments).await,

@@ -1,0 +1,184 @@
+//! Making fit what stands beside messages, and nothing else.
+//!
+//! Only stores all of whose messages are there are repaired: counts, due times, indexes and rows that
+//! nobody needs can be made from the messages. Where something is lost or cannot be read, what stands
+//! beside it may be all that tells of it, and nothing is changed: that is what backups are for.
+
+#[cfg(feature = "rocksdb")]
+mod store;
+
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
+
+use peeklock_core::check::{Finding, Problem, check};
+use peeklock_storage::{Batch, CommitPosition, Op, ShardId, Store, StoreError};
+
+#[cfg(feature = "rocksdb")]
+pub(crate) use self::store::repair;
+
+/// What was fixed may show what else there is: with a count put right the next one is seen.
+const ROUNDS_MAX: usize = 4;
+
+/// Findings fixed in one round; what is beyond is found in the next.
+const FINDINGS_MAX: usize = 100_000;
+
+/// Changes of one batch.
+const OPS_MAX: usize = 1000;
+
+const SHARD: ShardId = ShardId(0);
+
+/// Why a store is left as it is.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RepairError {
+    /// Not all is there, so nothing is touched.
+    #[error("the store is damaged, and is left as it is: {0}")]
+    Damaged(String),
+    /// A read or a write failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It did not come to an end.
+    #[error("there is more to repair after {ROUNDS_MAX} rounds")]
+    Endless,
+}
+
+/// Whether all that is about can be made from messages that are there.
+fn is_beside_messages(problem: Problem) -> bool {
+    match problem {
+        Problem::Orphans
+        | Problem::Numbers
+        | Problem::MissingTimer
+        | Problem::DanglingTimer
+        | Problem::MissingSessionEntry
+        | Problem::DanglingSessionEntry
+        | Problem::DanglingRow
+        | Problem::UnheldBody => true,
+        Problem::UnreadableTable
+        | Problem::UnreadableRow
+        | Problem::Entities
+        | Problem::NoSession
+        | Problem::MissingBody => false,
+    }
+}
+
+/// Fixes all that is wrong with a store that nobody else has, or nothing. Says how much it was.
+#[cfg_attr(not(any(test, feature = "rocksdb")), expect(dead_code, reason = "for stores on disk"))]
+fn fix(writer: &mut Writer<'_>) -> Result<usize, RepairError> {
+    let mut fixed = 0;
+    for _ in 0..ROUNDS_MAX {
+        // Before anything of it is changed: a later finding may forbid the fix of an earlier one.
+        let findings = findings(writer.store)?;
+        if findings.is_empty() {
+            return Ok(fixed);
+        }
+        fixed += findings.len();
+        let ops: Vec<Op> = findings.into_iter().flat_map(|finding| finding.fix).collect();
+        for ops in ops.chunks(OPS_MAX) {
+            writer.write(ops)?;
+        }
+    }
+    Err(RepairError::Endless)
+}
+
+fn findings(store: &dyn Store) -> Result<Vec<Finding>, RepairError> {
+    let (mut findings, mut damage) = (Vec::new(), None);
+    check(store, &mut |finding| {
+        if !is_beside_messages(finding.problem) || finding.fix.is_empty() {
+            damage.get_or_insert(finding.what);
+        } else if findings.len() < FINDINGS_MAX {
+            findings.push(finding);
+        }
+    })?;
+    damage.map_or(Ok(findings), |what| Err(RepairError::Damaged(what)))
+}
+
+/// Writes batch after batch, each on disk before the next.
+struct Writer<'a> {
+    store: &'a dyn Store,
+    position: u64,
+    reports: Receiver<Result<(), StoreError>>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(store: &'a dyn Store) -> Self {
+        let (sender, reports) = channel();
+        let sender = Mutex::new(sender);
+        store.on_done(
+            SHARD,
+            Box::new(move |done| {
+                if let Ok(sender) = sender.lock() {
+                    // Whoever waits is gone with the repair.
+                    let _ = sender.send(done.result);
+                }
+            }),
+        );
+        Self { store, position: 0, reports }
+    }
+
+    fn write(&mut self, ops: &[Op]) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        for op in ops {
+            batch.push(op.clone());
+        }
+        self.position += 1;
+        self.store.submit(SHARD, CommitPosition(self.position), batch)?;
+        let stopped = |_| StoreError::Unknown("the store has stopped".to_owned());
+        self.reports.recv().map_err(stopped)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use peeklock_core::{
+        Broker, BrokerSettings, Command, EntityPath, QueueSettings, SeededIds, Timestamp,
+    };
+    use peeklock_storage::{Key, MemStore, Table};
+
+    use super::*;
+
+    /// Makes a store with an empty queue.
+    fn make(writer: &mut Writer<'_>) {
+        let mut core = Broker::new(BrokerSettings::default(), Box::new(SeededIds::new(1)));
+        let path = EntityPath::for_new_entity("q").unwrap();
+        let settings = QueueSettings::default();
+        core.handle(Timestamp(1_000), Command::EnsureQueue { origin: None, path, settings });
+        writer.write(core.take_turn().batch.ops()).unwrap();
+    }
+
+    /// A row of an entity that there never was.
+    fn orphan() -> Key {
+        Key::new().with_u32(77).with_u8(0).with_u64(1)
+    }
+
+    fn add(writer: &mut Writer<'_>, key: Key) {
+        let (table, value) = (Table::Message, "nobody can read this".into());
+        writer.write(&[Op::Put { table, key, value }]).unwrap();
+    }
+
+    fn has(writer: &Writer<'_>, key: &Key) -> bool {
+        writer.store.get(Table::Message, key).unwrap().is_some()
+    }
+
+    #[test]
+    fn rows_of_nobody_are_taken_away_and_the_rest_is_left_alone() {
+        let store = MemStore::new();
+        let mut writer = Writer::new(&store);
+        make(&mut writer);
+        assert_eq!(fix(&mut writer).unwrap(), 0);
+        add(&mut writer, orphan());
+        assert_eq!(fix(&mut writer).unwrap(), 1);
+        assert!(!has(&writer, &orphan()));
+        assert_eq!(fix(&mut writer).unwrap(), 0);
+    }
+
+    #[test]
+    fn where_a_message_cannot_be_read_nothing_is_touched() {
+        let store = MemStore::new();
+        let mut writer = Writer::new(&store);
+        make(&mut writer);
+        add(&mut writer, orphan());
+        let message = Key::new().with_u32(1).with_u8(1).with_u64(1);
+        add(&mut writer, message.clone());
+        assert!(matches!(fix(&mut writer), Err(RepairError::Damaged(_))));
+        assert!(has(&writer, &orphan()) && has(&writer, &message));
+    }
+}
