@@ -157,7 +157,7 @@ pub(crate) fn start(
         generation: 0,
         sends_allowed: true,
         reopened_at: None,
-        stopwatch: Stopwatch::new(&metrics),
+        stopwatch: Stopwatch::new(Arc::clone(&metrics)),
         metrics,
         turned_at: None,
     };

@@ -1,7 +1,7 @@
 //! What a family of metrics is: a name, what it means, and which labels its samples have.
 
 use prometheus::core::Collector;
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 
 /// How the samples of a family behave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,13 +47,6 @@ impl Family {
     pub(super) fn gauges(&self, registry: &Registry) -> IntGaugeVec {
         debug_assert_eq!(self.kind, Kind::Gauge, "{}", self.name);
         self.kept(registry, IntGaugeVec::new(Opts::new(self.name, self.help), self.labels))
-    }
-
-    /// Counts by size, without labels.
-    pub(super) fn histogram(&self, registry: &Registry, bounds: Vec<f64>) -> Histogram {
-        debug_assert_eq!(self.kind, Kind::Histogram, "{}", self.name);
-        let options = HistogramOpts::new(self.name, self.help).buckets(bounds);
-        self.kept(registry, Histogram::with_opts(options))
     }
 
     /// Fails only by a mistake in the list of families, which every start shows.

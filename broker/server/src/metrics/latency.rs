@@ -1,43 +1,45 @@
 //! How long peers wait: for answers to what they send and settle, and for messages.
 //!
 //! Nothing here is done for each message but a search among a few bounds. The clock is read once for the
-//! commands of one read of a connection, and once a turn.
+//! commands of one read of a connection, and once a turn. The histograms are those of the store, which count
+//! many of a size at once: those of the crate prometheus took a twentieth of a message's processor time.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use peeklock_core::{Command, Delivery, Timestamp};
 use peeklock_storage::CommitPosition;
-use peeklock_storage::statistics::Statistics;
-use prometheus::local::LocalHistogram;
-use prometheus::{Histogram, Registry};
+use peeklock_storage::statistics::{Histogram, Statistics};
 use tokio::time::Instant;
 
-use super::page::as_f64;
-use super::{Metrics, families};
+use super::{Metrics, Page, families};
 
-/// As exact as a message says when it came, which is to a millisecond. A message may wait for a receiver
-/// for days: what is over an hour is all the same.
-const DELIVERY_SECONDS: [f64; 16] = [
-    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0, 600.0, 3600.0,
-];
+/// Milliseconds, which is as exact as a message says when it came. A message may wait for a receiver for
+/// days: what is over an hour is all the same.
+const DELIVERY_MILLIS: &[u64] =
+    &[1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000, 600_000, 3_600_000];
 
-/// All namespaces together, in seconds.
+/// All namespaces together.
 pub(super) struct Latencies {
-    accept: Histogram,
-    settle: Histogram,
-    delivery: Histogram,
+    accept_micros: Histogram,
+    settle_micros: Histogram,
+    delivery_millis: Histogram,
 }
 
 impl Latencies {
-    pub(super) fn new(registry: &Registry) -> Self {
-        // As for commits, of which most of the time is made.
-        let commits =
-            || Statistics::COMMIT_MICROS.iter().map(|micros| as_f64(*micros) / 1e6).collect();
+    pub(super) fn new() -> Self {
         Self {
-            accept: families::ACCEPT_DURATION.histogram(registry, commits()),
-            settle: families::SETTLE_DURATION.histogram(registry, commits()),
-            delivery: families::DELIVERY_DURATION.histogram(registry, DELIVERY_SECONDS.to_vec()),
+            // As for commits, of which most of the time is made.
+            accept_micros: Histogram::new(Statistics::COMMIT_MICROS),
+            settle_micros: Histogram::new(Statistics::COMMIT_MICROS),
+            delivery_millis: Histogram::new(DELIVERY_MILLIS),
         }
+    }
+
+    pub(super) fn write(&self, page: &mut Page) {
+        page.family(&families::ACCEPT_DURATION).counts(&[], &self.accept_micros.counts(), 1e6);
+        page.family(&families::SETTLE_DURATION).counts(&[], &self.settle_micros.counts(), 1e6);
+        page.family(&families::DELIVERY_DURATION).counts(&[], &self.delivery_millis.counts(), 1e3);
     }
 }
 
@@ -51,12 +53,7 @@ struct Asked {
 
 /// What a driver knows of those who wait.
 pub(crate) struct Stopwatch {
-    is_running: bool,
-    /// Of this driver alone, and added to those of all once a turn: others would make each of these a
-    /// matter of several processors.
-    accept: LocalHistogram,
-    settle: LocalHistogram,
-    delivery: LocalHistogram,
+    metrics: Arc<Metrics>,
     /// In this turn.
     asked: Vec<Asked>,
     /// In the order of what they wait for.
@@ -64,21 +61,13 @@ pub(crate) struct Stopwatch {
 }
 
 impl Stopwatch {
-    pub(crate) fn new(metrics: &Metrics) -> Self {
-        let Latencies { accept, settle, delivery } = &metrics.latencies;
-        Self {
-            is_running: metrics.is_enabled(),
-            accept: accept.local(),
-            settle: settle.local(),
-            delivery: delivery.local(),
-            asked: Vec::new(),
-            waiting: VecDeque::new(),
-        }
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, asked: Vec::new(), waiting: VecDeque::new() }
     }
 
     /// Whether deliveries are to be told.
     pub(crate) fn is_running(&self) -> bool {
-        self.is_running
+        self.metrics.is_enabled()
     }
 
     /// Commands came, at a time that is told if anything is counted.
@@ -105,10 +94,9 @@ impl Stopwatch {
         self.waiting.extend(self.asked.drain(..).map(|asked| (last, asked)));
     }
 
-    /// Everything up to here is on disk, and answered. What was counted in this turn is there to be seen.
+    /// Everything up to here is on disk, and answered.
     pub(crate) fn durable(&mut self, through: CommitPosition) {
         self.durable_at(through, Instant::now);
-        self.delivery.flush();
     }
 
     /// Asks for the time only if somebody waits for that.
@@ -117,17 +105,17 @@ impl Stopwatch {
             return;
         }
         let now = now();
+        let Latencies { accept_micros, settle_micros, .. } = &self.metrics.latencies;
         while let Some((position, asked)) = self.waiting.front() {
             if through < *position {
                 break;
             }
-            let took = now.saturating_duration_since(asked.at).as_secs_f64();
-            (0..asked.sends).for_each(|_| self.accept.observe(took));
-            (0..asked.settlements).for_each(|_| self.settle.observe(took));
+            let took = now.saturating_duration_since(asked.at);
+            let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            accept_micros.observe_many(micros, asked.sends.into());
+            settle_micros.observe_many(micros, asked.settlements.into());
             self.waiting.pop_front();
         }
-        self.accept.flush();
-        self.settle.flush();
     }
 
     /// A message is handed to the connection of its receiver. Only the first time tells how long it has
@@ -135,7 +123,7 @@ impl Stopwatch {
     pub(crate) fn delivered(&self, delivery: &Delivery, now: Timestamp) {
         if delivery.attempts == 0 {
             let waited = now.0.saturating_sub(delivery.message.enqueued_at().0);
-            self.delivery.observe(as_f64(waited) / 1e3);
+            self.metrics.latencies.delivery_millis.observe(waited);
         }
     }
 
@@ -167,16 +155,15 @@ mod tests {
         Command::Settle { origin, entity: EntityId(1), token, settlement, transaction: None }
     }
 
-    fn micros(histogram: &Histogram) -> f64 {
-        (histogram.get_sample_sum() * 1e6).round()
+    fn counted(histogram: &Histogram) -> u64 {
+        histogram.counts().buckets().map(|(_, count)| count).sum()
     }
 
     #[test]
     fn whoever_waits_is_counted_when_it_is_answered() {
         let metrics = Metrics::new(MetricsSettings::default());
-        let Latencies { accept, settle: settled, .. } = &metrics.latencies;
-        let counted = |of: &Histogram| of.get_sample_count();
-        let mut stopwatch = Stopwatch::new(&metrics);
+        let Latencies { accept_micros, settle_micros, .. } = &metrics.latencies;
+        let mut stopwatch = Stopwatch::new(Arc::clone(&metrics));
         let origin = Some(Origin { connection: 1, link: 1, delivery: 1 });
         let begun = Instant::now();
         stopwatch.came(Some(begun), &[send(), send(), settle(origin), settle(None)]);
@@ -186,16 +173,16 @@ mod tests {
         // A turn that wrote nothing may wait for an earlier one all the same.
         stopwatch.wait_for(CommitPosition(2));
         stopwatch.durable_at(CommitPosition(2), || later(2));
-        assert_eq!((counted(accept), counted(settled)), (0, 0));
+        assert_eq!((counted(accept_micros), counted(settle_micros)), (0, 0));
         stopwatch.durable_at(CommitPosition(3), || later(3));
-        assert_eq!((counted(accept), counted(settled)), (3, 1));
-        assert_eq!(micros(accept).to_bits(), 8_000_f64.to_bits(), "two of 3 ms and one of 2");
-        assert_eq!(micros(settled).to_bits(), 3_000_f64.to_bits());
+        assert_eq!((counted(accept_micros), counted(settle_micros)), (3, 1));
+        assert_eq!(accept_micros.counts().sum(), 2 * 3_000 + 2_000);
+        assert_eq!(settle_micros.counts().sum(), 3_000);
         stopwatch.came(None, &[send()]);
         stopwatch.came(Some(begun), &[send()]);
         stopwatch.wait_for(CommitPosition(4));
         stopwatch.forget();
         stopwatch.durable_at(CommitPosition(9), || later(9));
-        assert_eq!(counted(accept), 3);
+        assert_eq!(counted(accept_micros), 3);
     }
 }

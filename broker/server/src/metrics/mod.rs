@@ -80,7 +80,7 @@ impl Metrics {
             started_at: crate::clock::time_of_day(),
             turn: Semaphore::new(1),
             limit_hits: LimitHits::new(&registry),
-            latencies: Latencies::new(&registry),
+            latencies: Latencies::new(),
             peers: Peers::new(&registry),
             refusals: Refusals::new(&registry),
             requests: Requests::new(&registry),
@@ -134,6 +134,11 @@ impl Metrics {
     /// What is counted, and whoever has something to count adds to it.
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// How long peers waited.
+    fn write_latencies(&self, page: &mut Page) {
+        self.latencies.write(page);
     }
 
     /// When the certificate ends.
