@@ -10,15 +10,13 @@ use serde_json::Value;
 
 use super::Common;
 use super::failure::Failure;
-use super::http::{HttpClient, Question};
+use super::http::HttpClient;
 use super::output;
 use crate::backup::manifest::Summary;
 use crate::backup::restore::restore;
 use crate::backup::verify::verify;
 
 const PATH: &str = "$peeklock/backup";
-/// What a token has to be for.
-const DOOR: &str = "$peeklock";
 
 /// How often a broker is asked whether it is done.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -99,11 +97,11 @@ pub(super) async fn run(command: &BackupCommand) -> Result<(), Failure> {
 async fn create(common: &Common) -> Result<(), Failure> {
     let server = common.connection.server()?;
     let mut client = HttpClient::new(&server);
-    let begun = ask(&mut client, Method::POST).await?;
+    let begun = client.control(Method::POST, PATH, None).await?;
     let name = begun["name"].as_str().unwrap_or_default();
     let bar = output::progress(None, "octets");
     loop {
-        let said = ask(&mut client, Method::GET).await?;
+        let said = client.control(Method::GET, PATH, None).await?;
         let status = read(&said)?;
         if let Some(running) = status.running.filter(|running| running.name == name) {
             bar.set_length(running.bytes);
@@ -132,7 +130,7 @@ async fn create(common: &Common) -> Result<(), Failure> {
 
 async fn list(common: &Common) -> Result<(), Failure> {
     let server = common.connection.server()?;
-    let said = ask(&mut HttpClient::new(&server), Method::GET).await?;
+    let said = HttpClient::new(&server).control(Method::GET, PATH, None).await?;
     if common.json {
         return output::print_json(&said);
     }
@@ -188,20 +186,6 @@ pub(super) fn restored(arguments: &RestoreArguments) -> Result<(), Failure> {
     let Summary { name, created, bytes, .. } = summary;
     let dir = arguments.data_dir.display();
     output::print(&format!("{dir}: {bytes} octets of {name}, as of {created}\n"))
-}
-
-async fn ask(client: &mut HttpClient<'_>, method: Method) -> Result<Value, Failure> {
-    let question = Question { method, path: PATH, audience: Some(DOOR), ..Question::default() };
-    let answer = client.ask(question).await?;
-    let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    if answer.status.is_success() {
-        return Ok(said);
-    }
-    let text = match said["error"].as_str() {
-        Some(text) => text.to_owned(),
-        None => format!("the broker answers {}", answer.status),
-    };
-    Err(answer.failure(text))
 }
 
 fn read(said: &Value) -> Result<Status, Failure> {

@@ -9,13 +9,11 @@ use serde_json::{Value, json};
 
 use super::Common;
 use super::failure::Failure;
-use super::http::{HttpClient, Question};
+use super::http::HttpClient;
 use super::output;
 use super::properties::duration;
 
 const PATH: &str = "$peeklock/clock";
-/// What a token has to be for.
-const DOOR: &str = "$peeklock";
 
 /// What can be asked of a clock.
 #[derive(Debug, Subcommand)]
@@ -93,21 +91,6 @@ pub(super) async fn run(command: &ClockCommand) -> Result<(), Failure> {
 
 async fn ask(common: &Common, step: Option<Value>) -> Result<Value, Failure> {
     let server = common.connection.server()?;
-    let question = Question {
-        method: if step.is_some() { Method::POST } else { Method::GET },
-        path: PATH,
-        audience: Some(DOOR),
-        body: step.map(|step| step.to_string()).unwrap_or_default(),
-        ..Question::default()
-    };
-    let answer = HttpClient::new(&server).ask(question).await?;
-    let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    if answer.status.is_success() {
-        return Ok(said);
-    }
-    let text = match said["error"].as_str() {
-        Some(text) => text.to_owned(),
-        None => format!("the broker answers {}", answer.status),
-    };
-    Err(answer.failure(text))
+    let method = if step.is_some() { Method::POST } else { Method::GET };
+    HttpClient::new(&server).control(method, PATH, step).await
 }

@@ -7,11 +7,8 @@ use serde_json::{Value, json};
 
 use super::Common;
 use super::failure::Failure;
-use super::http::{HttpClient, Question};
+use super::http::HttpClient;
 use super::output;
-
-/// What a token has to be for.
-const DOOR: &str = "$peeklock";
 
 /// Nothing of its own.
 #[derive(Args, Debug)]
@@ -88,21 +85,5 @@ async fn ask(
     body: Option<Value>,
 ) -> Result<Value, Failure> {
     let server = common.connection.server()?;
-    let question = Question {
-        method,
-        path,
-        audience: Some(DOOR),
-        body: body.map(|body| body.to_string()).unwrap_or_default(),
-        ..Question::default()
-    };
-    let answer = HttpClient::new(&server).ask(question).await?;
-    let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    if answer.status.is_success() {
-        return Ok(said);
-    }
-    let text = match said["error"].as_str() {
-        Some(text) => text.to_owned(),
-        None => format!("the broker answers {}", answer.status),
-    };
-    Err(answer.failure(text))
+    HttpClient::new(&server).control(method, path, body).await
 }

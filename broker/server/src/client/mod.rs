@@ -10,6 +10,7 @@ mod backup;
 pub(crate) mod carrier;
 mod check;
 mod clock;
+mod control;
 mod damaged;
 mod dead_letters;
 mod entities;

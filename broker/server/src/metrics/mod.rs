@@ -136,11 +136,6 @@ impl Metrics {
         &self.registry
     }
 
-    /// How long peers waited.
-    fn write_latencies(&self, page: &mut Page) {
-        self.latencies.write(page);
-    }
-
     /// When the certificate ends.
     fn certificate(&self, page: &mut Page) {
         let mut samples = page.family(&families::CERTIFICATE_EXPIRY);

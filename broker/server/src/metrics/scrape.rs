@@ -44,7 +44,7 @@ pub(crate) async fn scrape(namespaces: &Namespaces) -> String {
     page.family(&families::START_TIME).add(&[], seconds);
     page.family(&families::READY).add(&[], u8::from(default.is_ready().await));
     default.metrics().certificate(&mut page);
-    default.metrics().write_latencies(&mut page);
+    default.metrics().latencies.write(&mut page);
     commits(&mut page, &told);
     stores(&mut page, &told);
     let shared = &default.settings.memory;

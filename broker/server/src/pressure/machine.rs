@@ -2,15 +2,11 @@
 
 use std::fs;
 
-/// What the system file says in `KEY:  NUMBER kB`.
-fn kib_of(text: &str, key: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
-    line.trim().strip_suffix("kB")?.trim().parse().ok()
-}
+use crate::proc::status_kib;
 
 /// Octets that this process may have: those of the machine, or of the container it is in.
 pub(super) fn memory() -> Option<u64> {
-    let machine = kib_of(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal")? * 1024;
+    let machine = status_kib(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal")? * 1024;
     Some(container().map_or(machine, |container| container.min(machine)))
 }
 
@@ -23,7 +19,7 @@ fn container() -> Option<u64> {
 
 /// Octets of memory that this process has now.
 pub(super) fn resident() -> Option<u64> {
-    Some(kib_of(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS")? * 1024)
+    Some(status_kib(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS")? * 1024)
 }
 
 #[cfg(test)]
@@ -33,10 +29,10 @@ mod tests {
     #[test]
     fn the_files_of_the_system_are_understood() {
         let text = "MemTotal:       24597392 kB\nVmRSS:\t  4 kB\nOdd: 5\n";
-        assert_eq!(kib_of(text, "MemTotal"), Some(24_597_392));
-        assert_eq!(kib_of(text, "VmRSS"), Some(4));
-        assert_eq!(kib_of(text, "Odd"), None);
-        assert_eq!(kib_of(text, "Mem"), None, "a whole word");
+        assert_eq!(status_kib(text, "MemTotal"), Some(24_597_392));
+        assert_eq!(status_kib(text, "VmRSS"), Some(4));
+        assert_eq!(status_kib(text, "Odd"), None);
+        assert_eq!(status_kib(text, "Mem"), None, "a whole word");
     }
 
     #[test]
