@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use peeklock_protocol::condition;
-use peeklock_protocol::performative::{Detach, Open};
+use peeklock_protocol::performative::{Close, Detach, Open};
 use peeklock_tests::broker::Setup;
 use peeklock_tests::link::{receiver, sender};
 use peeklock_tests::message::Message;
@@ -504,4 +504,55 @@ fn an_issuer_proves_itself_by_its_certificate() {
     let output = missing.run_to_end(dir.path());
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && text.contains("cannot read the authorities"), "{text}");
+}
+
+/// Each subject of an issuer is somebody, and not all of them together; it is the same over HTTP.
+#[test]
+fn subjects_of_an_issuer_are_limited_one_by_one() {
+    let issuer = FakeIssuer::start();
+    let setup = issuer.trusted(setup(), ROLES);
+    let setup = setup
+        .argument("--log-level")
+        .argument("debug")
+        .config("[limits]\nconnections_per_identity = 1\nsends_per_second_per_identity = 1");
+    let broker = setup.start();
+    let token = |claims: Value| {
+        let mut all = json!({ "roles": ["owner"] });
+        for (name, value) in claims.as_object().expect("claims") {
+            all[name] = value.clone();
+        }
+        issuer.token(&all)
+    };
+    let join = |claims: Value| {
+        let mut peer = broker.anonymous_peer();
+        let cbs = peer.open_cbs();
+        (peer, cbs, put_token(Q, &token(claims)).with_id("1"))
+    };
+    let (mut first, mut cbs, request) = join(json!({ "sub": "a", "azp": "shop" }));
+    assert_eq!(cbs_status(&first.ask(&mut cbs, &request)), 202);
+    first.attach_sender("q");
+    for claims in [json!({ "sub": "b" }), json!({ "sub": null, "oid": "c" })] {
+        let (mut other, mut cbs, request) = join(claims);
+        assert_eq!(cbs_status(&other.ask(&mut cbs, &request)), 202);
+    }
+    // The same one, with another program and another token.
+    let (mut second, mut cbs, request) = join(json!({ "sub": "a", "azp": "till" }));
+    second.transfer(&mut cbs.requests, &request.encode());
+    second.find::<Close>();
+
+    let send = |subject: &str, body: &str| {
+        let token = token(json!({ "sub": subject }));
+        let headers = format!(
+            "Authorization: Bearer {token}\r\n\
+             Content-Type: application/vnd.microsoft.servicebus.json\r\n"
+        );
+        http(&broker, "POST", "/q/messages", &headers, body).0
+    };
+    let batch = format!("[{}]", vec!["{}"; 1000].join(","));
+    assert_eq!(send("a", &batch), 201);
+    assert_eq!(send("a", "[{}]"), 429);
+    assert_eq!(send("b", "[{}]"), 201);
+    first.close();
+    let log = broker.log_text();
+    assert!(log.contains("a (shop) of "), "{log}");
 }

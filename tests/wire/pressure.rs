@@ -2,10 +2,13 @@
 
 use peeklock_protocol::DeliveryState;
 use peeklock_protocol::performative::Performative;
-use peeklock_tests::TestBroker;
+use peeklock_protocol::value::{Map, Value};
 use peeklock_tests::broker::{DEV_KEY, DEV_RULE};
+use peeklock_tests::http::HttpClient;
 use peeklock_tests::link::{receiver, sender};
 use peeklock_tests::message::Message;
+use peeklock_tests::requests::{Answer, Requests};
+use peeklock_tests::{Peer, TestBroker};
 
 const RESOURCE_LIMIT_EXCEEDED: &str = "amqp:resource-limit-exceeded";
 const SERVER_BUSY: &str = "com.microsoft:server-busy";
@@ -83,4 +86,83 @@ fn a_flood_of_messages_is_refused_and_told_to_try_again() {
     assert_eq!(peer.expect_outcome(id), DeliveryState::Accepted);
     let id = other.transfer(&mut second, &batch[0]);
     other.expect_rejected(id, SERVER_BUSY);
+}
+
+const SEND: &str = "/q/messages";
+const BATCH: (&str, &str) = ("Content-Type", "application/vnd.microsoft.servicebus.json");
+const HITS: &str = "peeklock_limit_hits_total{limit=\"send_rate_per_identity\"} ";
+
+fn batch_of_json(count: usize) -> String {
+    format!("[{}]", vec![r#"{"Body":"x"}"#; count].join(","))
+}
+
+#[track_caller]
+fn assert_hits(broker: &TestBroker, wanted: &str) {
+    let page = broker.http().ask("GET", "/metrics", &[], b"").expect(200);
+    let line = page.text().lines().find_map(|line| line.strip_prefix(HITS));
+    assert_eq!(line, Some(wanted));
+}
+
+/// A broker where nobody may send much, with somebody besides the well-known identity.
+fn slow() -> TestBroker {
+    let setup = TestBroker::with().queue("q", "").rule("other", "k", "[\"send\"]");
+    setup.config("[limits]\nsends_per_second_per_identity = 1").start()
+}
+
+/// Sends a thousand seconds' worth over HTTP.
+#[track_caller]
+fn go_into_debt(broker: &TestBroker) {
+    let batch = batch_of_json(1000);
+    broker.http().ask("POST", SEND, &[BATCH], batch.as_bytes()).expect(201);
+}
+
+/// It is the identity that is slow, not the broker.
+#[test]
+fn messages_over_http_beyond_the_rate_of_an_identity_are_refused() {
+    let broker = slow();
+    go_into_debt(&broker);
+    let mut client = broker.http();
+    for (headers, body) in [(&[][..], "x".to_owned()), (&[BATCH], batch_of_json(2))] {
+        let answer = client.ask("POST", SEND, headers, body.as_bytes()).expect(429);
+        let seconds = answer.header("retry-after").and_then(|text| text.parse::<u64>().ok());
+        assert!(seconds.is_some_and(|seconds| (500..1000).contains(&seconds)), "{seconds:?}");
+        assert!(answer.text().contains("SubCode=50004."), "{}", answer.text());
+    }
+    assert_hits(&broker, "2");
+    let mut other = HttpClient::connect(broker.address()).rule("other", "k", "");
+    other.ask("POST", SEND, &[], b"x").expect(201);
+    // Only sending is slow.
+    client.ask("DELETE", "/q/messages/head", &[], b"").expect(200);
+    broker.assert_nothing_above_info_was_logged();
+}
+
+#[track_caller]
+fn schedule(peer: &mut Peer, management: &mut Requests, count: usize) -> Answer {
+    let message = Message::data("x").encode();
+    let entry = Map::new().with("message-id", "m").with("message", message);
+    let body = Map::new().with("messages", vec![Value::Map(entry); count]);
+    peer.manage(management, "com.microsoft:schedule-message", body)
+}
+
+/// Whoever has sent too much over HTTP has so over AMQP, by links and by requests.
+#[test]
+fn messages_of_all_doors_are_counted_together() {
+    let broker = slow();
+    let mut peer = broker.peer();
+    let (mut link, mut management) = (peer.attach_sender("q"), peer.open_management("q"));
+    go_into_debt(&broker);
+    let answer = schedule(&mut peer, &mut management, 1);
+    assert_eq!((answer.status, answer.condition()), (503, SERVER_BUSY));
+    assert_hits(&broker, "1");
+    let id = peer.transfer(&mut link, &Message::data("x").encode());
+    peer.expect_rejected(id, SERVER_BUSY);
+    assert_hits(&broker, "2");
+
+    // And the other way round.
+    let mut other = broker.connect().plain("other", "k").open().begin();
+    let mut management = other.open_management("q");
+    let answer = schedule(&mut other, &mut management, 1000);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let mut client = HttpClient::connect(broker.address()).rule("other", "k", "");
+    client.ask("POST", SEND, &[], b"x").expect(429);
 }

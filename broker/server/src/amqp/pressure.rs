@@ -2,21 +2,21 @@
 
 use std::time::{Duration, Instant};
 
+use peeklock_core::Error;
 use peeklock_protocol::condition::{self, ErrorInfo};
 use peeklock_protocol::connection::{LinkId, Reached};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::endpoint::Endpoint;
 use super::link::Link;
 use crate::metrics::Limit;
-use crate::pressure::{Membership, TooMany};
+use crate::pressure::{Membership, TOO_FAST, TooMany};
 
 /// How soon one who got no credit is looked at again.
 const RELIEF: Duration = Duration::from_millis(100);
 
 /// What SDKs wait and try again for.
 const NO_ROOM: &str = "The broker is short of memory. Please try again.";
-const TOO_FAST: &str = "Messages come faster than is allowed. Please try again.";
 
 /// Octets of messages that a connection is given ahead of what it has taken, all its links together: at
 /// full speed some hundred small messages, or one of the largest that are usual.
@@ -54,23 +54,36 @@ impl Endpoint {
         }
     }
 
-    /// Whether so many messages are taken in now; if not, what to tell their sender.
+    /// Whether so many messages are taken in now that came on a link; if not, what to tell their sender.
     pub(super) fn admit(&self, messages: usize) -> Result<(), ErrorInfo> {
+        let in_time = |member: &Membership, count| member.take_sends(count, Instant::now());
+        let admitted = self.admit_if(messages, in_time);
+        admitted.map_err(|text| ErrorInfo::new(condition::SERVER_BUSY, text))
+    }
+
+    /// The same for messages in a request, which no credit was given for.
+    pub(super) fn admit_requested(&self, messages: usize) -> Result<(), Error> {
+        let in_time =
+            |member: &Membership, count| member.take_uncredited(count, Instant::now()).is_ok();
+        self.admit_if(messages, in_time).map_err(Error::ServerBusy)
+    }
+
+    fn admit_if(
+        &self,
+        messages: usize,
+        is_in_time: impl FnOnce(&Membership, u32) -> bool,
+    ) -> Result<(), &'static str> {
+        let count = u32::try_from(messages).unwrap_or(u32::MAX);
         let (limit, text) = if !self.holding.has_room() {
             (Limit::Memory, NO_ROOM)
-        } else if !self.is_in_time(messages) {
+        } else if self.membership.as_ref().is_some_and(|member| !is_in_time(member, count)) {
             (Limit::SendRatePerIdentity, TOO_FAST)
         } else {
             return Ok(());
         };
         self.settings.metrics.limit_hit(limit);
-        Err(ErrorInfo::new(condition::SERVER_BUSY, text))
-    }
-
-    fn is_in_time(&self, messages: usize) -> bool {
-        let count = u32::try_from(messages).unwrap_or(u32::MAX);
-        let membership = self.membership.as_ref();
-        membership.is_none_or(|member| member.take_sends(count, Instant::now()))
+        debug!(limit = limit.name(), count, "messages are refused");
+        Err(text)
     }
 
     /// What a sender is told of a message that was thrown away half way.

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use peeklock_core::{EntityId, Error, Origin, Reply};
+use peeklock_core::{Command, EntityId, Error, Origin, Reply};
 use peeklock_protocol::condition::{self, ErrorInfo};
 use peeklock_protocol::connection::{LinkId, SessionId};
 use peeklock_protocol::delivery::{Delivery, DeliveryId, OutgoingDelivery};
@@ -122,6 +122,11 @@ impl Endpoint {
                         self.respond(&node, session, reply_to.as_deref(), &response);
                     }
                     Answer::Ask { command, pending } => {
+                        if let Err(busy) = self.admit_command(&command) {
+                            let response = pending.response(Err(busy), &self.host);
+                            self.respond(&node, session, reply_to.as_deref(), &response);
+                            return self.top_up_requests(id);
+                        }
                         let due = pending.timeout().and_then(|timeout| now.checked_add(timeout));
                         self.requests_due = [self.requests_due, due].into_iter().flatten().min();
                         let awaited = Awaited::Reply { pending, due };
@@ -157,6 +162,14 @@ impl Endpoint {
             }
         }
         self.top_up_requests(id);
+    }
+
+    /// Whether what a request brings is taken in now.
+    fn admit_command(&self, command: &Command) -> Result<(), Error> {
+        match command {
+            Command::Schedule { messages, .. } => self.admit_requested(messages.len()),
+            _ => Ok(()),
+        }
     }
 
     /// Remembers that a request was refused for want of a right.

@@ -72,7 +72,7 @@ impl Credential {
         match self {
             Self::Key { rule, place, .. } => format!("rule {rule} of {place}"),
             Self::Certificate { name, place } => format!("certificate {name:?} of {place}"),
-            Self::Issuer(key) => format!("issuer {}", key.issuer()),
+            Self::Issuer(key) => key.identity(),
         }
     }
 }

@@ -111,18 +111,18 @@ impl Caller<'_> {
 
     /// Allows an operation on the messages of an entity, by a token for the address of the request or for
     /// what is above it. Queues may be called `orders` and `orders/messages`: who has a right to the latter
-    /// has none to the messages of the first. Tells when the token ends.
+    /// has none to the messages of the first. Tells what was shown.
     pub(crate) fn may_touch(
         self,
         operation: Operation,
         entity: &EntityPath,
         address: &str,
-    ) -> Result<Timestamp, Unauthorized> {
+    ) -> Result<Claims, Unauthorized> {
         self.judge(operation, |caller| {
             let mut claims = caller.claims(caller.token()?, address)?;
             claims.keep_only_for(entity);
             auth::authorize(&claims, operation, Resource::Path(address), caller.now)?;
-            Ok(claims.next_expiry().unwrap_or(Timestamp(u64::MAX)))
+            Ok(claims)
         })
     }
 

@@ -10,6 +10,6 @@ mod rate;
 mod shares;
 
 pub use identities::IdentityLimits;
-pub(crate) use identities::{Identities, Membership, TooMany};
+pub(crate) use identities::{Identities, Membership, TOO_FAST, TooFast, TooMany};
 pub(crate) use memory::{Holding, Memory, watch};
 pub use shares::Shares;

@@ -17,7 +17,7 @@ impl Rate {
     }
 
     fn refill(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.at).min(Duration::from_secs(2));
+        let passed = now.saturating_duration_since(self.at);
         let most = f64::from(self.per_second);
         self.tokens = passed.as_secs_f64().mul_add(most, self.tokens).min(most);
         self.at = now;
@@ -31,6 +31,17 @@ impl Rate {
             self.tokens -= f64::from(count);
         }
         may
+    }
+
+    /// The same where no credit says beforehand how many may come: then none are taken while any are owed,
+    /// so that those who wait for credit get theirs. Otherwise says how long that will be so.
+    pub(super) fn take_uncredited(&mut self, count: u32, now: Instant) -> Result<(), Duration> {
+        self.refill(now);
+        if self.tokens <= 0.0 {
+            return Err(Duration::from_secs_f64(-self.tokens / f64::from(self.per_second)));
+        }
+        self.tokens -= f64::from(count);
+        Ok(())
     }
 
     /// Whether there is anything left to give credit for.
@@ -64,5 +75,16 @@ mod tests {
         let later = start + Duration::from_secs(100);
         assert!(rate.take(100, later), "a batch larger than the rate is owed");
         assert!(!rate.take(1, later));
+    }
+    #[test]
+    fn who_needs_no_credit_is_refused_as_soon_as_anything_is_owed() {
+        let start = Instant::now();
+        let mut rate = Rate::new(10, start);
+        assert_eq!(rate.take_uncredited(100, start), Ok(()));
+        assert_eq!(rate.take_uncredited(1, start), Err(Duration::from_secs(9)));
+        let later = start + Duration::from_secs(8);
+        assert_eq!(rate.take_uncredited(1, later), Err(Duration::from_secs(1)), "however long ago");
+        assert!(!rate.is_above(later), "nobody has credit meanwhile either");
+        assert_eq!(rate.take_uncredited(1, later + Duration::from_millis(1_100)), Ok(()));
     }
 }

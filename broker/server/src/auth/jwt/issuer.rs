@@ -48,6 +48,13 @@ pub struct IssuerSettings {
 /// Characters of a subject that are kept, as many as issuers may use.
 const SUBJECT_CHARS_MAX: usize = 255;
 
+/// Claims that say whom a token was given to: the first of them that it has. All have `sub`; for the rest
+/// there is what Microsoft Entra and others put beside it.
+const SUBJECTS: [&str; 5] = ["sub", "oid", "azp", "appid", "client_id"];
+
+/// Claims with the program that has asked for it. Where the subject is a number, this is what people know.
+const CLIENTS: [&str; 3] = ["azp", "appid", "client_id"];
+
 /// A key of an issuer, by which a token was signed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IssuerKey {
@@ -55,22 +62,28 @@ pub struct IssuerKey {
     pub(super) public: Arc<PublicKey>,
     /// Whom it was given to, by the issuer's word.
     pub(super) subject: Option<Arc<str>>,
+    /// The program that has asked for it, if that is somebody else.
+    pub(super) client: Option<Arc<str>>,
 }
 
 /// Names the issuer, and whom it has vouched for.
 impl fmt::Display for IssuerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.subject {
-            Some(subject) => write!(f, "{subject} of {}", self.issuer),
-            None => f.write_str(&self.issuer),
+        match (&self.subject, &self.client) {
+            (Some(subject), Some(client)) => write!(f, "{subject} ({client}) of {}", self.issuer),
+            (Some(subject), None) => write!(f, "{subject} of {}", self.issuer),
+            (None, _) => f.write_str(&self.issuer),
         }
     }
 }
 
 impl IssuerKey {
-    /// Whose it is.
-    pub(crate) fn issuer(&self) -> &str {
-        &self.issuer
+    /// A name for everybody whom the issuer takes for the same.
+    pub(crate) fn identity(&self) -> String {
+        match &self.subject {
+            Some(subject) => format!("subject {subject:?} of issuer {}", self.issuer),
+            None => format!("issuer {}", self.issuer),
+        }
     }
 }
 
@@ -112,9 +125,15 @@ impl Issuer {
         let paths = self.settings.claims.iter();
         let names: HashSet<&str> = paths.flat_map(|path| claims.texts(path)).collect();
         let issuer = self.settings.issuer.as_str().into();
-        let cut = |subject: &&str| subject.chars().take(SUBJECT_CHARS_MAX).collect::<String>();
-        let subject = claims.texts("sub").first().map(cut).map(Arc::from);
-        let source = Credential::Issuer(IssuerKey { issuer, public, subject });
+        let named = |claim: &str| {
+            let name = *claims.texts(claim).first()?;
+            let name: String = name.chars().take(SUBJECT_CHARS_MAX).collect();
+            (!name.is_empty()).then(|| Arc::from(name))
+        };
+        let subject: Option<Arc<str>> = SUBJECTS.iter().find_map(|claim| named(claim));
+        let client = CLIENTS.iter().find_map(|claim| named(claim));
+        let client = client.filter(|client| subject.as_ref() != Some(client));
+        let source = Credential::Issuer(IssuerKey { issuer, public, subject, client });
         Ok(roles::grants(&self.settings.roles, &names, valid_until, &source))
     }
 

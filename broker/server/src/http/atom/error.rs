@@ -19,6 +19,8 @@ pub(crate) struct Fault {
     /// What SDKs look at where the status says too little.
     pub(crate) sub_code: Option<u32>,
     pub(crate) detail: String,
+    /// Seconds after which it is worth another try.
+    pub(crate) retry_after: Option<u64>,
 }
 
 impl Fault {
@@ -27,7 +29,14 @@ impl Fault {
         sub_code: u32,
         detail: impl Into<String>,
     ) -> Self {
-        Self { status, sub_code: Some(sub_code), detail: detail.into() }
+        Self { sub_code: Some(sub_code), ..Self::plain(status, detail) }
+    }
+
+    /// One whose status says enough.
+    fn plain(status: StatusCode, detail: impl Into<String>) -> Self {
+        // What is too much for now is less in a moment.
+        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
+        Self { status, sub_code: None, detail: detail.into(), retry_after }
     }
 
     /// What was sent makes no sense.
@@ -48,24 +57,21 @@ impl Fault {
 
     /// There is nothing to delete at this path.
     pub(in crate::http) fn not_hosted() -> Self {
-        let detail = "No service is hosted at the specified address.".to_owned();
-        Self { status: StatusCode::NOT_FOUND, sub_code: None, detail }
+        Self::plain(StatusCode::NOT_FOUND, "No service is hosted at the specified address.")
     }
 
     pub(in crate::http) fn precondition() -> Self {
-        let detail =
-            "The If-Match header has to be '*': other conditions cannot be met.".to_owned();
-        Self { status: StatusCode::PRECONDITION_FAILED, sub_code: None, detail }
+        let detail = "The If-Match header has to be '*': other conditions cannot be met.";
+        Self::plain(StatusCode::PRECONDITION_FAILED, detail)
     }
 
     pub(in crate::http) fn method() -> Self {
-        let detail = "The specified HTTP verb is not valid for this address.".to_owned();
-        Self { status: StatusCode::METHOD_NOT_ALLOWED, sub_code: None, detail }
+        let detail = "The specified HTTP verb is not valid for this address.";
+        Self::plain(StatusCode::METHOD_NOT_ALLOWED, detail)
     }
 
     pub(in crate::http) fn too_large() -> Self {
-        let detail = "The body of the request is too large.".to_owned();
-        Self { status: StatusCode::PAYLOAD_TOO_LARGE, sub_code: None, detail }
+        Self::plain(StatusCode::PAYLOAD_TOO_LARGE, "The body of the request is too large.")
     }
 
     /// The body of a request did not come as it has to.
@@ -156,7 +162,7 @@ impl From<XmlError> for Fault {
 
 impl From<Unauthorized> for Fault {
     fn from(error: Unauthorized) -> Self {
-        Self { status: error.status(), sub_code: None, detail: error.to_string() }
+        Self::plain(error.status(), error.to_string())
     }
 }
 

@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use peeklock_core::error::Error;
 
 use super::super::atom::error::Fault;
+use crate::pressure::TooFast;
 
 /// The one table from errors of the core to answers about messages.
 pub(super) fn fault(error: Error) -> Fault {
@@ -44,6 +45,14 @@ pub(super) fn gone(error: Error) -> Fault {
     }
 }
 
+/// Whoever sends does so too fast. Not 503: the broker is well, and who watches it is to see that.
+pub(super) fn too_fast(too_fast: TooFast) -> Fault {
+    let fault = Fault::new(StatusCode::TOO_MANY_REQUESTS, 50004, too_fast.to_string());
+    // Whole seconds, and none too few.
+    let TooFast(wait) = too_fast;
+    Fault { retry_after: Some(wait.as_secs().saturating_add(1)), ..fault }
+}
+
 /// The body, or the message in it, is larger than its entity takes.
 pub(super) fn too_large(limit: usize) -> Fault {
     let text = format!("The body of the request exceeds the limit of {limit} bytes.");
@@ -52,6 +61,8 @@ pub(super) fn too_large(limit: usize) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -73,6 +84,12 @@ mod tests {
             let fault = fault(error);
             assert_eq!((fault.status.as_u16(), fault.sub_code), (status, Some(sub_code)));
         }
+        assert_eq!(fault(Error::ServerBusy("Wait.")).retry_after, Some(1));
+        let slow = too_fast(TooFast(Duration::from_millis(1_500)));
+        assert_eq!(
+            (slow.status.as_u16(), slow.sub_code, slow.retry_after),
+            (429, Some(50004), Some(2))
+        );
         assert_eq!(gone(Error::EntityNotFound("q".into())).status, StatusCode::GONE);
         assert_eq!(gone(Error::MessageLockLost).status, StatusCode::NOT_FOUND);
     }

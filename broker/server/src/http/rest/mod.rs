@@ -16,7 +16,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
@@ -44,6 +44,8 @@ use super::atom::{self, ERROR_TYPE, SERVER_NAME, paths};
 use super::body::{BodyError, discard, read_body_in, skip_body};
 use super::gateway::{NotReceived, Room};
 use super::{HttpContext, HttpPeer, no_page};
+use crate::auth::Claims;
+use crate::metrics::Limit;
 
 /// Answers a request about messages.
 pub(super) async fn answer(context: &HttpContext, target: &Target, request: Request) -> Response {
@@ -73,8 +75,8 @@ fn refusal(fault: &Fault, host: &str, path: &str) -> Response {
     *response.status_mut() = fault.status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(ERROR_TYPE));
-    if fault.status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    if let Some(seconds) = fault.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
@@ -148,12 +150,29 @@ async fn send(
         return Err(Fault::unread(BodyError::NoRoom));
     }
     // All of this took its time.
-    permission.check()?;
+    let claims = permission.claims()?;
+    admit(context, &claims, messages.len())?;
     let command = move |origin| Command::Send { origin, entity, messages, transaction: None };
     match gateway.ask_in(room, command).await.map_err(gone)? {
         Reply::Accepted => Ok(empty(StatusCode::CREATED)),
         other => Err(unfitting(&other)),
     }
+}
+
+/// Counts messages for whoever sends them, if that is limited.
+fn admit(context: &HttpContext, claims: &Claims, messages: usize) -> Result<(), Fault> {
+    let settings = &context.settings;
+    if !settings.identities.counts_sends() {
+        return Ok(());
+    }
+    let Some(identity) = claims.identity() else { return Ok(()) };
+    let count = u32::try_from(messages).unwrap_or(u32::MAX);
+    settings.identities.take_sends(&identity, count, Instant::now()).map_err(|too_fast| {
+        let limit = Limit::SendRatePerIdentity;
+        settings.metrics.limit_hit(limit);
+        debug!(limit = limit.name(), identity, count, "messages are refused");
+        error::too_fast(too_fast)
+    })
 }
 
 /// Reads a body of at most so many octets, as far as there is room for it among all that have come.

@@ -8,7 +8,7 @@ use peeklock_core::time::Timestamp;
 use super::super::authorize::{Caller, Unauthorized};
 use super::Target;
 use crate::amqp::EndpointSettings;
-use crate::auth::Operation;
+use crate::auth::{Claims, Operation};
 
 /// See the module.
 pub(super) struct Permission<'a> {
@@ -35,11 +35,16 @@ impl<'a> Permission<'a> {
 
     /// Whether it is allowed now.
     pub(super) fn check(&self) -> Result<(), Unauthorized> {
-        self.end().map(|_| ())
+        self.claims().map(|_| ())
     }
 
     /// When its token ends, if it is allowed now.
     fn end(&self) -> Result<Timestamp, Unauthorized> {
+        Ok(self.claims()?.next_expiry().unwrap_or(Timestamp(u64::MAX)))
+    }
+
+    /// What was shown, if it is allowed now.
+    pub(super) fn claims(&self) -> Result<Claims, Unauthorized> {
         let Self { settings, headers, host, operation, entity, ref address } = *self;
         let caller = Caller {
             headers,
@@ -50,7 +55,8 @@ impl<'a> Permission<'a> {
         };
         match entity {
             Some(entity) => caller.may_touch(operation, entity, address),
-            None => caller.may(operation, address).map(|()| Timestamp(u64::MAX)),
+            // There is nothing to do there.
+            None => caller.may(operation, address).map(|()| Claims::default()),
         }
     }
 
