@@ -104,7 +104,8 @@ impl Event {
     }
 
     pub(crate) fn about(self, entity: &str) -> Self {
-        Self { entity: Some(cut(entity)), ..self }
+        // What is about no entity says so by leaving it out.
+        Self { entity: Some(entity).filter(|entity| !entity.is_empty()).map(cut), ..self }
     }
 
     pub(crate) fn because(self, condition: impl fmt::Display) -> Self {

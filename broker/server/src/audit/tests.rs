@@ -29,9 +29,11 @@ async fn an_event_is_a_line_that_few_may_read() {
         .from(Some(IpAddr::from([127, 0, 0, 1])), "localhost:5672")
         .about(&"q\n".repeat(1000));
     audit.record(event);
+    audit.record(denied(1).about(""));
     audit.finish().await;
     let written = lines(&path);
-    assert_eq!(written.len(), 1);
+    assert_eq!(written.len(), 2);
+    assert!(written[1].get("entity").is_none(), "it is about none: {}", written[1]);
     assert_eq!(written[0]["who"], "app");
     assert_eq!(written[0]["peer"], "127.0.0.1");
     assert_eq!(written[0]["host"], "localhost:5672");
