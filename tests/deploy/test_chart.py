@@ -34,6 +34,7 @@ RULES = [
     {"name": "RootManageSharedAccessKey", "primaryKey": new_key(), "rights": ["manage"]},
 ]
 SECURE = {"tls": {"existingSecret": "certificate", "clientCaKey": "ca.crt"}, "auth": {"rules": RULES}}
+TESTED = {"tls": {"existingSecret": "certificate", "caKey": "authority.pem"}}
 EVERYTHING = {
     **SECURE,
     "plainText": True,
@@ -71,6 +72,7 @@ CASES = {
         "metrics": {"existingSecret": "token", "serviceMonitor": {"enabled": True}},
     },
     "no volume": {"plainText": True, "persistence": {"enabled": False}},
+    "tested with TLS": TESTED,
     "everything": EVERYTHING,
 }
 cases = pytest.mark.parametrize("values", CASES.values(), ids=CASES)
@@ -159,6 +161,30 @@ def test_what_belongs_together_has_the_same_names(helm, values):
         reference = variable.get("valueFrom", {}).get("secretKeyRef")
         if reference and reference["name"] in made:
             assert reference["key"] in made[reference["name"]]
+
+
+@pytest.mark.parametrize(
+    ("values", "port"),
+    [({"plainText": True}, 5672), (SECURE, None), (TESTED, 5671), ({**TESTED, "plainText": True}, 5671)],
+)
+def test_the_health_check_comes_by_a_door_that_is_open(helm, values, port):
+    pods = of_kind(rendered(helm, values), "Pod")
+    if port is None:
+        assert not pods, "it would not know whom to trust"
+        return
+    [pod] = pods
+    [container] = pod["spec"]["containers"]
+    address = container["args"][container["args"].index("--address") + 1]
+    assert address.endswith(f":{port}")
+    assert ("--tls" in container["args"]) == (port == 5671)
+    if port == 5671:
+        assert address == "bus-peeklock.shop.svc:5671"
+        [volume] = pod["spec"]["volumes"]
+        [mount] = container["volumeMounts"]
+        assert volume["secret"]["secretName"] == "certificate" and mount["name"] == volume["name"]
+        [item] = volume["secret"]["items"]
+        authority = container["args"][container["args"].index("--ca") + 1]
+        assert (item["key"], authority) == ("authority.pem", f"{mount['mountPath']}/{item['path']}")
 
 
 def test_the_broker_has_time_to_stop(helm):

@@ -330,3 +330,32 @@ fn cert_keeps_its_authority_and_says_what_clients_need() {
         assert_eq!(mode & 0o777, 0o600, "{key}");
     }
 }
+
+/// `peeklock healthcheck --tls` believes who has a certificate of the authority that it is given.
+#[test]
+fn the_health_check_comes_by_tls() {
+    let (dir, strangers) = (folder(), folder());
+    certificates(dir.path(), &[]);
+    certificates(strangers.path(), &[]);
+    let broker = setup(dir.path()).start();
+    let port = broker.address().port();
+    let check = |host: &str, ca: &Path| {
+        Command::new(binary())
+            .args(["healthcheck", "--tls", "--address", &format!("{host}:{port}"), "--ca"])
+            .arg(ca)
+            .output()
+            .expect("peeklock healthcheck runs")
+    };
+    let healthy = check("localhost", &dir.path().join("ca.pem"));
+    assert!(healthy.status.success(), "{}", String::from_utf8_lossy(&healthy.stderr));
+    for (ca, said) in [
+        (strangers.path().join("ca.pem"), "invalid peer certificate"),
+        (dir.path().join("nothing.pem"), "nothing.pem"),
+    ] {
+        let checked = check("localhost", &ca);
+        let text = String::from_utf8_lossy(&checked.stderr).into_owned();
+        assert_eq!(checked.status.code(), Some(1), "{text}");
+        assert!(text.contains(said), "{text}");
+    }
+    broker.assert_nothing_above_info_was_logged();
+}

@@ -134,6 +134,12 @@ pub struct HealthcheckArguments {
     /// Where the broker listens
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5672")]
     pub address: String,
+    /// Connect with TLS; the host is a name in the broker's certificate
+    #[arg(long)]
+    pub tls: bool,
+    /// Authority to trust, in PEM, in place of those of this machine
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    pub ca: Option<PathBuf>,
     /// Seconds to wait for the answer
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300))]
     timeout: u64,
@@ -266,5 +272,8 @@ mod tests {
         let Command::Healthcheck(arguments) = parsed.command else { panic!("no health check") };
         assert_eq!(arguments.address, "127.0.0.1:5672");
         assert_eq!(arguments.timeout(), Duration::from_secs(5));
+        assert!(!arguments.tls && arguments.ca.is_none());
+        let without = ["peeklock", "healthcheck", "--ca", "ca.pem"];
+        assert_eq!(Cli::try_parse_from(without).unwrap_err().exit_code(), 2);
     }
 }

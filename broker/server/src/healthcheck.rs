@@ -3,6 +3,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -11,6 +13,10 @@ use peeklock_protocol::frame::{FrameError, FrameHeader, FrameKind, ProtocolHeade
 use peeklock_protocol::performative::{Close, Open, Performative};
 use peeklock_protocol::sasl::{SaslCode, SaslFrame};
 use peeklock_protocol::value::{Str, Symbol};
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use crate::client::server::trusting;
 
 /// The largest frame we take: an `open` or a `close` with a long text is far below.
 const FRAME_SIZE_MAX: u32 = 64 * 1024;
@@ -21,7 +27,10 @@ pub enum Unhealthy {
     /// The address is none.
     #[error("{0} is not an address that can be reached")]
     Address(String),
-    /// Nobody there, or no answer in time.
+    /// The authorities to trust cannot be read.
+    #[error("{0}")]
+    Authority(String),
+    /// Nobody there, or no answer in time; with TLS also a certificate that does not hold.
     #[error("no answer: {0}")]
     Io(#[from] io::Error),
     /// Whoever answered does not speak AMQP.
@@ -38,11 +47,29 @@ pub enum Unhealthy {
     Refused(String),
 }
 
-/// Checks the broker at `HOST:PORT`, within a time for everything.
-pub fn check(address: &str, timeout: Duration) -> Result<(), Unhealthy> {
+/// With which authorities TLS is spoken: those of a file, or of this machine.
+pub fn authorities(ca: Option<&Path>) -> Result<Arc<ClientConfig>, Unhealthy> {
+    trusting(ca).map_err(|error| Unhealthy::Authority(error.to_string()))
+}
+
+/// Checks the broker at `HOST:PORT`, with TLS or without, within a time for everything.
+pub fn check(
+    address: &str,
+    tls: Option<Arc<ClientConfig>>,
+    timeout: Duration,
+) -> Result<(), Unhealthy> {
     let deadline = Instant::now() + timeout;
-    let mut client = Client { socket: connect(address, deadline)?, deadline };
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let socket = Timed { socket: connect(address, deadline)?, deadline };
+    let Some(tls) = tls else { return visit(&mut Client { socket }, host) };
+    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
+    let name = name.map_err(|_| Unhealthy::Address(address.to_owned()))?;
+    let session = ClientConnection::new(tls, name).map_err(io::Error::other)?;
+    visit(&mut Client { socket: StreamOwned::new(session, socket) }, host)
+}
+
+/// Comes in, and leaves.
+fn visit<S: Read + Write>(client: &mut Client<S>, host: &str) -> Result<(), Unhealthy> {
     client.start(ProtocolHeader::Sasl)?;
     match SaslFrame::decode(&client.frame(FrameKind::Sasl)?)? {
         SaslFrame::Mechanisms(_) => {}
@@ -109,12 +136,35 @@ fn remaining(deadline: Instant) -> io::Result<Duration> {
     Ok(remaining)
 }
 
-struct Client {
+/// A socket that fails at the deadline: each piece may take what is left of the time.
+struct Timed {
     socket: TcpStream,
     deadline: Instant,
 }
 
-impl Client {
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.socket.set_read_timeout(Some(remaining(self.deadline)?))?;
+        self.socket.read(buffer)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.socket.set_write_timeout(Some(remaining(self.deadline)?))?;
+        self.socket.write(octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
+    }
+}
+
+struct Client<S> {
+    socket: S,
+}
+
+impl<S: Read + Write> Client<S> {
     /// Says which protocol comes next, and wants to hear the same.
     fn start(&mut self, header: ProtocolHeader) -> Result<(), Unhealthy> {
         let ours = header.to_octets();
@@ -160,22 +210,13 @@ impl Client {
     }
 
     fn write(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.socket.set_write_timeout(Some(remaining(self.deadline)?))?;
-        self.socket.write_all(octets)
+        self.socket.write_all(octets)?;
+        // TLS may keep some of it.
+        self.socket.flush()
     }
 
-    /// Fills the buffer, or fails at the deadline: each piece may take what is left of the time.
-    fn read(&mut self, mut buffer: &mut [u8]) -> io::Result<()> {
-        while !buffer.is_empty() {
-            self.socket.set_read_timeout(Some(remaining(self.deadline)?))?;
-            match self.socket.read(buffer) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => buffer = buffer.get_mut(count..).unwrap_or_default(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        self.socket.read_exact(buffer)
     }
 }
 
@@ -185,6 +226,8 @@ mod tests {
     use std::thread;
 
     use peeklock_protocol::condition::ErrorInfo;
+    use tokio_rustls::rustls::RootCertStore;
+    use tokio_rustls::rustls::crypto::ring;
 
     use super::*;
 
@@ -229,7 +272,7 @@ mod tests {
             // Reads to the end, so that the client is never cut off by a reset.
             let _ = io::copy(&mut socket, &mut io::sink());
         });
-        let result = check(&address, Duration::from_secs(30));
+        let result = check(&address, None, Duration::from_secs(30));
         server.join().unwrap();
         result
     }
@@ -276,13 +319,37 @@ mod tests {
         assert!(matches!(check_against(&script), Err(Unhealthy::Frame(_))));
     }
 
+    /// Whoever speaks no TLS is not the broker that was asked for.
+    #[test]
+    fn a_broker_without_tls_is_not_one_with_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            socket.write_all(&welcome().concat()).unwrap();
+            let _ = socket.shutdown(std::net::Shutdown::Write);
+            let _ = io::copy(&mut socket, &mut io::sink());
+        });
+        let roots = RootCertStore::empty();
+        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let checked = check(&address, Some(Arc::new(tls)), Duration::from_secs(30));
+        assert!(matches!(checked, Err(Unhealthy::Io(_))), "{checked:?}");
+        server.join().unwrap();
+        let nothing = authorities(Some(Path::new("no such file"))).unwrap_err();
+        assert!(nothing.to_string().contains("no such file"), "{nothing}");
+    }
+
     #[test]
     fn nobody_there() {
         // Bound and closed again: nothing listens at this port now.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let refused = check(&address.to_string(), Duration::from_secs(30));
+        let refused = check(&address.to_string(), None, Duration::from_secs(30));
         assert!(matches!(refused, Err(Unhealthy::Io(_))));
-        let nowhere = check("no port", Duration::from_secs(30));
+        let nowhere = check("no port", None, Duration::from_secs(30));
         assert!(matches!(nowhere, Err(Unhealthy::Address(_))));
     }
 }

@@ -72,7 +72,10 @@ fn check_configuration(settings: &config::Settings) -> ExitCode {
 }
 
 fn check_health(arguments: &HealthcheckArguments) -> ExitCode {
-    match healthcheck::check(&arguments.address, arguments.timeout()) {
+    let tls = arguments.tls.then(|| healthcheck::authorities(arguments.ca.as_deref())).transpose();
+    let checked =
+        tls.and_then(|tls| healthcheck::check(&arguments.address, tls, arguments.timeout()));
+    match checked {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(exit::UNHEALTHY, &error),
     }
