@@ -112,7 +112,7 @@ impl Endpoint {
                 let path = Some(path);
                 let heedless = jms::is_destination(target.view());
                 let (target, entity, pending) = (None, None, VecDeque::new());
-                let link = IncomingLink { path, target, via, entity, pending, heedless };
+                let link = IncomingLink { path, target, via, entity, pending, credit: 0, heedless };
                 self.links.insert(id, Link::Incoming(link));
             }
         }

@@ -60,6 +60,7 @@ impl Endpoint {
             target: Some(Box::new(target)),
             entity: None,
             pending: VecDeque::new(),
+            credit: 0,
             heedless: true,
         };
         self.links.insert(id, Link::Incoming(link));

@@ -23,6 +23,7 @@ use tracing::{Span, debug, debug_span, info, info_span};
 
 use super::attach::ATTACH;
 use super::condition::Refusal;
+use super::credits::Credits;
 use super::dynamic::Temporary;
 use super::faults::Injected;
 use super::link::{Link, Node, RequestLink, ResponseLink};
@@ -32,7 +33,7 @@ use crate::audit::{self, Audit, Event as Audited, Outcome};
 use crate::auth::{self, Authority, Certificate, Claims, Operation, Resource};
 use crate::clock::{Clock, ClockChanges};
 use crate::mailbox::Letter;
-use crate::metrics::{Limit, Metrics};
+use crate::metrics::{CreditRole, Limit, Metrics};
 use crate::namespaces::{Gone, Namespace, OtherNamespace, Place};
 use crate::pressure::{Holding, Identities, Membership, Memory};
 use crate::traces::Tracer;
@@ -84,6 +85,8 @@ pub(crate) struct Endpoint {
     pub(super) commands: Vec<Command>,
     /// Requests that are answered when the driver has caught up, and not passed to it yet.
     pub(super) catch_ups: Vec<Origin>,
+    /// The credit of its links, for the metrics.
+    pub(super) credits: Credits,
     /// Links with credit that the session window or the output does not let through.
     pub(super) blocked: BTreeSet<LinkId>,
     pub(super) pending_bytes: usize,
@@ -143,6 +146,7 @@ impl Endpoint {
             requests: HashMap::new(),
             commands: Vec::new(),
             catch_ups: Vec::new(),
+            credits: Credits::new(Arc::clone(&settings.metrics)),
             blocked: BTreeSet::new(),
             pending_bytes: 0,
             holding: settings.memory.holding(),
@@ -367,6 +371,7 @@ impl Endpoint {
         }
         self.retry_blocked();
         self.count_reached();
+        self.credits.tell();
         self.note_held();
     }
 
@@ -606,11 +611,13 @@ impl Endpoint {
         let gone = self.links.remove(&id);
         self.count_links();
         match gone {
-            Some(Link::Outgoing(link)) => {
+            Some(Link::Outgoing(mut link)) => {
+                self.credits.note(CreditRole::Receiver, &mut link.credit, 0);
                 // Also when the core has not answered the attach: it handles commands in order.
                 self.commands.extend(link.last_commands());
             }
-            Some(Link::Incoming(link)) => {
+            Some(Link::Incoming(mut link)) => {
+                self.credits.note(CreditRole::Sender, &mut link.credit, 0);
                 let bytes: usize = link.pending.iter().map(|send| send.bytes).sum();
                 self.pending_bytes -= bytes;
             }

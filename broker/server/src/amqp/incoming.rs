@@ -16,7 +16,7 @@ use super::condition::Refusal;
 use super::coordinator;
 use super::endpoint::Endpoint;
 use super::link::{Link, PendingSend};
-use crate::metrics::Limit;
+use crate::metrics::{CreditRole, Limit};
 
 /// Messages a sender may have on the way. Enough to cover a slow disk (5 ms a sync needs about a
 /// thousand in flight for full speed); bytes are bounded per connection.
@@ -32,8 +32,11 @@ const BATCH_MESSAGES_MAX: usize = 20_000;
 impl Endpoint {
     /// A message arrived, for an entity or for a request node.
     pub(super) fn receive(&mut self, delivery: Delivery, now: Instant) {
-        match self.links.get(&delivery.link) {
-            Some(Link::Incoming(_)) => self.receive_message(delivery),
+        match self.links.get_mut(&delivery.link) {
+            Some(Link::Incoming(link)) => {
+                self.credits.note_used(CreditRole::Sender, &mut link.credit);
+                self.receive_message(delivery);
+            }
             Some(Link::Requests(_)) => self.receive_request(&delivery, now),
             Some(Link::Coordinator(_)) => self.coordinate(&delivery),
             Some(Link::Outgoing(_) | Link::Responses(_) | Link::Lookup(_)) | None => {}
@@ -191,16 +194,21 @@ impl Endpoint {
         if self.winding_down {
             return;
         }
-        let Some(Link::Incoming(link)) = self.links.get(&id) else { return };
+        let Some(Link::Incoming(link)) = self.links.get_mut(&id) else { return };
         let pending = u32::try_from(link.pending.len()).unwrap_or(u32::MAX);
         let left = self.engine.credit(id);
+        self.credits.note(CreditRole::Sender, &mut link.credit, left);
         if SEND_CREDIT / 2 < left {
             return;
         }
         let Some(most) = self.credit_for(id, SEND_CREDIT) else { return };
         let wanted = most.saturating_sub(pending);
-        if left <= most / 2 && left + most / 4 <= wanted && left < wanted {
-            let _ = self.engine.set_credit(id, wanted);
+        let is_worth_it = left <= most / 2 && left + most / 4 <= wanted && left < wanted;
+        if is_worth_it
+            && self.engine.set_credit(id, wanted).is_ok()
+            && let Some(Link::Incoming(link)) = self.links.get_mut(&id)
+        {
+            self.credits.note(CreditRole::Sender, &mut link.credit, wanted);
         }
     }
 }

@@ -92,6 +92,8 @@ pub(super) struct IncomingLink {
     pub(super) entity: Option<EntityId>,
     /// In the order of arrival; answers come nearly in that order.
     pub(super) pending: VecDeque<PendingSend>,
+    /// What it may still send, as far as it is reckoned with.
+    pub(super) credit: u32,
     /// A JMS client's, as far as can be told: what it sends with a transaction it sends without waiting,
     /// and commits whatever was refused of it.
     pub(super) heedless: bool,
@@ -137,6 +139,8 @@ pub(super) struct OutgoingLink {
     pub(super) bytes_given: u64,
     /// Octets last announced to the core, as a total.
     pub(super) bytes_limit: u64,
+    /// What it may still be given, as far as it is reckoned with.
+    pub(super) credit: u32,
     /// The demand last announced to the core, as a total of deliveries.
     pub(super) limit: u64,
     /// Deliveries that could not be sent. The core has counted them as given.
@@ -162,6 +166,7 @@ impl OutgoingLink {
             holds: None,
             bytes_given: 0,
             bytes_limit: 0,
+            credit: 0,
             limit: 0,
             returned: 0,
             draining: false,

@@ -12,12 +12,14 @@
 //! | `request.rs` | the request links `$cbs` and `$management`, and the way of their responses |
 //! | `cbs.rs`, `management/` | what such requests mean |
 //! | `pressure.rs` | what a connection holds, and how it is held back |
+//! | `credits.rs` | credit that is not used yet, for the metrics |
 //! | `condition.rs` | the one table from what went wrong to what the peer is told |
 
 mod attach;
 pub mod cbs;
 pub mod condition;
 mod coordinator;
+mod credits;
 mod dynamic;
 mod encode;
 mod endpoint;

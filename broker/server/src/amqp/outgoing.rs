@@ -19,6 +19,7 @@ use super::coordinator;
 use super::encode;
 use super::endpoint::Endpoint;
 use super::link::{Asked, Link, PendingSettle};
+use crate::metrics::CreditRole;
 
 /// What SDKs name as the condition of a rejection; the broker never sends it.
 const DEAD_LETTER: &str = "com.microsoft:dead-letter";
@@ -40,10 +41,11 @@ impl Endpoint {
     /// Tells the core how much the link can take now.
     pub(super) fn update_demand(&mut self, id: LinkId) {
         let Some(Link::Outgoing(link)) = self.links.get_mut(&id) else { return };
+        let credit = self.engine.link_credit(id);
+        self.credits.note(CreditRole::Receiver, &mut link.credit, credit);
         if link.entity.is_none() {
             return;
         }
-        let credit = self.engine.link_credit(id);
         let sendable = if self.winding_down { 0 } else { self.engine.sendable(id) };
         let limit = link.returned + self.engine.delivered_count(id) + u64::from(sendable);
         let receiver = link.receiver;
@@ -81,6 +83,8 @@ impl Endpoint {
             link.draining = false;
             let _ = self.engine.drained(id);
             link.limit = link.returned + self.engine.delivered_count(id);
+            let left = self.engine.link_credit(id);
+            self.credits.note(CreditRole::Receiver, &mut link.credit, left);
         }
     }
 
@@ -124,6 +128,7 @@ impl Endpoint {
             self.update_demand(id);
             return;
         }
+        self.credits.note_used(CreditRole::Receiver, &mut link.credit);
         self.trace(id, delivery);
         if self.more_bytes(id).is_some() {
             // Once what is to be written is on its way.

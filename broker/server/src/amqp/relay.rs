@@ -25,6 +25,7 @@ impl Endpoint {
             target: None,
             entity: None,
             pending: VecDeque::new(),
+            credit: 0,
             heedless: true,
         };
         self.links.insert(id, Link::Incoming(link));

@@ -17,6 +17,8 @@ families! {
         "Connections there were. One that becomes a WebSocket counts as both.";
     LINKS: Gauge "peeklock_links" ["role"]
         "AMQP links there are, by what their peer does: sender, receiver, management, cbs, coordinator.";
+    LINK_CREDIT: Gauge "peeklock_link_credit" ["role"]
+        "Messages that may be sent on AMQP links to and from entities, by credit that was given and is not used, over all connections: sender, what the broker has allowed senders; receiver, what receivers have allowed the broker. As of the end of the last turn of each connection.";
     HTTP_REQUESTS: Counter "peeklock_http_requests_total" ["route", "status"]
         "HTTP requests by who answered (atom: administration, rest: messages, health, metrics, control, websocket) and with which status.";
     AUTHENTICATION_FAILURES: Counter "peeklock_authentication_failures_total" ["reason"]

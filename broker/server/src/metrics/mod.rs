@@ -34,7 +34,7 @@ pub(crate) use family::{Family, Kind};
 pub(crate) use latency::Stopwatch;
 pub(crate) use limits::Limit;
 pub(crate) use page::{CONTENT_TYPE, Page};
-pub(crate) use peers::{CountedLink, LinkRole, Protocol};
+pub(crate) use peers::{CountedLink, CreditRole, LinkRole, Protocol};
 pub(crate) use refusals::AuthenticationFailure;
 pub(crate) use requests::Route;
 pub(crate) use scrape::scrape;

@@ -48,11 +48,34 @@ impl LinkRole {
     ];
 }
 
+/// Whose credit it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum CreditRole {
+    /// What the broker allows the peer.
+    Sender,
+    /// What the peer allows the broker.
+    Receiver,
+}
+
+impl CreditRole {
+    pub(crate) const COUNT: usize = 2;
+    /// In the order of their numbers.
+    pub(crate) const ALL: [Self; Self::COUNT] = [Self::Sender, Self::Receiver];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Sender => "sender",
+            Self::Receiver => "receiver",
+        }
+    }
+}
+
 /// How many there are, and of connections, how many there were.
 pub(super) struct Peers {
     connections: [IntGauge; Protocol::ALL.len()],
     connected: [IntCounter; Protocol::ALL.len()],
     links: [IntGauge; LinkRole::ALL.len()],
+    credit: [IntGauge; CreditRole::COUNT],
 }
 
 impl Peers {
@@ -60,10 +83,12 @@ impl Peers {
         let connections = families::CONNECTIONS.gauges(registry);
         let connected = families::CONNECTIONS_TOTAL.counters(registry);
         let links = families::LINKS.gauges(registry);
+        let credit = families::LINK_CREDIT.gauges(registry);
         Self {
             connections: Protocol::ALL.map(|(_, name)| connections.with_label_values(&[name])),
             connected: Protocol::ALL.map(|(_, name)| connected.with_label_values(&[name])),
             links: LinkRole::ALL.map(|(_, name)| links.with_label_values(&[name])),
+            credit: CreditRole::ALL.map(|role| credit.with_label_values(&[role.name()])),
         }
     }
 }
@@ -104,6 +129,19 @@ impl Metrics {
     pub(crate) fn link(self: &Arc<Self>, role: LinkRole) -> CountedLink {
         self.peers.links[role as usize].inc();
         CountedLink { metrics: Arc::clone(self), role }
+    }
+}
+
+impl Metrics {
+    /// There is so much more credit, or less.
+    pub(crate) fn add_credit(&self, role: CreditRole, change: i64) {
+        self.peers.credit[role as usize].add(change);
+    }
+
+    /// That of each role, in their order.
+    #[cfg(test)]
+    pub(crate) fn credit(&self) -> [i64; CreditRole::COUNT] {
+        CreditRole::ALL.map(|role| self.peers.credit[role as usize].get())
     }
 }
 

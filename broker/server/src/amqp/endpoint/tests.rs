@@ -1,6 +1,7 @@
 //! The endpoint in memory: an engine in the client's role on one side, a core on the other that is
 //! asked, or answers, when the test says so.
 
+mod credits;
 mod links;
 mod pressure;
 mod requests;
