@@ -49,6 +49,7 @@ mod topic_limits;
 mod topic_management;
 mod topic_settings;
 mod topics;
+mod traces;
 mod transactions;
 mod transport;
 mod tunnel;

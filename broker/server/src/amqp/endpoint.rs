@@ -36,7 +36,7 @@ use crate::mailbox::Letter;
 use crate::metrics::{CreditRole, Limit, Metrics};
 use crate::namespaces::{Gone, Namespace, OtherNamespace, Place};
 use crate::pressure::{Holding, Identities, Membership, Memory};
-use crate::traces::Tracer;
+use crate::traces::{Tracer, Unsettled};
 
 /// Bytes of messages sent by the peer and not yet on disk above which its socket is not read. The
 /// credit of a link counts messages and cannot bound bytes.
@@ -87,6 +87,8 @@ pub(crate) struct Endpoint {
     pub(super) catch_ups: Vec<Origin>,
     /// The credit of its links, for the metrics.
     pub(super) credits: Credits,
+    /// What it has delivered and a collector is to be told more of.
+    pub(super) unsettled: Unsettled,
     /// Links with credit that the session window or the output does not let through.
     pub(super) blocked: BTreeSet<LinkId>,
     pub(super) pending_bytes: usize,
@@ -147,6 +149,7 @@ impl Endpoint {
             commands: Vec::new(),
             catch_ups: Vec::new(),
             credits: Credits::new(Arc::clone(&settings.metrics)),
+            unsettled: Unsettled::default(),
             blocked: BTreeSet::new(),
             pending_bytes: 0,
             holding: settings.memory.holding(),
@@ -446,6 +449,9 @@ impl Endpoint {
                 }
                 Link::Incoming(_) | Link::Requests(_) | Link::Responses(_) | Link::Lookup(_) => {}
             }
+        }
+        if let Some(tracer) = &self.settings.tracer {
+            tracer.keep_all(std::mem::take(&mut self.unsettled));
         }
         for (id, temporary) in std::mem::take(&mut self.temporaries) {
             let origin = self.origin(id, ATTACH);

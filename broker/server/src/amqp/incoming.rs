@@ -68,7 +68,8 @@ impl Endpoint {
         let answered = !settled && !link.heedless;
         let enlist = |transaction| Enlistment { transaction, answered };
         let enlistment = transaction.map(enlist);
-        let traced = self.settings.tracer.as_ref().and_then(|tracer| tracer.taken(messages.iter()));
+        let traced =
+            self.settings.tracer.as_ref().and_then(|tracer| tracer.taken(messages.iter(), None));
         let command = match (named, link.entity) {
             (Some(path), _) => Command::SendTo { origin, path, messages, transaction: enlistment },
             (None, Some(entity)) => {

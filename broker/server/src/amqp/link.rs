@@ -1,6 +1,6 @@
 //! What the broker keeps for each link of a connection.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use peeklock_core::{Command, EntityId, EntityPath, ReceiverId, Settlement, TransactionId};
@@ -148,8 +148,6 @@ pub(super) struct OutgoingLink {
     /// A drain was passed to the core and is not answered yet.
     pub(super) draining: bool,
     pub(super) pending: VecDeque<PendingSettle>,
-    /// Deliveries that are traced, by their locks.
-    pub(super) traced: HashMap<[u8; 16], Given>,
 }
 
 impl OutgoingLink {
@@ -171,7 +169,6 @@ impl OutgoingLink {
             returned: 0,
             draining: false,
             pending: VecDeque::new(),
-            traced: HashMap::new(),
         }
     }
 

@@ -139,11 +139,11 @@ impl Endpoint {
     /// Tells a collector of a delivery, if there is one, and later of its settlement.
     fn trace(&mut self, id: LinkId, delivery: &Delivery) {
         if let Some(tracer) = &self.settings.tracer
-            && let Some(Link::Outgoing(link)) = self.links.get_mut(&id)
-            && let Some(given) = tracer.delivered(&delivery.message, &link.path, delivery.attempts)
-            && let Some(lock) = &delivery.lock
+            && let Some(Link::Outgoing(link)) = self.links.get(&id)
+            && let given = tracer.delivered(&delivery.message, &link.path, delivery.attempts, None)
+            && let (Some(given), Some(lock)) = (given, &delivery.lock)
         {
-            link.traced.insert(lock.token.0, given);
+            self.unsettled.insert(lock.token, given);
         }
     }
 
@@ -196,7 +196,8 @@ impl Endpoint {
                 return;
             }
         };
-        let traced = link.traced.remove(&token).map(|given| given.settling(&settlement));
+        let token = LockToken(token);
+        let traced = self.unsettled.remove(token).map(|given| given.settling(&settlement));
         if !settled {
             link.pending.push_back(PendingSettle { delivery, asked, transaction, traced });
         } else if let (Some(tracer), Some(given)) = (&self.settings.tracer, traced) {
@@ -205,7 +206,6 @@ impl Endpoint {
         // A transaction is known by who names it. Nobody waits for the answer all the same.
         let origin = (!settled || transaction.is_some()).then_some(origin);
         let enlist = |transaction| Enlistment { transaction, answered: !settled };
-        let token = LockToken(token);
         if let Some(jms) = &mut link.jms {
             jms.note_settled(token);
         }

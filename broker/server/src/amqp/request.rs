@@ -22,6 +22,7 @@ use super::endpoint::{Endpoint, EndpointSettings};
 use super::link::{Link, Node};
 use super::management::{self, Answer, NamespaceAnswer, SessionHolder};
 use crate::audit::{self, Outcome};
+use crate::traces::{Given, Taken};
 
 /// Responses that may wait for credit on one link; a peer that asks and never reads loses it.
 const BACKLOG_MAX: usize = 100;
@@ -37,9 +38,20 @@ enum Awaited {
         pending: management::Pending,
         /// When the client stops waiting, if it said so.
         due: Option<Instant>,
+        /// What a collector is told with the answer.
+        traced: Option<Traced>,
     },
     /// That the driver has done all that is due; then this is the response.
     CatchUp(Message),
+}
+
+/// What of a request is traced.
+#[derive(Debug)]
+enum Traced {
+    /// Messages that it brings.
+    Sent(Box<Taken>),
+    /// Deliveries that it settles.
+    Settled(Vec<Given>),
 }
 
 /// A management request that is not answered yet.
@@ -129,7 +141,8 @@ impl Endpoint {
                         }
                         let due = pending.timeout().and_then(|timeout| now.checked_add(timeout));
                         self.requests_due = [self.requests_due, due].into_iter().flatten().min();
-                        let awaited = Awaited::Reply { pending, due };
+                        let traced = self.traced_by(&command);
+                        let awaited = Awaited::Reply { pending, due, traced };
                         let waiting = PendingRequest { node, session, reply_to, awaited };
                         self.requests.insert((id, delivery.id), waiting);
                         self.commands.push(*command);
@@ -169,6 +182,50 @@ impl Endpoint {
         match command {
             Command::Schedule { messages, .. } => self.admit_requested(messages.len()),
             _ => Ok(()),
+        }
+    }
+
+    /// What a request brings or settles that is traced.
+    fn traced_by(&mut self, command: &Command) -> Option<Traced> {
+        let tracer = self.settings.tracer.as_ref()?;
+        match command {
+            Command::Schedule { messages, .. } => {
+                tracer.taken(messages.iter(), None).map(Traced::Sent)
+            }
+            Command::UpdateDisposition { tokens, settlement, .. } => {
+                let mut find = |token| self.unsettled.remove(token).or_else(|| tracer.find(token));
+                let found = tokens.iter().filter_map(|token| find(*token));
+                let given: Vec<_> = found.map(|given| given.settling(settlement)).collect();
+                (!given.is_empty()).then_some(Traced::Settled(given))
+            }
+            _ => None,
+        }
+    }
+
+    /// Tells a collector what came of a request, if there is one.
+    fn tell_of_request(
+        &mut self,
+        node: &Node,
+        traced: Option<Traced>,
+        result: &Result<Reply, Error>,
+    ) {
+        let (Some(tracer), Some(path)) = (&self.settings.tracer, node.path()) else { return };
+        let error = result.as_ref().err().map(ToString::to_string);
+        match traced {
+            Some(Traced::Sent(taken)) => tracer.accepted(*taken, Some(path), error.as_deref()),
+            Some(Traced::Settled(all)) => {
+                for given in all {
+                    tracer.settled(given, path, error.as_deref());
+                }
+            }
+            None => {}
+        }
+        let Ok(Reply::DeferredReceived { deliveries }) = result else { return };
+        for delivery in deliveries {
+            let given = tracer.delivered(&delivery.message, path, delivery.attempts, None);
+            if let (Some(given), Some(lock)) = (given, &delivery.lock) {
+                self.unsettled.insert(lock.token, given);
+            }
         }
     }
 
@@ -257,7 +314,8 @@ impl Endpoint {
     ) {
         let Some(waiting) = self.requests.remove(&(id, delivery)) else { return };
         let PendingRequest { node, session, reply_to, awaited } = waiting;
-        let Awaited::Reply { pending, .. } = awaited else { return };
+        let Awaited::Reply { pending, traced, .. } = awaited else { return };
+        self.tell_of_request(&node, traced, &result);
         if pending.is_change() {
             let path = node.path().map(ToString::to_string).unwrap_or_default();
             let door = audit::Door::Management;

@@ -27,11 +27,18 @@ impl TraceContext {
             let value = map.get(name).ok()??.value().ok()?;
             parse(value.as_str()?)
         })?;
-        let properties = sections.properties().and_then(|range| message.get(range));
-        let properties = properties.map(Bytes::copy_from_slice);
-        let properties = properties.and_then(|section| Properties::decode(&section).ok());
-        let message_id = properties.and_then(|all| all.message_id).map(|id| shown(&id));
-        Some(Self { trace, parent, message_id })
+        Some(Self { trace, parent, message_id: message_id(message, sections) })
+    }
+
+    /// That of a request.
+    pub(super) fn of_text(text: &str) -> Option<Self> {
+        let (trace, parent) = parse(text)?;
+        Some(Self { trace, parent, message_id: None })
+    }
+
+    /// The same for a message of the request.
+    pub(super) fn about(&self, message: &[u8], sections: &Sections) -> Self {
+        Self { message_id: message_id(message, sections), ..*self }
     }
 
     /// Whether it is among the part of all traces that is told. It is so for all spans of a trace.
@@ -42,6 +49,12 @@ impl TraceContext {
         let place = low as f64 / (1_u64 << 53) as f64;
         place < ratio
     }
+}
+
+fn message_id(message: &[u8], sections: &Sections) -> Option<String> {
+    let section = message.get(sections.properties()?)?;
+    let properties = Properties::decode(&Bytes::copy_from_slice(section)).ok()?;
+    properties.message_id.map(|id| shown(&id))
 }
 
 /// `00-TRACE-PARENT-FLAGS` of W3C Trace Context: the ids, if the trace is recorded. Later versions may
@@ -130,6 +143,11 @@ mod tests {
         assert_eq!(of("Diagnostic-Id", text), expected);
         assert_eq!(of("traceparent", 5_i32), None);
         assert_eq!(of("elsewhere", text), None);
+        let asked = TraceContext::of_text(text).unwrap();
+        assert_eq!(asked, TraceContext { trace: TRACE, parent: PARENT, message_id: None });
+        let properties = Properties { message_id: Some(MessageId::Ulong(7)), ..Default::default() };
+        let bare = Message::data("body").with_properties(properties).to_bytes();
+        assert_eq!(Some(asked.about(&bare, &Sections::index(&bare).unwrap())), expected);
         let bare = Message::data("body").to_bytes();
         assert_eq!(TraceContext::of(&bare, &Sections::index(&bare).unwrap()), None);
     }

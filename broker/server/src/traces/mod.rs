@@ -8,17 +8,19 @@
 
 mod context;
 mod export;
+mod unsettled;
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use peeklock_core::{EntityPath, IncomingMessage, Settlement, StoredMessage, Timestamp};
+use peeklock_core::{EntityPath, IncomingMessage, LockToken, Settlement, StoredMessage, Timestamp};
 use peeklock_protocol::message::Sections;
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::task::JoinHandle;
 
 pub(crate) use self::context::TraceContext;
 use self::export::Exporter;
+pub(crate) use self::unsettled::Unsettled;
 use crate::clock::time_of_day;
 use crate::config::TracingSettings;
 use crate::metrics::{Limit, Metrics};
@@ -66,6 +68,11 @@ pub(crate) struct Given {
 }
 
 impl Given {
+    /// Somebody settles what was not seen when it was delivered.
+    pub(crate) fn asked_for(context: TraceContext) -> Self {
+        Self { context, at: time_of_day(), how: "none" }
+    }
+
     /// The receiver has said what it wants.
     pub(crate) fn settling(self, settlement: &Settlement) -> Self {
         let how = match settlement {
@@ -96,6 +103,9 @@ struct Desk {
     metrics: Arc<Metrics>,
     end: Arc<Notify>,
     task: Mutex<Option<JoinHandle<()>>>,
+    /// What was delivered without a link, or by a connection that is gone: whoever settles it comes by
+    /// another way.
+    unsettled: std::sync::Mutex<Unsettled>,
 }
 
 impl Tracer {
@@ -106,16 +116,24 @@ impl Tracer {
         let exporter = Exporter::new(settings, Arc::clone(&metrics))?;
         let task = tokio::spawn(exporter.run(waiting, Arc::clone(&end)));
         let (ratio, task) = (settings.sample_ratio, Mutex::new(Some(task)));
-        Ok(Self(Arc::new(Desk { spans, ratio, metrics, end, task })))
+        let unsettled = std::sync::Mutex::default();
+        Ok(Self(Arc::new(Desk { spans, ratio, metrics, end, task, unsettled })))
     }
 
-    /// The messages among these that are traced, if there are any.
+    /// The context that a request names, if it is told of.
+    pub(crate) fn read(&self, text: &str) -> Option<TraceContext> {
+        TraceContext::of_text(text).filter(|context| context.is_among(self.0.ratio))
+    }
+
+    /// The messages among these that are traced, if there are any. Those without a context have that of the
+    /// request they came with, if it has one.
     pub(crate) fn taken<'a>(
         &self,
         messages: impl Iterator<Item = &'a IncomingMessage>,
+        parent: Option<&TraceContext>,
     ) -> Option<Box<Taken>> {
         let contexts: Vec<_> = messages
-            .filter_map(|message| self.context(message.bytes(), message.sections()))
+            .filter_map(|message| self.context(message.bytes(), message.sections(), parent))
             .collect();
         (!contexts.is_empty()).then(|| Box::new(Taken { contexts, at: time_of_day() }))
     }
@@ -135,8 +153,9 @@ impl Tracer {
         message: &StoredMessage,
         path: &EntityPath,
         attempts: u32,
+        parent: Option<&TraceContext>,
     ) -> Option<Given> {
-        let context = self.context(message.bytes(), message.sections())?;
+        let context = self.context(message.bytes(), message.sections(), parent)?;
         let now = time_of_day();
         let enqueued = UNIX_EPOCH + Duration::from_millis(message.enqueued_at().0);
         let mut all = attributes("deliver", "receive", Some(path), &context);
@@ -161,8 +180,36 @@ impl Tracer {
         self.report(given.context, ("settle", Some(path)), Kind::Server, span, all, error);
     }
 
-    fn context(&self, message: &[u8], sections: &Sections) -> Option<TraceContext> {
-        TraceContext::of(message, sections).filter(|context| context.is_among(self.0.ratio))
+    /// Remembers a delivery that may be settled by any way.
+    pub(crate) fn keep(&self, token: LockToken, given: Given) {
+        self.unsettled().insert(token, given);
+    }
+
+    /// The same for what a connection has left.
+    pub(crate) fn keep_all(&self, left: Unsettled) {
+        if !left.is_empty() {
+            self.unsettled().take_over(left);
+        }
+    }
+
+    /// What is remembered of a delivery, for the last time.
+    pub(crate) fn find(&self, token: LockToken) -> Option<Given> {
+        self.unsettled().remove(token)
+    }
+
+    fn unsettled(&self) -> MutexGuard<'_, Unsettled> {
+        self.0.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn context(
+        &self,
+        message: &[u8],
+        sections: &Sections,
+        parent: Option<&TraceContext>,
+    ) -> Option<TraceContext> {
+        let own = TraceContext::of(message, sections);
+        let own = own.filter(|context| context.is_among(self.0.ratio));
+        own.or_else(|| Some(parent?.about(message, sections)))
     }
 
     fn report(

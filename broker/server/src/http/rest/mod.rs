@@ -15,6 +15,7 @@ mod properties;
 mod target;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,7 @@ use self::limits::{AT_ONCE_BYTES_MAX, UNWANTED_BYTES_MAX, WAIT_MAX};
 use self::permission::Permission;
 pub(super) use self::target::Target;
 use self::target::Wish;
+use self::trace::Traced;
 use super::atom::error::Fault;
 use super::atom::{self, ERROR_TYPE, SERVER_NAME, paths};
 use super::body::{BodyError, discard, read_body_in, skip_body};
@@ -101,8 +103,11 @@ async fn handle(
     if target.wish != Wish::Send && entity.temporary().is_some() {
         return Err(fault(Error::NotAllowed(TEMPORARY)));
     }
+    let traced = Traced::new(context, &head.headers, entity);
     match target.wish {
-        Wish::Send => send(context, &permission, entity, &head.headers, body).await,
+        Wish::Send => {
+            send(context, &permission, entity, &head.headers, body, traced.as_ref()).await
+        }
         Wish::PeekLock | Wish::Take => {
             let wait = wait(head.uri.query().unwrap_or_default())?;
             // hyper sees that a peer has left only where it has read all of the request.
@@ -110,6 +115,9 @@ async fn handle(
             let peer = head.extensions.get::<HttpPeer>().cloned().unwrap_or_default();
             let delivery = receive(context, &permission, target.wish, entity, wait, &peer).await?;
             let Some(delivery) = delivery else { return Ok(empty(StatusCode::NO_CONTENT)) };
+            if let Some(traced) = &traced {
+                traced.delivered(&delivery);
+            }
             let is_secure = peer.secure || is_behind_tls(&head.headers);
             let scheme = if is_secure { "https" } else { "http" };
             let mut response =
@@ -118,10 +126,12 @@ async fn handle(
             *response.status_mut() = if is_locked { StatusCode::CREATED } else { StatusCode::OK };
             Ok(response)
         }
-        Wish::Complete(token) => settle(context, entity, token, Settlement::Complete).await,
+        Wish::Complete(token) => {
+            settle(context, entity, token, Settlement::Complete, traced.as_ref()).await
+        }
         Wish::Unlock(token) => {
             let settlement = Settlement::Abandon { changes: Vec::new() };
-            settle(context, entity, token, settlement).await
+            settle(context, entity, token, settlement, traced.as_ref()).await
         }
         Wish::Renew(token) => renew(context, entity, token).await,
     }
@@ -133,6 +143,7 @@ async fn send(
     entity: &EntityPath,
     headers: &HeaderMap,
     body: &mut Body,
+    traced: Option<&Traced<'_>>,
 ) -> Result<Response, Fault> {
     let gateway = &context.gateway;
     let path = entity.clone();
@@ -152,8 +163,13 @@ async fn send(
     // All of this took its time.
     let claims = permission.claims()?;
     admit(context, &claims, messages.len())?;
+    let taken = traced.and_then(|traced| traced.taken(&messages));
     let command = move |origin| Command::Send { origin, entity, messages, transaction: None };
-    match gateway.ask_in(room, command).await.map_err(gone)? {
+    let answer = gateway.ask_in(room, command).await;
+    if let (Some(traced), Some(taken)) = (traced, taken) {
+        traced.accepted(*taken, &answer);
+    }
+    match answer.map_err(gone)? {
         Reply::Accepted => Ok(empty(StatusCode::CREATED)),
         other => Err(unfitting(&other)),
     }
@@ -264,13 +280,19 @@ async fn settle(
     entity: &EntityPath,
     token: LockToken,
     settlement: Settlement,
+    traced: Option<&Traced<'_>>,
 ) -> Result<Response, Fault> {
     let entity = settled_at(context, entity).await?;
+    let given = traced.and_then(|traced| traced.settling(token, &settlement));
     let settled = context.gateway.ask(|origin| {
         let origin = Some(origin);
         Command::Settle { origin, entity, token, settlement, transaction: None }
     });
-    match settled.await.map_err(gone)? {
+    let settled = settled.await;
+    if let (Some(traced), Some(given)) = (traced, given) {
+        traced.settled(given, &settled);
+    }
+    match settled.map_err(gone)? {
         Reply::Settled => Ok(empty(StatusCode::OK)),
         other => Err(unfitting(&other)),
     }
