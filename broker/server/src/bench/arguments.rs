@@ -49,6 +49,9 @@ pub struct Arguments {
     /// Bytes in the body of each message
     #[arg(long, value_name = "BYTES", default_value_t = 1024)]
     pub size: usize,
+    /// Give each message a body of its own, so that a store that compresses finds little to gain
+    #[arg(long)]
+    pub distinct_bodies: bool,
     /// Credit each receiver keeps granted (a sender obeys the broker's)
     #[arg(long, value_name = "N", default_value = "500")]
     pub credit: NonZeroU32,
@@ -85,15 +88,19 @@ pub struct Arguments {
     #[arg(long)]
     pub anonymous: bool,
     /// Send only, and leave a backlog behind
-    #[arg(long, conflicts_with_all = ["drain", "idle_connections"])]
+    #[arg(long, conflicts_with_all = ["drain", "idle_connections", "slow_connections"])]
     pub fill: bool,
     /// Receive only; without --count and --seconds until nothing has arrived for two seconds
-    #[arg(long, conflicts_with = "idle_connections")]
+    #[arg(long, conflicts_with_all = ["idle_connections", "slow_connections"])]
     pub drain: bool,
     /// Send nothing: open this many connections, hold them for the seconds, and see with --pid
     /// what each costs in memory
     #[arg(long, value_name = "N")]
     pub idle_connections: Option<NonZeroU32>,
+    /// Send no messages: this many peers say an octet a second of a beginning without an end, and
+    /// come back when they are cut off, as in an attack. Beside it, measure those who work
+    #[arg(long, value_name = "N", conflicts_with_all = ["idle_connections", "tls", "websocket"])]
+    pub slow_connections: Option<NonZeroU32>,
     /// The broker's process on this machine: report its CPU time per message and its memory
     #[arg(long, value_name = "PID")]
     pub pid: Option<u32>,
@@ -145,6 +152,25 @@ pub(super) enum Extent {
     UntilQuiet,
 }
 
+/// Connections that move no messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Apart {
+    Idle(u32),
+    Slow(u32),
+}
+
+impl Apart {
+    fn of(arguments: &Arguments) -> Option<Self> {
+        let idle = arguments.idle_connections.map(|count| Self::Idle(count.get()));
+        idle.or(arguments.slow_connections.map(|count| Self::Slow(count.get())))
+    }
+
+    fn count(self) -> u32 {
+        let (Self::Idle(count) | Self::Slow(count)) = self;
+        count
+    }
+}
+
 /// What a run consists of, checked.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
@@ -158,6 +184,7 @@ pub(super) struct Plan {
     /// How many message sessions there are, if there are any.
     pub(super) sessions: Option<NonZeroU32>,
     pub(super) size: usize,
+    pub(super) distinct_bodies: bool,
     pub(super) credit: u32,
     pub(super) in_flight: u32,
     pub(super) rate: Option<NonZeroU32>,
@@ -166,7 +193,8 @@ pub(super) struct Plan {
     pub(super) mode: Mode,
     pub(super) settle_mode: SettleMode,
     pub(super) login: Login,
-    pub(super) idle_connections: Option<u32>,
+    /// Connections without messages, in place of senders and receivers.
+    pub(super) apart: Option<Apart>,
     pub(super) pid: Option<u32>,
     pub(super) wait: Duration,
     pub(super) threads: usize,
@@ -186,14 +214,14 @@ impl Plan {
     /// Checks what the command line says.
     pub(super) fn new(arguments: &Arguments) -> Result<Self, Failure> {
         let a = arguments.clone();
-        let senders = if a.drain || a.idle_connections.is_some() { 0 } else { a.senders };
+        let apart = Apart::of(arguments);
+        let senders = if a.drain || apart.is_some() { 0 } else { a.senders };
         let receivers = a.sessions.map_or(a.receivers, NonZeroU32::get);
-        let receivers = if a.fill || a.idle_connections.is_some() { 0 } else { receivers };
-        if senders == 0 && receivers == 0 && a.idle_connections.is_none() {
+        let receivers = if a.fill || apart.is_some() { 0 } else { receivers };
+        if senders == 0 && receivers == 0 && apart.is_none() {
             return Err(refused("no senders and no receivers: nothing to do"));
         }
-        let idle_connections = a.idle_connections.map(NonZeroU32::get);
-        if CONNECTIONS_MAX < senders.max(receivers).max(idle_connections.unwrap_or(0)) {
+        if CONNECTIONS_MAX < senders.max(receivers).max(apart.map_or(0, Apart::count)) {
             return Err(refused(&format!("more than {CONNECTIONS_MAX} connections")));
         }
         if a.size < Stamp::LEN || SIZE_MAX < a.size {
@@ -231,6 +259,7 @@ impl Plan {
             receivers,
             sessions: a.sessions,
             size: a.size,
+            distinct_bodies: a.distinct_bodies,
             credit: a.credit.get(),
             in_flight: a.in_flight.get(),
             rate: a.rate,
@@ -243,7 +272,7 @@ impl Plan {
             } else {
                 Login::Plain { user: a.user, password: a.password }
             },
-            idle_connections,
+            apart,
             pid: a.pid,
             wait: span("--wait", a.wait)?,
             threads: usize::try_from(a.threads.get().min(256)).unwrap_or(1),
@@ -342,6 +371,7 @@ mod tests {
         refuses("--seconds NaN", "--seconds must be");
         refuses("--seconds 1e9", "--seconds must be");
         refuses("--senders 100000", "connections");
+        refuses("--slow-connections 100000", "connections");
     }
 
     #[test]

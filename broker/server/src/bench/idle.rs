@@ -75,6 +75,7 @@ pub(super) async fn run(plan: Plan, connections: u32) -> Result<Report, Failure>
             #[expect(clippy::cast_precision_loss, reason = "KiB of memory fit 53 bits")]
             memory_kib_per_connection: growth.map(|kib| kib as f64 / f64::from(connections)),
         }),
+        slow: None,
         broker: plan
             .pid
             .zip(both)

@@ -23,12 +23,14 @@ const BINARY_32: u8 = 0xb0;
 pub(super) struct MessageTemplate {
     /// What stands before the body: one for each session, in turn; one if there are none.
     fronts: Vec<Bytes>,
+    /// What stands behind the stamp, and in how many places it may begin.
     filler: Bytes,
+    places: usize,
 }
 
 impl MessageTemplate {
     /// `size` counts the bytes of the body, the stamp included.
-    pub(super) fn new(size: usize, sessions: Option<NonZeroU32>) -> Self {
+    pub(super) fn new(size: usize, distinct: bool, sessions: Option<NonZeroU32>) -> Self {
         let front = |session: Option<String>| {
             let mut front = BytesMut::new();
             front.put_slice(&DURABLE_HEADER);
@@ -46,8 +48,9 @@ impl MessageTemplate {
             Some(count) => (0..count.get()).map(|index| front(Some(session_id(index)))).collect(),
         };
         // Not all the same byte: a store that compresses should find about what real bodies give it.
-        let filler: Vec<u8> = (Stamp::LEN..size).map(noise).collect();
-        Self { fronts, filler: filler.into() }
+        let places = if distinct { DISTINCT } else { 1 };
+        let filler: Vec<u8> = (Stamp::LEN..size + places - 1).map(noise).collect();
+        Self { fronts, filler: filler.into(), places }
     }
 
     /// One message. The engine joins the parts as it writes them.
@@ -55,19 +58,26 @@ impl MessageTemplate {
         // A sender's messages go to the sessions in turn.
         let turn = stamp.number % self.fronts.len() as u64;
         let front = usize::try_from(turn).ok().and_then(|turn| self.fronts.get(turn));
+        let len = self.filler.len() + 1 - self.places;
+        let place = usize::try_from(stamp.number).unwrap_or(0).wrapping_mul(len) % self.places;
         [
             front.cloned().unwrap_or_default(),
             Bytes::copy_from_slice(&stamp.encode()),
-            self.filler.clone(),
+            self.filler.slice(place..place + len),
         ]
     }
 }
 
-/// Text-like bytes without a short period: six bits of a multiplicative hash each.
+/// In how many places a body may begin that is to be distinct: more than a block of a store holds, so that
+/// no two in one are alike.
+const DISTINCT: usize = 8 << 20;
+
+/// Text-like bytes without a period: six bits of a hash each.
 fn noise(position: usize) -> u8 {
     const LETTERS: &[u8; 64] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 \n";
-    let hash = position.wrapping_mul(0x9e37_79b1) >> 13;
-    LETTERS[hash % LETTERS.len()]
+    let hash = position.wrapping_mul(0x9e37_79b1);
+    let hash = (hash ^ hash >> 15).wrapping_mul(0x85eb_ca6b);
+    LETTERS[(hash ^ hash >> 13) % LETTERS.len()]
 }
 
 /// The bytes of the first data section, or `None` when the message has another kind of body.
@@ -97,7 +107,7 @@ mod tests {
     #[test]
     fn a_message_has_a_body_of_the_size_asked_for_with_the_stamp_in_front() {
         for size in [Stamp::LEN, 33, 1024, 100_000] {
-            let message = MessageTemplate::new(size, None).parts(STAMP).concat();
+            let message = MessageTemplate::new(size, false, None).parts(STAMP).concat();
             let body = body(&message).expect("a data section");
             assert_eq!(body.len(), size);
             assert_eq!(Stamp::decode(body), Some(STAMP));
@@ -105,8 +115,18 @@ mod tests {
     }
 
     #[test]
+    fn distinct_bodies_have_the_same_size_and_nothing_else_in_common() {
+        let template = MessageTemplate::new(1000, true, None);
+        let of = |number| template.parts(Stamp { number, ..STAMP }).concat();
+        let (first, second, last) = (of(0), of(1), of(u64::MAX));
+        assert_eq!([second.len(), last.len()], [first.len(); 2]);
+        let rest = |message: &[u8]| body(message).unwrap()[Stamp::LEN..].to_vec();
+        assert!(!rest(&first).windows(16).any(|part| rest(&second).starts_with(part)));
+    }
+
+    #[test]
     fn messages_go_to_the_sessions_in_turn() {
-        let template = MessageTemplate::new(100, NonZeroU32::new(3));
+        let template = MessageTemplate::new(100, false, NonZeroU32::new(3));
         for (number, wanted) in [(0, "bench-0"), (1, "bench-1"), (2, "bench-2"), (3, "bench-0")] {
             let message = template.parts(Stamp { number, ..STAMP }).concat();
             let section = Sections::index(&message).unwrap().properties().unwrap();

@@ -19,6 +19,7 @@ mod run;
 mod schedule;
 mod sender;
 mod shared;
+mod slow;
 mod stamp;
 mod statistics;
 #[cfg(test)]

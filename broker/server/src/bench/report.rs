@@ -19,6 +19,8 @@ pub(super) struct Report {
     pub(super) load: Option<Load>,
     /// Present when connections were only held.
     pub(super) idle: Option<Idle>,
+    /// Present when peers took their time.
+    pub(super) slow: Option<Slow>,
     /// The broker's process, with `--pid`.
     pub(super) broker: Option<Process>,
     /// This process.
@@ -86,6 +88,18 @@ pub(super) struct Idle {
     /// The broker's memory at the end, less that before the first; with `--pid`.
     pub(super) memory_growth_kib: Option<i64>,
     pub(super) memory_kib_per_connection: Option<f64>,
+}
+
+/// Peers that never came to the point.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct Slow {
+    pub(super) connections: u32,
+    /// The warm-up included.
+    pub(super) held_seconds: f64,
+    /// That they said.
+    pub(super) octets: u64,
+    /// How often the broker had enough of one.
+    pub(super) cut_off: u64,
 }
 
 /// A process over the measured phase.
@@ -239,6 +253,9 @@ impl fmt::Display for Report {
         if let Some(idle) = &self.idle {
             idle.fmt(f)?;
         }
+        if let Some(slow) = &self.slow {
+            slow.fmt(f)?;
+        }
         if let Some(broker) = &self.broker {
             writeln!(f, "broker  {broker}")?;
         }
@@ -322,6 +339,14 @@ impl fmt::Display for Idle {
             writeln!(f, "the broker grew by {growth} KiB: {each:.1} KiB a connection")?;
         }
         writeln!(f)
+    }
+}
+
+impl fmt::Display for Slow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { connections, held_seconds, octets, cut_off } = self;
+        write!(f, "\n{connections} connections said {octets} octets in {held_seconds:.1} s, ")?;
+        writeln!(f, "and were cut off {cut_off} times\n")
     }
 }
 

@@ -7,14 +7,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::arguments::{Extent, Plan};
+use super::arguments::{Apart, Extent, Plan};
 use super::failure::Failure;
 use super::process::Sample;
 use super::progress::Progress;
 use super::report::{Load, Process, Report, Run, Window, check};
 use super::shared::{Phase, Shared, Totals};
 use super::statistics::Statistics;
-use super::{idle, receiver, sender};
+use super::{idle, receiver, sender, slow};
 
 /// How often the run looks whether a phase is over: rarely enough to cost nothing next to the load.
 const TICK: Duration = Duration::from_millis(5);
@@ -33,10 +33,11 @@ type Ended = (Statistics, Result<(), Failure>);
 
 /// Does what the plan says.
 pub(super) async fn run(plan: Plan) -> Result<Report, Failure> {
-    if let Some(connections) = plan.idle_connections {
-        return idle::run(plan, connections).await;
+    match plan.apart {
+        Some(Apart::Idle(connections)) => idle::run(plan, connections).await,
+        Some(Apart::Slow(connections)) => slow::run(plan, connections).await,
+        None => Conductor::new(plan).run().await,
     }
-    Conductor::new(plan).run().await
 }
 
 /// CPU time and memory of the broker and of this process at one moment.
@@ -224,6 +225,7 @@ impl Conductor {
             run: Run::new(plan, self.statistics.settle_mode),
             load: Some(load),
             idle: None,
+            slow: None,
             broker: process(&before.broker, &after.broker),
             client: process(&before.client, &after.client),
             errors,

@@ -101,7 +101,7 @@ async fn send_all(
         client,
         link,
         slots: Slots::new(plan.in_flight),
-        template: MessageTemplate::new(plan.size, plan.sessions),
+        template: MessageTemplate::new(plan.size, plan.distinct_bodies, plan.sessions),
         quota,
         number: 0,
         shared: Arc::clone(&shared),

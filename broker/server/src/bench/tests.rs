@@ -191,6 +191,18 @@ async fn idle_connections_are_held_and_weighed() {
 }
 
 #[tokio::test]
+async fn slow_connections_speak_and_come_back() {
+    let broker = TinyBroker::start(Fault::None).await;
+    let line = "--slow-connections 30 --seconds 2.5 --warm-up 0";
+    let report = bench(&broker, line).await.expect("runs");
+    assert_eq!(report.errors, [""; 0]);
+    let slow = report.slow.expect("spoke");
+    assert_eq!(slow.connections, 30);
+    assert!(0 < slow.octets);
+    assert!(30 <= broker.connections());
+}
+
+#[tokio::test]
 async fn the_cpu_time_of_a_process_is_divided_by_the_messages() {
     let broker = TinyBroker::start(Fault::None).await;
     let line = format!("--count 2000 --pid {}", std::process::id());

@@ -41,6 +41,7 @@ fn report(plan: &Plan, statistics: &Statistics, start: Instant) -> Report {
         run: Run::new(plan, Some(SettleMode::Second)),
         load: Some(Load::new(statistics, window, &Clock::start())),
         idle: None,
+        slow: None,
         broker: None,
         client: None,
         errors: check(plan, statistics),
