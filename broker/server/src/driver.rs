@@ -32,6 +32,10 @@ const INBOX_CAPACITY: usize = 256;
 /// first of them does not wait long for the last.
 const INPUTS_PER_TURN: usize = 64;
 
+/// Commands of one connection that go into one input: what it has read at once may be hundreds, and
+/// whoever comes behind them would wait for all. Fewer are no fairer, and cost more.
+const COMMANDS_PER_INPUT: usize = 32;
+
 /// Pause between attempts to reopen a failed store, and between two failures of one that opens but
 /// cannot be written to.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
@@ -86,7 +90,7 @@ struct Arrived {
 }
 
 /// The driver is gone, which happens only when the process stops.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the broker is stopping")]
 pub(crate) struct Stopped;
 
@@ -113,6 +117,26 @@ impl ShardHandle {
     pub(crate) async fn send(&self, input: Input) -> Result<(), Stopped> {
         let at = (self.is_timed && matches!(input, Input::Commands(_))).then(Instant::now);
         self.inputs.send(Arrived { at, input }).await.map_err(|_| Stopped)
+    }
+
+    /// Hands over what a connection asks for, in its order and by parts: others have their turn between
+    /// two of them.
+    pub(crate) async fn send_in_turn(&self, commands: Vec<Command>) -> Result<(), Stopped> {
+        if commands.is_empty() {
+            return Ok(());
+        }
+        if commands.len() <= COMMANDS_PER_INPUT {
+            return self.send(Input::Commands(commands)).await;
+        }
+        let mut rest = commands.into_iter();
+        loop {
+            let part: Vec<_> = rest.by_ref().take(COMMANDS_PER_INPUT).collect();
+            self.send(Input::Commands(part)).await?;
+            if rest.len() == 0 {
+                return Ok(());
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Stops the driver after what it has taken is durable, and closes the store.

@@ -408,3 +408,28 @@ async fn the_driver_has_not_caught_up_while_something_is_read() {
     assert!(matches!(&found, Reply::Browsed { messages } if messages.len() == 1), "{found:?}");
     assert!(matches!(peer.next().await, Letter::CaughtUp { to } if to.delivery == 3));
 }
+
+#[tokio::test]
+async fn nobody_waits_for_all_that_another_sends_at_once() {
+    let (inputs, mut arrived) = mpsc::channel(INBOX_CAPACITY);
+    let shard = ShardHandle { inputs, is_timed: false };
+    let drains = |connection, count| {
+        let receiver = ReceiverId { connection, link: 0 };
+        (0..count).map(|limit| Command::Drain { receiver, limit }).collect()
+    };
+    let (many, one) = (drains(1, 100), drains(2, 1));
+    let (many, one) = tokio::join!(shard.send_in_turn(many), shard.send_in_turn(one));
+    assert_eq!((many, one), (Ok(()), Ok(())));
+    drop(shard);
+    let mut came = Vec::new();
+    while let Some(Arrived { input: Input::Commands(commands), .. }) = arrived.recv().await {
+        came.push(commands);
+    }
+    let lengths: Vec<usize> = came.iter().map(Vec::len).collect();
+    assert_eq!(lengths, [32, 1, 32, 32, 4]);
+    let limits = came.iter().filter(|commands| 1 < commands.len()).flatten().map(|command| {
+        let Command::Drain { limit, .. } = command else { panic!("{command:?}") };
+        *limit
+    });
+    assert!(limits.eq(0..100), "in their order");
+}

@@ -70,7 +70,7 @@ pub(super) async fn run(
     if let Some(Stay { shard, .. }) = &task.stay {
         let commands = task.endpoint.leave();
         // Both fail only when the driver is gone, and with it everything there is to tell it.
-        let _ = shard.send(Input::Commands(commands)).await;
+        let _ = shard.send_in_turn(commands).await;
         let _ = shard.send(Input::Left { connection }).await;
     }
     task.transport.close().await;
@@ -265,10 +265,7 @@ impl<T: Transport> Task<T> {
             self.endpoint.rules_changed(Instant::now());
         }
         let Some(Stay { shard, .. }) = &self.stay else { return Ok(()) };
-        let commands = self.endpoint.take_commands();
-        if !commands.is_empty() {
-            shard.send(Input::Commands(commands)).await?;
-        }
+        shard.send_in_turn(self.endpoint.take_commands()).await?;
         for to in self.endpoint.take_catch_ups() {
             shard.send(Input::CatchUp { to }).await?;
         }
