@@ -20,16 +20,16 @@ use crate::kill::{Shared, drain, next, number_of, receive, send, sender, size_of
 const QUEUE: &str = "max_delivery_count = 1000000";
 
 /// Keeps what it has and its backups in one folder.
-struct World {
-    dir: TempDir,
+pub(crate) struct World {
+    pub(crate) dir: TempDir,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().expect("a folder") }
     }
 
-    fn setup(&self, more: &str) -> Setup {
+    pub(crate) fn setup(&self, more: &str) -> Setup {
         let directory = self.dir.path().join("backups");
         TestBroker::with()
             .queue("q", QUEUE)
@@ -38,12 +38,12 @@ impl World {
             .durable()
     }
 
-    fn backup(&self, created: &Value) -> PathBuf {
+    pub(crate) fn backup(&self, created: &Value) -> PathBuf {
         self.dir.path().join("backups").join(created["name"].as_str().expect("a name"))
     }
 
     /// A broker that begins with a backup.
-    fn restored(&self, backup: &Path, name: &str) -> TestBroker {
+    pub(crate) fn restored(&self, backup: &Path, name: &str) -> TestBroker {
         let dir = self.dir.path().join(name);
         let data = dir.join("data");
         let restored = offline(&["restore".as_ref(), backup, "--data-dir".as_ref(), &data]);
@@ -77,7 +77,7 @@ pub(crate) fn offline(arguments: &[&Path]) -> Output {
 }
 
 #[track_caller]
-fn create(broker: &TestBroker) -> Value {
+pub(crate) fn create(broker: &TestBroker) -> Value {
     let output = ask(broker, &["backup", "create", "--json"]);
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).expect("JSON")

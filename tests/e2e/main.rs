@@ -7,6 +7,7 @@ mod backup;
 mod check;
 mod disk;
 mod kill;
+mod restore;
 mod start;
 mod stop;
 mod topics;

@@ -46,7 +46,7 @@ fn stop_the_clock(broker: &TestBroker) {
     assert!(stopped.status.success(), "{stopped:?}");
 }
 
-fn deferred() -> DeliveryState {
+pub(crate) fn deferred() -> DeliveryState {
     let undeliverable_here = Some(true);
     DeliveryState::Modified { delivery_failed: None, undeliverable_here, message_annotations: None }
 }

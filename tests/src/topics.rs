@@ -129,10 +129,33 @@ impl Peer {
         rules.iter().map(Listed::read).collect()
     }
 
-    /// All messages that browsing shows.
+    /// The first messages that browsing shows.
     #[track_caller]
     pub fn browse(&mut self, pair: &mut Requests) -> Vec<Message> {
-        let body = Map::new().with("from-sequence-number", 0_i64).with("message-count", 100_i32);
+        self.browse_from(pair, 0)
+    }
+
+    /// All messages that browsing shows.
+    #[track_caller]
+    pub fn browse_all(&mut self, address: &str) -> Vec<Message> {
+        let mut pair = self.open_management(address);
+        let mut all: Vec<Message> = Vec::new();
+        loop {
+            let from = all.last().map_or(0, |last| last.sequence_number() + 1);
+            let page = self.browse_from(&mut pair, from);
+            if page.is_empty() {
+                // Whoever asks the same node again has links of the same name.
+                self.detach(&pair.requests);
+                self.detach(&pair.answers);
+                return all;
+            }
+            all.extend(page);
+        }
+    }
+
+    #[track_caller]
+    fn browse_from(&mut self, pair: &mut Requests, from: i64) -> Vec<Message> {
+        let body = Map::new().with("from-sequence-number", from).with("message-count", 100_i32);
         let answer = self.manage(pair, "com.microsoft:peek-message", body);
         if answer.status == 204 {
             return Vec::new();

@@ -11,6 +11,11 @@ use std::sync::Arc;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct EntityId(pub u32);
 
+impl EntityId {
+    /// No entity has this number: it stands for one that is not there.
+    pub(crate) const NOBODY: EntityId = EntityId(u32::MAX);
+}
+
 impl fmt::Display for EntityId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "#{}", self.0)

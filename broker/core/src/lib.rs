@@ -34,6 +34,7 @@ mod rows;
 mod testing;
 pub mod time;
 pub mod topic;
+pub mod transplant;
 
 pub use peeklock_storage::CommitPosition;
 

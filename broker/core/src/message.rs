@@ -56,6 +56,16 @@ impl RowHeader {
         row[8..ROW_HEADER_LEN].copy_from_slice(numbers.map(u64::to_be_bytes).as_flattened());
     }
 
+    /// The header of a row, and the message behind it.
+    fn of_row(row: &[u8]) -> Result<(Self, &[u8]), &'static str> {
+        let (header, message) =
+            row.split_first_chunk::<ROW_HEADER_LEN>().ok_or("shorter than a header")?;
+        if header[0] != ROW_FORM {
+            return Err("of a form this release does not know");
+        }
+        Ok((RowHeader::read(header), message))
+    }
+
     fn read(row: &[u8; ROW_HEADER_LEN]) -> Self {
         let number = |at: usize| {
             let (octets, _) = row[at..].split_first_chunk::<8>().expect("within the header");
@@ -131,14 +141,22 @@ pub struct StoredMessage {
 impl StoredMessage {
     /// Reads a row back, or says what is wrong with it.
     pub(crate) fn from_row(row: Bytes) -> Result<Self, &'static str> {
-        let (header, message) =
-            row.split_first_chunk::<ROW_HEADER_LEN>().ok_or("shorter than a header")?;
-        if header[0] != ROW_FORM {
-            return Err("of a form this release does not know");
-        }
+        let (header, message) = RowHeader::of_row(&row)?;
         let sections = Sections::index(message).map_err(|_| "no message behind the header")?;
-        let header = RowHeader::read(header);
         Ok(StoredMessage { row, sections, header })
+    }
+
+    /// A row with another entity in the place of the one whose dead letter the message was, if it was
+    /// one's: entities have other numbers in another store.
+    pub(crate) fn row_with_source(
+        row: &Bytes,
+        source: impl FnOnce(EntityId) -> EntityId,
+    ) -> Result<Bytes, &'static str> {
+        let (header, _) = RowHeader::of_row(row)?;
+        let Some(before) = header.dead_letter_source else { return Ok(row.clone()) };
+        let mut row = row.to_vec();
+        RowHeader { dead_letter_source: Some(source(before)), ..header }.write(&mut row);
+        Ok(row.into())
     }
 
     /// The same message on its way in again, as it was sent.
@@ -229,6 +247,12 @@ mod tests {
         assert_eq!(read.bytes(), wire);
         assert_eq!(read.shared_bytes(), wire);
         assert_eq!(read.header(), header);
+        let other = |id: EntityId| EntityId(id.0 * 100);
+        let renamed = StoredMessage::row_with_source(stored.row(), other).unwrap();
+        let renamed = StoredMessage::from_row(renamed).unwrap();
+        let source = Some(EntityId(900));
+        assert_eq!(renamed.header(), RowHeader { dead_letter_source: source, ..header });
+        assert_eq!(renamed.bytes(), wire);
         let moved = read.clone().into_incoming().into_stored(RowHeader { hops: 4, ..header });
         assert_eq!((moved.header().hops, moved.bytes()), (4, &wire[..]));
         assert_eq!(read.enqueued_at(), Timestamp(1_000));

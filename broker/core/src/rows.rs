@@ -17,10 +17,14 @@
 //! | state | `[entity][08][session]` | the state of a session | when set |
 //! | state | `[entity][09][session][sequence]` | the same as 06, of one that is set aside, and why it is | with the message |
 //!
+//! Ids of entities stand in the rows themselves in two places: in definitions, and in front of a message
+//! that was a dead letter, where the id of its entity is.
+//!
 //! Entity ids are 4 octets and sequence numbers 8, big-endian; no entity has the id 0. All rows of the
 //! entities themselves lie together, so loading reads one short range and no message.
 
 mod access;
+mod moving;
 mod rule;
 mod runs;
 mod sessions;
@@ -33,6 +37,7 @@ use std::ops::Range;
 use bytes::{BufMut, Bytes, BytesMut};
 use peeklock_storage::{Batch, Key, Table};
 
+pub(crate) use self::moving::*;
 pub(crate) use self::sessions::*;
 use crate::change::{Change, TopicChange};
 use crate::command::Scan;
@@ -65,6 +70,9 @@ const KIND_BUCKETS: u8 = 3;
 const NO_ENTITY: u32 = 0;
 /// The form of numbers, definition and mark this release writes and reads.
 const FORM: u8 = 1;
+
+/// The tables that have rows of entities, each row with the entity's id in front.
+pub(crate) const ENTITY_TABLES: [Table; 3] = [Table::Message, Table::State, Table::Dedup];
 
 /// Octets of key and row of a message besides the message.
 pub(crate) const MESSAGE_ROW_OVERHEAD: usize = 13 + ROW_HEADER_LEN;
@@ -246,8 +254,7 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
             batch.put(Table::State, properties_key(*to, *sequence), section.clone());
         }
         Change::QueueCreated { transfer_dead_letter: last, .. } => {
-            let key = Key::new().with_u32(NO_ENTITY).with_u8(KIND_NEXT_ENTITY);
-            batch.put(Table::State, key, (last.0 + 1).to_be_bytes().to_vec());
+            put_next_entity(EntityId(last.0 + 1), batch);
         }
         Change::OfSession { entity, session, change } => {
             sessions::persist_session_change(*entity, session, change, batch);
@@ -265,11 +272,7 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
             if !*was_used {
                 return;
             }
-            let range =
-                Key::new().with_u32(entity.0)..Key::new().with_u32(transfer_dead_letter.0 + 1);
-            for table in [Table::Message, Table::State, Table::Dedup] {
-                batch.remove_range(table, range.clone());
-            }
+            remove_entities(*entity..EntityId(transfer_dead_letter.0 + 1), batch);
         }
         Change::OfTopic(TopicChange::RuleAdded { subscription, rule, .. }) => {
             rule::put_rule(*subscription, rule, batch);
@@ -301,6 +304,20 @@ pub(crate) fn persist(change: &Change, traces: Traces, batch: &mut Batch) {
         | Change::Renewed { .. }
         | Change::Enlisted { .. }
         | Change::Withdrawn { .. } => {}
+    }
+}
+
+/// Writes which id the next entity gets.
+pub(crate) fn put_next_entity(next: EntityId, batch: &mut Batch) {
+    let key = Key::new().with_u32(NO_ENTITY).with_u8(KIND_NEXT_ENTITY);
+    batch.put(Table::State, key, next.0.to_be_bytes().to_vec());
+}
+
+/// Removes all rows that begin with these ids.
+pub(crate) fn remove_entities(ids: Range<EntityId>, batch: &mut Batch) {
+    let range = Key::new().with_u32(ids.start.0)..Key::new().with_u32(ids.end.0);
+    for table in ENTITY_TABLES {
+        batch.remove_range(table, range.clone());
     }
 }
 

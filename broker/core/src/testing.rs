@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use peeklock_protocol::message::Sections;
-use peeklock_storage::{Batch, CommitPosition, Key, Op, StoreError, Table};
+use peeklock_storage::{
+    Batch, CommitPosition, Key, MemStore, Op, ShardId, Store, StoreError, Table,
+};
 use smallvec::SmallVec;
 
 use crate::broker::Broker;
@@ -168,6 +170,33 @@ impl World {
         let range = Broker::load_range();
         let rows = self.rows.range((Table::State, range.start)..(Table::State, range.end));
         rows.map(|((_, key), row)| (key.clone(), row.clone())).collect()
+    }
+
+    /// What is durable, as a store has it.
+    pub(crate) fn store(&self) -> MemStore {
+        let store = MemStore::new();
+        let mut batch = Batch::default();
+        for ((table, key), row) in &self.rows {
+            batch.put(*table, key.clone(), row.clone());
+        }
+        store.submit(ShardId(0), CommitPosition(1), batch).unwrap();
+        store
+    }
+
+    /// A world that starts with what is in a store.
+    pub(crate) fn of_store(store: &MemStore, now: Timestamp) -> Self {
+        let mut world = World { now, ..World::new(BrokerSettings::default()) };
+        for table in Table::ALL {
+            let all = Key::new()..Key::new().with_u32(u32::MAX);
+            for (key, value) in store.scan(table, &all, usize::MAX, usize::MAX).unwrap() {
+                world.write(Op::Put { table, key, value });
+            }
+        }
+        let ids = Box::new(SeededIds::new(world.seed));
+        world.broker = Broker::load(world.settings, ids, world.state_rows()).unwrap();
+        world.durable_state = world.broker.durable_state();
+        world.broker.check().unwrap();
+        world
     }
 
     fn write(&mut self, op: Op) {

@@ -74,6 +74,11 @@ pub struct Recovery {
     pub accepted_loss: Option<StoreError>,
 }
 
+/// Whether there is a store in a folder.
+pub fn is_store(dir: &Path) -> bool {
+    dir.join("CURRENT").is_file()
+}
+
 impl RocksStore {
     /// Opens the store in a folder, or makes one there.
     pub fn open(dir: impl Into<PathBuf>, options: Options) -> Result<Self, StoreError> {

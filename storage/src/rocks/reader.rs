@@ -32,7 +32,7 @@ impl RocksReader {
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let dir = dir.into();
         format::readable_version(&dir)?;
-        if !dir.join("CURRENT").is_file() {
+        if !super::is_store(&dir) {
             return Err(StoreError::Open { dir, what: "there is no store in it".to_owned() });
         }
         let lock = lock_if_there(&dir)?;

@@ -1,5 +1,7 @@
 //! The life of entities: creating, changing, deleting and describing them.
 
+use std::ops::Range;
+
 use super::{Broker, queue_mut};
 use crate::change::Change;
 use crate::effect::{ClosedLinks, Counts, EffectKind, QueueDescription, Reply};
@@ -92,7 +94,7 @@ impl Broker {
     }
 
     /// Messages of a queue, by kind.
-    pub(super) fn counts(&self, entities: QueueEntities) -> Result<Counts, Error> {
+    pub(crate) fn counts(&self, entities: QueueEntities) -> Result<Counts, Error> {
         let queue = self.queue(entities.main)?;
         let all_of =
             |entity| self.queue(entity).map(|queue| queue.count() + queue.deferred_count());
@@ -109,7 +111,7 @@ impl Broker {
 
     /// Octets of everything a queue and its subqueues hold, or a topic and its subscriptions: what its
     /// quota is about.
-    pub(super) fn held_bytes(&self, entities: QueueEntities) -> Result<u64, Error> {
+    pub(crate) fn held_bytes(&self, entities: QueueEntities) -> Result<u64, Error> {
         let mut bytes = self.topics.get(entities.main).map_or(0, |topic| topic.bytes);
         for entity in entities.all() {
             bytes = bytes.saturating_add(self.queue(entity)?.bytes());
@@ -143,12 +145,9 @@ impl Broker {
         if self.settings.queues_max <= count && !is_free {
             return Err(Error::QuotaExceeded("There are too many entities."));
         }
-        let Some(next) = u32::try_from(self.queues.len()).ok().filter(|id| *id < u32::MAX - 3)
-        else {
-            return Err(Error::NotAllowed("There are no numbers left for entities."));
-        };
+        let next = self.free_ids(3)?;
         let [entity, dead_letter, transfer_dead_letter] =
-            [0, 1, 2].map(|offset| EntityId(next + offset));
+            [0, 1, 2].map(|offset| EntityId(next.start.0 + offset));
         access::stamp(&mut settings.access_rules, &[], self.now);
         self.tell_access(&path, &[], &settings.access_rules);
         self.commit(&Change::QueueCreated {
@@ -161,6 +160,16 @@ impl Broker {
             at: self.now,
         });
         Ok(entity)
+    }
+
+    /// So many ids that no entity has had.
+    pub(super) fn free_ids(&self, count: usize) -> Result<Range<EntityId>, Error> {
+        let end = self.queues.len().checked_add(count);
+        let ids = |end: usize| {
+            let (start, end) = (u32::try_from(self.queues.len()).ok()?, u32::try_from(end).ok()?);
+            (end < u32::MAX).then_some(EntityId(start)..EntityId(end))
+        };
+        end.and_then(ids).ok_or(Error::NotAllowed("There are no numbers left for entities."))
     }
 
     /// Who declares an entity does not say whether it is partitioned; who changes it does.

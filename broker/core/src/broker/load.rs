@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use peeklock_storage::Key;
+use peeklock_storage::{Key, Store, StoreError, Table};
 
 use super::{Broker, queue_mut};
 use crate::entity::namespace::QueueEntities;
@@ -15,7 +15,23 @@ use crate::queue::{Definition, Queue};
 use crate::rows::{self, StateRow};
 use crate::time::Timestamp;
 
+/// Rows and octets of the state that are read at once.
+const PAGE_ROWS: usize = 4096;
+const PAGE_BYTES: usize = 4 << 20;
+
 impl Broker {
+    /// What [`Broker::load`] wants of a store. It blocks.
+    pub fn state_rows(store: &dyn Store) -> Result<Vec<(Key, Bytes)>, StoreError> {
+        let mut range = rows::state_range();
+        let mut rows = Vec::new();
+        loop {
+            let page = store.scan(Table::State, &range, PAGE_ROWS, PAGE_BYTES)?;
+            let Some((last, _)) = page.last() else { return Ok(rows) };
+            range.start = last.successor();
+            rows.extend(page);
+        }
+    }
+
     /// Which rows [`Broker::load`] wants, of [`peeklock_storage::Table::State`]. They are few: one
     /// an entity, whatever it holds.
     pub fn load_range() -> std::ops::Range<Key> {

@@ -17,6 +17,7 @@ mod expire;
 mod fetch;
 mod forward;
 mod idle;
+mod kin;
 mod list;
 mod load;
 mod look;
@@ -364,7 +365,7 @@ impl Broker {
         self.position.next()
     }
 
-    fn queue(&self, entity: EntityId) -> Result<&Queue, Error> {
+    pub(crate) fn queue(&self, entity: EntityId) -> Result<&Queue, Error> {
         let queue = self.queues.get(entity.0 as usize).and_then(Option::as_deref);
         queue.ok_or_else(|| Error::EntityNotFound(entity.to_string()))
     }

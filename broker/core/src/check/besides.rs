@@ -30,7 +30,7 @@ impl Check<'_> {
         companions: Companions,
     ) -> Result<Walked, StoreError> {
         let mut counted = Companions::default();
-        let all = Key::new().with_u32(entity.0).prefix_range();
+        let all = rows::entity_range(entity);
         let state = self.walk(Table::State, all.clone(), Some(entity), |check, key, row| {
             check.totals.rows += 1;
             check.state_row(entity, key, row, &mut counted)

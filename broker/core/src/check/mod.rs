@@ -26,6 +26,7 @@ use peeklock_storage::{Key, Op, Store, StoreError, Table};
 
 use self::state::Known;
 use crate::id::{EntityId, SequenceNumber};
+use crate::rows;
 
 /// Rows and octets that are read at once.
 const PAGE_ROWS: usize = 4096;
@@ -257,7 +258,11 @@ impl Check<'_> {
                 let range = Key::new().with_u32(entity)..Key::new().with_u32(entity + 1);
                 start = range.end.clone();
                 if !self.entities.contains_key(&EntityId(entity)) {
-                    let what = format!("rows of entity {entity} in table {table}, which is gone");
+                    let what = if rows::is_about_copy(entity) {
+                        "an entity was to be restored, which was interrupted".to_owned()
+                    } else {
+                        format!("rows of entity {entity} in table {table}, which is gone")
+                    };
                     let fix = vec![Op::RemoveRange { table, range }];
                     self.find(Severity::Repairable, Problem::Orphans, None, what, fix);
                 }

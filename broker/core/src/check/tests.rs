@@ -19,14 +19,7 @@ struct Rows {
 
 impl Rows {
     fn of(world: &World) -> Self {
-        let mut rows = Self { store: MemStore::new(), position: 0 };
-        let put = |((table, key), value): (&(Table, Key), &Bytes)| Op::Put {
-            table: *table,
-            key: key.clone(),
-            value: value.clone(),
-        };
-        rows.write(world.rows.iter().map(put).collect());
-        rows
+        Self { store: world.store(), position: 1 }
     }
 
     fn write(&mut self, ops: Vec<Op>) {

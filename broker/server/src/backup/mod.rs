@@ -7,12 +7,14 @@
 //! | `manifest` | what a backup says of itself; where backups are |
 //! | `verify` | whether a backup is what its manifest says |
 //! | `restore` | a data directory from a backup |
+//! | `entity` | one queue or topic of a backup, put into a data directory |
 //!
 //! A backup is a folder that is whole in itself: the data directory as it was at a moment, below
 //! [`manifest::DATA_DIR`], and a manifest. Files that do not change are linked instead of copied where
 //! that can be, first from the store, else from the backup before, so that the next backup costs what is
 //! new. A folder without a manifest is no backup, and the manifest comes last.
 
+pub(crate) mod entity;
 pub(crate) mod files;
 pub(crate) mod manifest;
 pub(crate) mod restore;
@@ -29,6 +31,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use peeklock_core::time::Timestamp;
+use peeklock_core::transplant::TransplantError;
 use peeklock_storage::{Store, StoreError};
 use serde::Serialize;
 use tracing::{error, info};
@@ -51,6 +54,9 @@ pub(crate) enum BackupError {
     /// A store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// An entity that is not restored.
+    #[error(transparent)]
+    Entity(#[from] TransplantError),
     /// What is wrong, in words.
     #[error("{0}")]
     Other(String),

@@ -12,14 +12,20 @@ use super::{BackupError, Progress};
 /// What a file system puts into a folder that is otherwise empty.
 const OF_FILE_SYSTEM: &str = "lost+found";
 
-/// Copies all of a backup into a folder that is empty or not there yet, and compares each octet with
-/// what the manifest says. Until all is on disk a mark keeps the broker from serving what is there.
-pub(crate) fn restore(backup: &Path, data_dir: &Path) -> Result<Summary, BackupError> {
+/// The manifest of a backup, if this release knows the form of its stores.
+pub(super) fn readable(backup: &Path) -> Result<Manifest, BackupError> {
     let manifest = Manifest::read(backup)?;
     if format::FORMAT < manifest.format {
         let (found, known) = (manifest.format, format::FORMAT);
         return Err(StoreError::Newer { dir: backup.to_owned(), found, known }.into());
     }
+    Ok(manifest)
+}
+
+/// Copies all of a backup into a folder that is empty or not there yet, and compares each octet with
+/// what the manifest says. Until all is on disk a mark keeps the broker from serving what is there.
+pub(crate) fn restore(backup: &Path, data_dir: &Path) -> Result<Summary, BackupError> {
+    let manifest = readable(backup)?;
     let name = backup.file_name().map(|name| name.to_string_lossy().into_owned());
     let summary = manifest.summary(&name.unwrap_or_default());
     fs::create_dir_all(data_dir).map_err(BackupError::file(data_dir))?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::files::{self, Pace};
-use super::manifest::{DATA_DIR, Manifest, Summary, store_dir};
+use super::manifest::{DATA_DIR, Manifest, StoreFiles, Summary, store_dir};
 use super::{BackupError, Progress};
 
 /// What came out.
@@ -23,30 +23,33 @@ pub(crate) fn verify(backup: &Path) -> Result<Verified, BackupError> {
     let name = backup.file_name().map(|name| name.to_string_lossy().into_owned());
     let mut verified =
         Verified { summary: manifest.summary(&name.unwrap_or_default()), faults: Vec::new() };
-    let (mut pace, progress) = (Pace::new(None), Progress::default());
     for store in &manifest.namespaces {
-        let dir = store_dir(&backup.join(DATA_DIR), &store.name);
-        let mut there: BTreeSet<String> = match files::list(&dir) {
-            Ok(names) => names.into_iter().collect(),
-            Err(error) => {
-                verified.faults.push(error.to_string());
-                continue;
-            }
-        };
-        for file in &store.files {
-            let path = dir.join(&file.name);
-            if !there.remove(&file.name) {
-                verified.faults.push(format!("{} is missing", path.display()));
-                continue;
-            }
-            match files::hash(&path, &mut pace, &progress) {
-                Ok(hash) if hash == file.sha256 => {}
-                Ok(_) => verified.faults.push(format!("{} has changed", path.display())),
-                Err(error) => verified.faults.push(error.to_string()),
-            }
-        }
-        let surplus = there.iter().map(|name| format!("{name} is no part of it"));
-        verified.faults.extend(surplus);
+        verified.faults.extend(faults(backup, store));
     }
     Ok(verified)
+}
+
+/// Reads the files of one namespace, and says what is wrong with them.
+pub(super) fn faults(backup: &Path, store: &StoreFiles) -> Vec<String> {
+    let (mut pace, progress) = (Pace::new(None), Progress::default());
+    let dir = store_dir(&backup.join(DATA_DIR), &store.name);
+    let mut there: BTreeSet<String> = match files::list(&dir) {
+        Ok(names) => names.into_iter().collect(),
+        Err(error) => return vec![error.to_string()],
+    };
+    let mut faults = Vec::new();
+    for file in &store.files {
+        let path = dir.join(&file.name);
+        if !there.remove(&file.name) {
+            faults.push(format!("{} is missing", path.display()));
+            continue;
+        }
+        match files::hash(&path, &mut pace, &progress) {
+            Ok(hash) if hash == file.sha256 => {}
+            Ok(_) => faults.push(format!("{} has changed", path.display())),
+            Err(error) => faults.push(error.to_string()),
+        }
+    }
+    faults.extend(there.iter().map(|name| format!("{name} is no part of it")));
+    faults
 }

@@ -13,7 +13,15 @@ use crate::backup::manifest::{NAMESPACES_DIR, store_dir};
 
 /// Looks at all stores of a data directory.
 pub(crate) fn look(data_dir: &Path) -> Result<Report, BackupError> {
-    let reports = namespaces(data_dir)?.into_iter().map(|namespace| {
+    look_at(data_dir, namespaces(data_dir)?)
+}
+
+/// Looks at the stores of these namespaces.
+pub(crate) fn look_at(
+    data_dir: &Path,
+    namespaces: impl IntoIterator<Item = String>,
+) -> Result<Report, BackupError> {
+    let reports = namespaces.into_iter().map(|namespace| {
         let dir = store_dir(data_dir, &namespace);
         store(namespace, &dir)
     });

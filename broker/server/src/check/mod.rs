@@ -11,12 +11,15 @@ mod repair;
     expect(dead_code, reason = "there is nothing to look at without a store on disk")
 )]
 mod report;
+mod writer;
 
 #[cfg(feature = "rocksdb")]
-pub(crate) use self::look::look;
+pub(crate) use self::look::{look, look_at};
 #[cfg(feature = "rocksdb")]
 pub(crate) use self::repair::repair;
 pub(crate) use self::report::{Report, Verdict};
+#[cfg(feature = "rocksdb")]
+pub(crate) use self::writer::Writer;
 
 /// Says that there is nothing to look at.
 #[cfg(not(feature = "rocksdb"))]

@@ -7,11 +7,10 @@
 #[cfg(feature = "rocksdb")]
 mod store;
 
-use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, channel};
-
 use peeklock_core::check::{Finding, Problem, check};
-use peeklock_storage::{Batch, CommitPosition, Op, ShardId, Store, StoreError};
+use peeklock_storage::{Batch, Store, StoreError};
+
+use super::writer::Writer;
 
 #[cfg(feature = "rocksdb")]
 pub(crate) use self::store::repair;
@@ -24,8 +23,6 @@ const FINDINGS_MAX: usize = 100_000;
 
 /// Changes of one batch.
 const OPS_MAX: usize = 1000;
-
-const SHARD: ShardId = ShardId(0);
 
 /// Why a store is left as it is.
 #[derive(Debug, thiserror::Error)]
@@ -66,14 +63,16 @@ fn fix(writer: &mut Writer<'_>) -> Result<usize, RepairError> {
     let mut fixed = 0;
     for _ in 0..ROUNDS_MAX {
         // Before anything of it is changed: a later finding may forbid the fix of an earlier one.
-        let findings = findings(writer.store)?;
+        let findings = findings(writer.store())?;
         if findings.is_empty() {
             return Ok(fixed);
         }
         fixed += findings.len();
-        let ops: Vec<Op> = findings.into_iter().flat_map(|finding| finding.fix).collect();
-        for ops in ops.chunks(OPS_MAX) {
-            writer.write(ops)?;
+        let mut ops = findings.into_iter().flat_map(|finding| finding.fix).peekable();
+        while ops.peek().is_some() {
+            let mut batch = Batch::default();
+            ops.by_ref().take(OPS_MAX).for_each(|op| batch.push(op));
+            writer.write(batch)?;
         }
     }
     Err(RepairError::Endless)
@@ -91,41 +90,6 @@ fn findings(store: &dyn Store) -> Result<Vec<Finding>, RepairError> {
     damage.map_or(Ok(findings), |what| Err(RepairError::Damaged(what)))
 }
 
-/// Writes batch after batch, each on disk before the next.
-struct Writer<'a> {
-    store: &'a dyn Store,
-    position: u64,
-    reports: Receiver<Result<(), StoreError>>,
-}
-
-impl<'a> Writer<'a> {
-    fn new(store: &'a dyn Store) -> Self {
-        let (sender, reports) = channel();
-        let sender = Mutex::new(sender);
-        store.on_done(
-            SHARD,
-            Box::new(move |done| {
-                if let Ok(sender) = sender.lock() {
-                    // Whoever waits is gone with the repair.
-                    let _ = sender.send(done.result);
-                }
-            }),
-        );
-        Self { store, position: 0, reports }
-    }
-
-    fn write(&mut self, ops: &[Op]) -> Result<(), StoreError> {
-        let mut batch = Batch::default();
-        for op in ops {
-            batch.push(op.clone());
-        }
-        self.position += 1;
-        self.store.submit(SHARD, CommitPosition(self.position), batch)?;
-        let stopped = |_| StoreError::Unknown("the store has stopped".to_owned());
-        self.reports.recv().map_err(stopped)?
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use peeklock_core::{
@@ -141,7 +105,7 @@ mod tests {
         let path = EntityPath::for_new_entity("q").unwrap();
         let settings = QueueSettings::default();
         core.handle(Timestamp(1_000), Command::EnsureQueue { origin: None, path, settings });
-        writer.write(core.take_turn().batch.ops()).unwrap();
+        writer.write(core.take_turn().batch).unwrap();
     }
 
     /// A row of an entity that there never was.
@@ -150,12 +114,13 @@ mod tests {
     }
 
     fn add(writer: &mut Writer<'_>, key: Key) {
-        let (table, value) = (Table::Message, "nobody can read this".into());
-        writer.write(&[Op::Put { table, key, value }]).unwrap();
+        let mut batch = Batch::default();
+        batch.put(Table::Message, key, "nobody can read this");
+        writer.write(batch).unwrap();
     }
 
     fn has(writer: &Writer<'_>, key: &Key) -> bool {
-        writer.store.get(Table::Message, key).unwrap().is_some()
+        writer.store().get(Table::Message, key).unwrap().is_some()
     }
 
     #[test]

@@ -32,8 +32,8 @@ const BACK: &str = "## Exit codes
 | 5 | the entity, rule or message is not there |
 | 6 | the broker refused, or the person who was asked did |
 | 7 | there is no broker, or it was lost on the way |
-| 8 | `check`: all messages are there, and something beside them does not fit |
-| 9 | `check`: something is lost or cannot be read |
+| 8 | `check`, `restore --entity`: all messages are there, and something beside them does not fit |
+| 9 | `check`, `restore --entity`: something is lost or cannot be read |
 
 Errors are one line on standard error. `--json` writes an object or a list on one line; messages are an
 object a line, the form that `messages import` reads.

@@ -13,7 +13,6 @@ use super::failure::Failure;
 use super::http::HttpClient;
 use super::output;
 use crate::backup::manifest::Summary;
-use crate::backup::restore::restore;
 use crate::backup::verify::verify;
 
 const PATH: &str = "$peeklock/backup";
@@ -44,19 +43,6 @@ pub struct BrokerArguments {
 pub struct VerifyArguments {
     /// The folder of the backup
     backup: PathBuf,
-    /// Write JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// Makes a data directory from a backup.
-#[derive(Args, Debug)]
-pub struct RestoreArguments {
-    /// The folder of the backup
-    backup: PathBuf,
-    /// Where the broker is to have its messages: a folder that is empty or not there
-    #[arg(long, value_name = "DIR")]
-    data_dir: PathBuf,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -174,18 +160,6 @@ fn check(arguments: &VerifyArguments) -> Result<(), Failure> {
         return Ok(());
     }
     output::print(&format!("{files} files with {bytes} octets are as they were\n"))
-}
-
-/// Makes a data directory. Needs no broker.
-pub(super) fn restored(arguments: &RestoreArguments) -> Result<(), Failure> {
-    let summary = restore(&arguments.backup, &arguments.data_dir)
-        .map_err(|error| Failure::Other(error.to_string()))?;
-    if arguments.json {
-        return output::print_json(&summary);
-    }
-    let Summary { name, created, bytes, .. } = summary;
-    let dir = arguments.data_dir.display();
-    output::print(&format!("{dir}: {bytes} octets of {name}, as of {created}\n"))
 }
 
 fn read(said: &Value) -> Result<Status, Failure> {

@@ -69,7 +69,8 @@ fn show(report: &Report, json: bool) -> Result<(), Failure> {
     if json { output::print_json(report) } else { output::print(&report.text()) }
 }
 
-fn verdict(report: &Report) -> Result<(), Failure> {
+/// What the exit code says of a report.
+pub(super) fn verdict(report: &Report) -> Result<(), Failure> {
     let text = format!("the store is {}", report.verdict.name());
     match report.verdict {
         Verdict::Clean => Ok(()),

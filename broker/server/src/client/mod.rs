@@ -31,6 +31,7 @@ mod purge;
 mod receive;
 mod replay;
 mod requests;
+mod restore;
 mod rules;
 mod selection;
 mod send;
@@ -85,8 +86,8 @@ pub enum ClientCommand {
     /// Make, list and verify backups
     #[command(subcommand)]
     Backup(Box<backup::BackupCommand>),
-    /// Make a data directory from a backup; needs no broker
-    Restore(backup::RestoreArguments),
+    /// Make a data directory from a backup, or put one entity of it into one; needs no broker
+    Restore(restore::RestoreArguments),
     /// Look whether the messages of a broker that does not run are whole; changes nothing
     Check(check::CheckArguments),
     /// Put right what stands beside the messages of a broker that does not run, if all messages are there
@@ -145,7 +146,7 @@ async fn dispatch(command: &ClientCommand) -> Result<(), Failure> {
         ClientCommand::Topology(command) => topology::run(command).await,
         ClientCommand::Messages(command) => messages::run(command).await,
         ClientCommand::Backup(command) => backup::run(command).await,
-        ClientCommand::Restore(arguments) => backup::restored(arguments),
+        ClientCommand::Restore(arguments) => restore::restored(arguments),
         ClientCommand::Check(arguments) => check::checked(arguments),
         ClientCommand::Repair(arguments) => check::repaired(arguments),
         ClientCommand::Clock(command) => clock::run(command).await,

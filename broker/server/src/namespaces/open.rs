@@ -7,17 +7,13 @@ use anyhow::Context;
 use peeklock_core::{
     Broker, BrokerSettings, Command, EntityPath, IdSource, LockToken, Origin, TopicCommand,
 };
-use peeklock_storage::{MemStore, Store, Table};
+use peeklock_storage::{MemStore, Store};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 
 use crate::clock::Clock;
 use crate::config::{QueueDeclaration, StorageSettings, SubscriptionDeclaration, TopicDeclaration};
 use crate::driver::OpenShard;
-
-/// Rows of entities read at once while loading.
-const LOAD_ROWS: usize = 4096;
-const LOAD_BYTES: usize = 4 * 1024 * 1024;
 
 /// Which of the stores on disk it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +88,7 @@ pub(crate) struct Declared {
 /// Loads the core from a store that has just been opened, and declares the configured entities.
 pub(crate) fn shard(core_settings: BrokerSettings, declared: Declared, clock: Clock) -> OpenShard {
     Box::new(move |store| {
-        let rows = entity_rows(store)?;
+        let rows = Broker::state_rows(store)?;
         let ids = Box::new(OsIds(StdRng::from_os_rng()));
         let mut core = Broker::load(core_settings, ids, rows)?;
         for queue in &declared.queues {
@@ -128,17 +124,6 @@ fn declarations(topic: &TopicDeclaration) -> impl Iterator<Item = (EntityPath, T
         (of, TopicCommand::EnsureSubscription { origin: STARTUP, path, settings, rules })
     });
     std::iter::once((topic.path.clone(), own)).chain(subscriptions)
-}
-
-fn entity_rows(store: &dyn Store) -> anyhow::Result<Vec<(peeklock_storage::Key, bytes::Bytes)>> {
-    let mut range = Broker::load_range();
-    let mut rows = Vec::new();
-    loop {
-        let page = store.scan(Table::State, &range, LOAD_ROWS, LOAD_BYTES)?;
-        let Some((last, _)) = page.last() else { return Ok(rows) };
-        range.start = last.successor();
-        rows.extend(page);
-    }
 }
 
 /// Lock tokens from a generator seeded by the operating system: whoever holds one may settle, so

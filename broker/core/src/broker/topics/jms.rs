@@ -106,7 +106,7 @@ impl Broker {
     }
 
     /// The durable subscription of the same client and name at another topic. To JMS they are one.
-    fn namesake(&self, path: &EntityPath) -> Option<QueueEntities> {
+    pub(in crate::broker) fn namesake(&self, path: &EntityPath) -> Option<QueueEntities> {
         let mut known = self.durable_subscriptions(path.durable_name()?);
         known.find(|known| known.definition.path != *path).map(Queue::entities)
     }
