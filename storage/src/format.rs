@@ -48,7 +48,8 @@ pub fn readable_version(dir: &Path) -> Result<u32, StoreError> {
 }
 
 /// Before a store is opened for writing: refuses a newer one, and sees to it that there is the file. A
-/// change of the form has its upgrade here, one step from version to version.
+/// change of the form has its upgrade here, one step from version to version. Entities that are restored
+/// by themselves come as rows of the backup's version: the second version has to see to these as well.
 pub fn prepare(dir: &Path) -> Result<(), StoreError> {
     readable_version(dir)?;
     if dir.join(FORMAT_FILE).exists() {

@@ -58,8 +58,14 @@ impl World {
 
 /// A command that asks a broker.
 pub(crate) fn ask(broker: &TestBroker, arguments: &[&str]) -> Output {
+    ask_as(broker, (DEV_RULE, DEV_KEY), arguments)
+}
+
+/// The same with another rule and its key.
+pub(crate) fn ask_as(broker: &TestBroker, key: (&str, &str), arguments: &[&str]) -> Output {
+    let (rule, key) = key;
     let connection = format!(
-        "Endpoint=sb://{};SharedAccessKeyName={DEV_RULE};SharedAccessKey={DEV_KEY};\
+        "Endpoint=sb://{};SharedAccessKeyName={rule};SharedAccessKey={key};\
          UseDevelopmentEmulator=true;",
         broker.address()
     );

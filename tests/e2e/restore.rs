@@ -19,7 +19,7 @@ use peeklock_tests::message::Message;
 use peeklock_tests::{Peer, TestBroker};
 use serde_json::Value as Json;
 
-use crate::backup::{World, ask, create, offline};
+use crate::backup::{World, ask, ask_as, create, offline};
 use crate::upgrade::deferred;
 
 const DEAD: &str = "orders/$deadletterqueue";
@@ -46,7 +46,7 @@ fn restore(backup: &Path, entity: &str, into: &Path, more: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn assert_refused(output: &Output, code: i32, why: &str) {
+fn assert_ended(output: &Output, code: i32, why: &str) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{said}");
     assert!(said.contains(why), "{said}");
@@ -130,15 +130,15 @@ fn a_deleted_queue_comes_back_as_it_was() {
     peer.send_texts("q", &["of somebody else"]);
     drop(peer);
     let running = restore(&backup, "orders", &data, &[]);
-    assert_refused(&running, 1, "in use");
+    assert_ended(&running, 1, "in use");
     done(&broker, &["queue", "delete", "orders", "--yes"]);
     assert!(broker.stop().success());
 
-    assert_refused(&restore(&backup, "nothing", &data, &[]), 5, "nothing");
-    assert_refused(&restore(&backup, "q", &data, &[]), 6, "already exists");
-    assert_refused(&restore(&backup, "orders", &data, &["--as", "Q"]), 6, "already exists");
-    assert_refused(&restore(&backup, "orders", &data, &["--namespace", "other"]), 1, "other");
-    assert_refused(&restore(&backup, "orders", &world.dir.path().join("typo"), &[]), 1, "no store");
+    assert_ended(&restore(&backup, "nothing", &data, &[]), 5, "nothing");
+    assert_ended(&restore(&backup, "q", &data, &[]), 6, "already exists");
+    assert_ended(&restore(&backup, "orders", &data, &["--as", "Q"]), 6, "already exists");
+    assert_ended(&restore(&backup, "orders", &data, &["--namespace", "other"]), 1, "other");
+    assert_ended(&restore(&backup, "orders", &world.dir.path().join("typo"), &[]), 1, "no store");
     let restored = restore(&backup, "ORDERS", &data, &["--json"]);
     assert!(restored.status.success(), "{restored:?}");
     let report = json(&restored);
@@ -147,7 +147,7 @@ fn a_deleted_queue_comes_back_as_it_was() {
     let count = |kind: &str| counts[kind].as_u64();
     assert_eq!((count("active"), count("deferred")), (Some(1490), Some(10)), "{report}");
     assert_eq!((count("dead_letter"), count("scheduled")), (Some(10), Some(10)), "{report}");
-    assert_refused(&restore(&backup, "orders", &data, &[]), 6, "already exists");
+    assert_ended(&restore(&backup, "orders", &data, &[]), 6, "already exists");
     let verified = offline(&["backup".as_ref(), "verify".as_ref(), &backup]);
     assert!(verified.status.success(), "it is still what it was: {verified:?}");
 
@@ -216,7 +216,7 @@ fn a_topic_comes_with_its_subscriptions_and_a_session_with_its_state() {
     assert!(broker.stop().success());
 
     let subscription = restore(&backup, "news/subscriptions/all", &data, &[]);
-    assert_refused(&subscription, 6, "with its topic");
+    assert_ended(&subscription, 6, "with its topic");
     let restored = restore(&backup, "news", &data, &["--as", "Old/News", "--no-check"]);
     assert!(restored.status.success(), "{restored:?}");
     let said = String::from_utf8_lossy(&restored.stdout).into_owned();
@@ -303,6 +303,38 @@ fn a_restore_that_is_killed_harms_nothing_and_can_be_repeated() {
 }
 
 #[test]
+fn an_entity_of_a_further_namespace_comes_back_there_alone() {
+    let world = World::new();
+    let key = ("shop", "0123456789abcdef0123456789abcdef");
+    let rule = format!(
+        "[[namespace]]\nname = \"shop\"\n[[namespace.rule]]\nname = \"{}\"\nprimary_key = \"{}\"\n\
+         rights = [\"manage\"]",
+        key.0, key.1
+    );
+    let mut broker = world.setup("").config(&rule).start_at(world.dir.path());
+    let data = world.dir.path().join("data");
+    let shop = |broker: &TestBroker, arguments: &[&str]| {
+        let output = ask_as(broker, key, arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    shop(&broker, &["queue", "create", "later"]);
+    shop(&broker, &["queue", "create", "orders", "--forward-dead-lettered-messages-to", "later"]);
+    shop(&broker, &["send", "orders", "of the shop"]);
+    let backup = world.backup(&create(&broker));
+    shop(&broker, &["queue", "delete", "orders", "--yes"]);
+    shop(&broker, &["queue", "delete", "later", "--yes"]);
+    assert!(broker.stop().success());
+    assert_ended(&restore(&backup, "orders", &data, &[]), 5, "in the backup");
+    let restored = restore(&backup, "orders", &data, &["--namespace", "shop"]);
+    assert_ended(&restored, 0, "orders passes messages on to later, which is not there");
+    let said = String::from_utf8_lossy(&restored.stdout);
+    assert!(said.contains("shop: clean") && !said.contains("default"), "{said}");
+    broker.restart();
+    assert!(shop(&broker, &["receive", "orders"]).contains("of the shop"));
+}
+
+#[test]
 fn a_backup_that_has_changed_gives_nothing() {
     let world = World::new();
     let mut broker = world.setup("").start_at(world.dir.path());
@@ -313,12 +345,12 @@ fn a_backup_that_has_changed_gives_nothing() {
     assert!(broker.stop().success());
     let data = world.dir.path().join("data");
     fs::write(backup.join("data/more.sst"), "").expect("a file");
-    assert_refused(&restore(&backup, "orders", &data, &[]), 1, "more.sst is no part of it");
+    assert_ended(&restore(&backup, "orders", &data, &[]), 1, "more.sst is no part of it");
     fs::remove_file(backup.join("data/more.sst")).expect("a file");
     let manifest = backup.join("manifest.json");
     let text = fs::read_to_string(&manifest).expect("a manifest");
     fs::write(&manifest, text.replace("\"format\": 1", "\"format\": 9")).expect("a manifest");
-    assert_refused(&restore(&backup, "orders", &data, &[]), 1, "version 9");
+    assert_ended(&restore(&backup, "orders", &data, &[]), 1, "version 9");
     let checked = offline(&["check".as_ref(), &data]);
     assert!(checked.status.success(), "{checked:?}");
     fs::write(&manifest, text).expect("a manifest");
