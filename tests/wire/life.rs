@@ -1,5 +1,8 @@
 //! The life of a broker: ready, draining, read again, and what it logs.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use peeklock_protocol::condition;
 use peeklock_protocol::performative::Close;
 use peeklock_tests::TestBroker;
@@ -7,6 +10,7 @@ use peeklock_tests::broker::Setup;
 use serde_json::Value;
 
 use super::ask::{Answered, Ask};
+use super::observed::PATIENCE;
 
 fn ask(broker: &TestBroker, method: &'static str, path: &str) -> Answered {
     Ask::new(method, path).send(broker)
@@ -14,6 +18,20 @@ fn ask(broker: &TestBroker, method: &'static str, path: &str) -> Answered {
 
 fn json(answer: &Answered) -> Value {
     serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {}", answer.body))
+}
+
+/// Waits until a text is in the log, which comes by a pipe of its own.
+#[track_caller]
+fn logged(broker: &TestBroker, text: &str) -> String {
+    let give_up_at = Instant::now() + PATIENCE;
+    loop {
+        let log = broker.log_text();
+        if log.contains(text) {
+            return log;
+        }
+        assert!(Instant::now() < give_up_at, "no {text} in {log}");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// The configuration file with other lines in front of what the harness adds.
@@ -152,9 +170,8 @@ fn a_reload_tells_what_is_different() {
     rewrite(&broker, "listen = 5");
     let wrong = ask(&broker, "POST", "/$peeklock/reload");
     assert_eq!(wrong.status, 422, "{}", wrong.body);
-    let log = broker.log_text();
-    assert!(log.contains("rule app: primary key changed"), "{log}");
-    assert!(log.contains("limits.connections: 77, was not set"), "{log}");
+    logged(&broker, "rule app: primary key changed");
+    let log = logged(&broker, "limits.connections: 77, was not set");
     for text in [&answer.body, &wrong.body, &log] {
         assert!(!text.contains("canary"), "{text}");
     }
@@ -174,8 +191,7 @@ fn what_is_logged_changes_while_the_broker_runs() {
     let done = set("info,peeklock::amqp=debug");
     assert_eq!((done.status, json(&done)["before"].as_str()), (200, Some("info")));
     broker.peer().close();
-    let log = broker.log_text();
-    assert!(log.contains("\"level\":\"DEBUG\""), "{log}");
+    logged(&broker, "\"level\":\"DEBUG\"");
     for wrong in ["", "=", "peeklock=loud", &"x".repeat(5000)] {
         assert_eq!(set(wrong).status, 400, "{wrong}");
     }
