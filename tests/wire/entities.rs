@@ -6,6 +6,7 @@ use peeklock_protocol::condition;
 use peeklock_protocol::delivery_state::DeliveryState;
 use peeklock_protocol::value::{Map, Value};
 use peeklock_tests::TestBroker;
+use peeklock_tests::administration::create_queue;
 use peeklock_tests::link::{receiver, sender};
 
 /// A side that is switched off refuses its links, and only them.
@@ -132,4 +133,25 @@ fn an_idle_queue_is_deleted() {
     peer.expect_detach(condition::NOT_FOUND);
     peer.expect_refusal(receiver("idle"), condition::NOT_FOUND);
     peer.attach_receiver("used");
+}
+
+/// Topics of `MassTransit` have such names. Clients write `~` as it is, or escape it.
+#[test]
+fn the_name_of_an_entity_may_have_a_tilde() {
+    let broker = TestBroker::with().queue("Shop.Contracts~Paid", "").start();
+    assert_eq!(create_queue(&broker, "Shop.Contracts~Ordered", &[]), 201);
+    assert_eq!(create_queue(&broker, "~Ordered", &[]), 400);
+    let (mut peer, mut client) = (broker.peer(), broker.http());
+    for (queue, escaped) in [
+        ("Shop.Contracts~Paid", "shop.contracts%7Epaid"),
+        ("shop.contracts~ordered", "Shop.Contracts~Ordered"),
+    ] {
+        peer.send_texts(queue, &["1"]);
+        let head = format!("/{escaped}/messages/head");
+        let answer = client.ask("DELETE", &head, &[], b"").expect(200);
+        assert_eq!(answer.text(), "1");
+        let entry = client.ask("GET", &format!("/{escaped}?api-version=2021-05"), &[], b"");
+        assert!(entry.expect(200).text().contains("QueueDescription"), "{queue}");
+    }
+    peer.attach_receiver("amqps://localhost/Shop.Contracts~Paid/$DeadLetterQueue");
 }

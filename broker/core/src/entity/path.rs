@@ -110,7 +110,7 @@ impl EntityPath {
         Ok(Address { path: EntityPath::new(rest, subqueue), management })
     }
 
-    /// The path of an entity to create: letters, digits, `.`, `-`, `_`, and `/` between segments,
+    /// The path of an entity to create: letters, digits, `.`, `-`, `_`, `~`, and `/` between segments,
     /// with a letter or digit at either end.
     pub fn for_new_entity(name: &str) -> Result<EntityPath, PathError> {
         if name.is_empty() {
@@ -119,7 +119,10 @@ impl EntityPath {
         if Self::LEN_MAX < name.len() {
             return Err(PathError::TooLong);
         }
-        let is_plain = name.split('/').all(is_plain_segment);
+        // MassTransit puts `~` between a namespace of .NET and what is in it.
+        let is_segment =
+            |part: &str| !part.is_empty() && part.chars().all(|c| is_plain(c) || c == '~');
+        let is_plain = name.split('/').all(is_segment);
         // What stands behind it would be a subscription.
         if !is_plain || !ends_well(name) || split_subscription(name).is_some() {
             return Err(PathError::Character);
@@ -136,7 +139,7 @@ impl EntityPath {
         if Self::SUBSCRIPTION_LEN_MAX < name.len() {
             return Err(PathError::TooLong);
         }
-        if !is_plain_segment(name) || !ends_well(name) {
+        if !name.chars().all(is_plain) || !ends_well(name) {
             return Err(PathError::Character);
         }
         let topic = Self::for_new_entity(topic.name())?;
@@ -357,9 +360,8 @@ impl fmt::Display for JmsName<'_> {
     }
 }
 
-fn is_plain_segment(segment: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    !segment.is_empty() && segment.chars().all(allowed)
+const fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')
 }
 
 fn ends_well(name: &str) -> bool {
@@ -475,13 +477,27 @@ mod tests {
 
     #[test]
     fn names_of_new_entities_have_rules() {
-        for good in ["a", "orders", "Eu/West-1/orders_2.x", "0"] {
+        for good in ["a", "orders", "Eu/West-1/orders_2.x", "0", "Shop.Contracts~Order/a~~b"] {
             assert_eq!(
                 EntityPath::for_new_entity(good).map(|path| path.to_string()),
                 Ok(good.into())
             );
         }
-        for bad in ["/a", "a/", "a//b", "a b", "$cbs", "a/$management", "-a", "a.", "é", "a%20b"] {
+        for bad in [
+            "~a",
+            "a~",
+            "a/~",
+            "/a",
+            "a/",
+            "a//b",
+            "a b",
+            "$cbs",
+            "a/$management",
+            "-a",
+            "a.",
+            "é",
+            "a%20b",
+        ] {
             assert_eq!(EntityPath::for_new_entity(bad), Err(PathError::Character), "{bad}");
         }
         let bad = "t/subscriptions/s";
@@ -519,7 +535,7 @@ mod tests {
         );
         assert_eq!(EntityPath::of_known_entity(&path.to_string()), Ok(path));
         assert_eq!(EntityPath::of_known_entity("Eu/News"), Ok(topic.clone()));
-        for bad in ["a/b", "a b", "$a", "-a", "a."] {
+        for bad in ["a/b", "a b", "$a", "-a", "a.", "a~b"] {
             assert_eq!(of(bad), Err(PathError::Character), "{bad}");
         }
         assert_eq!(of(""), Err(PathError::Empty));

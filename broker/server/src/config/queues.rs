@@ -186,8 +186,8 @@ pub(super) fn queue_path(key: &str, name: &str, span: Range<usize>) -> Check<Ent
         key: key.to_owned(),
         span,
         reason: format!(
-            "{name:?} cannot name a queue: {error}; letters, digits, '.', '-', '_' and '/' can, with \
-             a letter or digit at both ends"
+            "{name:?} cannot name a queue: {error}; letters, digits, '.', '-', '_', '~' and '/' can, \
+             with a letter or digit at both ends"
         ),
     })
 }
