@@ -1,4 +1,6 @@
-//! What one identity may take of the broker, and what happens to who takes more.
+//! What one identity, and one connection, may take of the broker, and what happens to who takes more.
+
+use std::time::{Duration, Instant};
 
 use peeklock_protocol::DeliveryState;
 use peeklock_protocol::performative::Performative;
@@ -7,6 +9,7 @@ use peeklock_tests::broker::{DEV_KEY, DEV_RULE};
 use peeklock_tests::http::HttpClient;
 use peeklock_tests::link::{receiver, sender};
 use peeklock_tests::message::Message;
+use peeklock_tests::raw::frame_header;
 use peeklock_tests::requests::{Answer, Requests};
 use peeklock_tests::{Peer, TestBroker};
 
@@ -165,4 +168,46 @@ fn messages_of_all_doors_are_counted_together() {
     assert_eq!(answer.status, 200, "{answer:?}");
     let mut client = HttpClient::connect(broker.address()).rule("other", "k", "");
     client.ask("POST", SEND, &[], b"x").expect(429);
+}
+
+const HELD: &str = "peeklock_memory_bytes{owner=\"connections\"} ";
+
+fn held_by_connections(broker: &TestBroker) -> usize {
+    let page = broker.http().ask("GET", "/metrics", &[], b"").expect(200);
+    let line = page.text().lines().find_map(|line| line.strip_prefix(HELD).map(str::to_owned));
+    line.and_then(|held| held.parse().ok()).expect("a number of octets")
+}
+
+#[track_caller]
+fn wait_until_held(broker: &TestBroker, wanted: impl Fn(usize) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !wanted(held_by_connections(broker)) {
+        assert!(Instant::now() < deadline, "{} octets", held_by_connections(broker));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A frame is kept until its last octet is there, so what has come of it counts.
+#[test]
+fn a_part_of_a_frame_counts_as_memory_of_its_connection() {
+    let broker = TestBroker::start();
+    let mut peer = broker.peer();
+    peer.write(&frame_header(200_000, 2, 0));
+    peer.write(&[0; 100_000]);
+    wait_until_held(&broker, |held| 100_000 <= held);
+    drop(peer);
+    wait_until_held(&broker, |held| held == 0);
+}
+
+/// Thousands of them may wait for hours, each after something large.
+#[test]
+fn a_connection_that_is_quiet_gives_its_memory_back() {
+    let broker = TestBroker::start();
+    let mut peer = broker.peer();
+    let mut link = peer.attach_sender("q");
+    let id = peer.transfer(&mut link, &Message::data(vec![b'x'; 200_000]).encode());
+    assert_eq!(peer.expect_outcome(id), DeliveryState::Accepted);
+    wait_until_held(&broker, |held| held != 0);
+    wait_until_held(&broker, |held| held == 0);
+    peer.close();
 }

@@ -94,6 +94,8 @@ pub(crate) struct Endpoint {
     pub(super) pending_bytes: usize,
     /// What it has of the memory for connections.
     pub(super) holding: Holding,
+    /// Octets that its task has for what it reads.
+    pub(super) read_buffer: usize,
     /// Counts it for its identity, if that is limited.
     pub(super) membership: Option<Membership>,
     /// Its identity has as many connections as it may have without it.
@@ -153,6 +155,7 @@ impl Endpoint {
             blocked: BTreeSet::new(),
             pending_bytes: 0,
             holding: settings.memory.holding(),
+            read_buffer: 0,
             membership: None,
             is_one_too_many: false,
             is_open: false,

@@ -26,9 +26,23 @@ const AHEAD: u64 = 1 << 20;
 const AHEAD_OF_LINK_MIN: u64 = 16 << 10;
 
 impl Endpoint {
+    /// Says how large the buffer is that is read into, if that is worth telling.
+    pub(crate) fn note_read_buffer(&mut self, bytes: usize) {
+        if bytes != self.read_buffer {
+            self.read_buffer = bytes;
+            self.note_held();
+        }
+    }
+
+    /// Whether the connection may take in more than it has to.
+    pub(crate) fn has_room(&self) -> bool {
+        self.holding.has_room()
+    }
+
     /// Says how much the connection holds, and throws away what there is no room for.
     pub(super) fn note_held(&mut self) {
-        let held = self.engine.partial_bytes() + self.pending_bytes + self.engine.output().len();
+        let messages = self.engine.partial_bytes() + self.pending_bytes;
+        let held = messages + self.engine.output().len() + self.read_buffer;
         self.holding.set(held);
         if self.engine.partial_bytes() != 0 && !self.holding.has_room() {
             self.engine.drop_partial();

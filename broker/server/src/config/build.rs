@@ -48,6 +48,8 @@ const SESSIONS: (RangeInclusive<u16>, u16) = (1..=65_535, 8191);
 const LINKS: (RangeInclusive<u32>, u32) = (1..=65_535, 5000);
 /// AMQP asks for 512 at least. 256 KiB is the service's Standard tier; more only makes buffers grow.
 const FRAME: (RangeInclusive<u64>, u64) = (512..=16 * MIB, 256 * KIB);
+/// Below it large messages are mostly headers, whatever the memory.
+const FRAME_MIN: u64 = 16 << 10;
 /// azure-amqp refuses a broker that announces less than 5 s, and we announce half. 4 min is the
 /// service's.
 const IDLE: (RangeInclusive<Duration>, Duration) =
@@ -331,11 +333,19 @@ fn of_identity(raw: &mut RawLimits) -> Check<IdentityLimits> {
     })
 }
 
+/// The largest frame, if nobody says how large. It is kept until the last of it is there, so all
+/// connections with a part of one must not have more than their share of the memory.
+fn frame_size(shares: &Shares, connections: u32) -> u64 {
+    let fair = shares.connections / u64::from(connections.max(1));
+    (fair / 2 + 1).next_power_of_two().clamp(FRAME_MIN, FRAME.1)
+}
+
 fn limits(mut raw: RawLimits, shares: Shares) -> Check<Limits> {
     let of_identity = of_identity(&mut raw)?;
     let connections = count("limits.connections", raw.connections, &CONNECTIONS.0, CONNECTIONS.1)?;
     let links = count("limits.links_per_connection", raw.links_per_connection, &LINKS.0, LINKS.1)?;
-    let frame = size("limits.max_frame_size", raw.max_frame_size, &FRAME.0, FRAME.1)?;
+    let frame = frame_size(&shares, connections);
+    let frame = size("limits.max_frame_size", raw.max_frame_size, &FRAME.0, frame)?;
     let span = |key, raw, (bounds, default): &(RangeInclusive<Duration>, Duration)| {
         time(key, raw, bounds, *default)
     };

@@ -371,6 +371,18 @@ fn listen_addresses() {
 }
 
 #[test]
+fn frames_are_as_large_as_all_connections_can_have_one() {
+    let frame = |limits: &str| {
+        from_file(&format!("[limits]\n{limits}")).unwrap().limits.max_frame_size >> 10
+    };
+    assert_eq!(frame("memory = '16 GiB'"), 256);
+    assert_eq!(frame("memory = '1 GiB'\nconnections = 100"), 256);
+    assert_eq!(frame("memory = '1 GiB'"), 32);
+    assert_eq!(frame("memory = '256 MiB'\nconnections = 1000000"), 16);
+    assert_eq!(frame("memory = '256 MiB'\nmax_frame_size = '1 MiB'"), 1024);
+}
+
+#[test]
 fn fewer_entities_are_shown_when_that_is_wanted() {
     assert_eq!(from_file("").unwrap().metrics.entities_max, 10_000);
     assert_eq!(from_file("[metrics]\nentities = 0").unwrap().metrics.entities_max, 0);

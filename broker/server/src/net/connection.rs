@@ -29,6 +29,9 @@ const READ_PER_TURN: usize = 256 * 1024;
 const READ_BUFFER_MIN: usize = 2 * 1024;
 const READ_BUFFER_MAX: usize = 64 * 1024;
 
+/// How long a connection that says nothing keeps a larger one. Thousands of them wait for hours.
+const READ_BUFFER_KEPT: Duration = Duration::from_secs(5);
+
 /// Slices handed to one vectored write (Linux takes at most 1024).
 const WRITE_SLICES_MAX: usize = 64;
 
@@ -60,6 +63,7 @@ pub(super) async fn run(
         gone,
         buffer: begun,
         buffer_size: READ_BUFFER_MIN,
+        read_at: Instant::now(),
         letters: Vec::new(),
     };
     match task.serve().await {
@@ -104,6 +108,8 @@ struct Task<T> {
     rule_changes: watch::Receiver<u64>,
     buffer: BytesMut,
     buffer_size: usize,
+    /// When something came last.
+    read_at: Instant,
     letters: Vec<Letter>,
 }
 
@@ -124,7 +130,8 @@ impl<T: Transport> Task<T> {
                 debug!("a test wants the connection to end here");
                 return Ok(());
             }
-            let blocked = !self.write(Instant::now())?;
+            let now = Instant::now();
+            let blocked = !self.write(now)?;
             if !blocked && self.endpoint.goes_on() {
                 // Otherwise it would wait until somebody says something.
                 self.forward().await?;
@@ -146,8 +153,9 @@ impl<T: Transport> Task<T> {
                 self.endpoint.stop(Gone::Stopping);
                 continue;
             }
-            let deadline = [self.endpoint.deadline(), cut_at, stop_at].into_iter().flatten().min();
-            arm(alarm.as_mut(), &mut armed, deadline);
+            let shrink_at = self.shrink_when_quiet(now);
+            let deadlines = [self.endpoint.deadline(), cut_at, stop_at, shrink_at];
+            arm(alarm.as_mut(), &mut armed, deadlines.into_iter().flatten().min());
             let mut taken = None;
             self.make_room();
             let wants_input = self.endpoint.wants_input();
@@ -192,6 +200,36 @@ impl<T: Transport> Task<T> {
         self.buffer.reserve(wanted);
     }
 
+    /// Gives the buffer back when nothing has come for a while; says when to look again.
+    fn shrink_when_quiet(&mut self, now: Instant) -> Option<Instant> {
+        if self.buffer_size() <= READ_BUFFER_MIN || !self.buffer.is_empty() {
+            return None;
+        }
+        let due = self.read_at + READ_BUFFER_KEPT;
+        if now < due {
+            return Some(due);
+        }
+        self.shrink();
+        None
+    }
+
+    /// What the buffer takes, now or when it is needed again.
+    fn buffer_size(&self) -> usize {
+        self.buffer.capacity().max(self.buffer_size)
+    }
+
+    fn shrink(&mut self) {
+        self.buffer = BytesMut::new();
+        self.buffer_size = READ_BUFFER_MIN;
+        self.note_buffer();
+    }
+
+    /// A buffer as small as it can be counts for nothing.
+    fn note_buffer(&mut self) {
+        let size = self.buffer_size();
+        self.endpoint.note_read_buffer(if size <= READ_BUFFER_MIN { 0 } else { size });
+    }
+
     /// Works on what was read, and on what more there is; false at the end of the stream.
     ///
     /// The first read of a turn is an awaited one: it forgets that the socket is readable when it
@@ -209,7 +247,9 @@ impl<T: Transport> Task<T> {
             if !filled || READ_PER_TURN <= taken || !self.endpoint.wants_input() {
                 break;
             }
-            self.buffer_size = (self.buffer_size * 2).min(READ_BUFFER_MAX);
+            if self.endpoint.has_room() {
+                self.buffer_size = (self.buffer_size * 2).min(READ_BUFFER_MAX);
+            }
             self.make_room();
             match self.transport.try_read(&mut self.buffer) {
                 Ok(more) => count = more,
@@ -217,10 +257,11 @@ impl<T: Transport> Task<T> {
                 Err(_) => break,
             }
         }
-        if self.buffer.is_empty() && taken < READ_BUFFER_MIN {
-            // A quiet connection keeps no large buffer: thousands of them wait for hours.
-            self.buffer = BytesMut::new();
-            self.buffer_size = READ_BUFFER_MIN;
+        self.read_at = now;
+        if self.buffer.is_empty() && (taken < READ_BUFFER_MIN || !self.endpoint.has_room()) {
+            self.shrink();
+        } else {
+            self.note_buffer();
         }
         true
     }
