@@ -29,7 +29,7 @@ fn await_those_before(broker: &TestBroker) {
 #[track_caller]
 fn await_no_more_than(broker: &TestBroker, count: u64) {
     const OPEN: &str = "peeklock_connections{protocol=\"http\"} ";
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         let page = broker.http().ask("GET", "/metrics", &[], b"").expect(200);
         let text = page.text();
