@@ -14,6 +14,7 @@ pub mod message;
 pub mod peer;
 pub mod raw;
 pub mod requests;
+mod samples;
 pub mod sas;
 pub mod topics;
 pub mod transactions;

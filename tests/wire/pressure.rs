@@ -1,7 +1,5 @@
 //! What one identity, and one connection, may take of the broker, and what happens to who takes more.
 
-use std::time::{Duration, Instant};
-
 use peeklock_protocol::DeliveryState;
 use peeklock_protocol::performative::Performative;
 use peeklock_protocol::value::{Map, Value};
@@ -93,17 +91,10 @@ fn a_flood_of_messages_is_refused_and_told_to_try_again() {
 
 const SEND: &str = "/q/messages";
 const BATCH: (&str, &str) = ("Content-Type", "application/vnd.microsoft.servicebus.json");
-const HITS: &str = "peeklock_limit_hits_total{limit=\"send_rate_per_identity\"} ";
+const HITS: &str = "peeklock_limit_hits_total{limit=\"send_rate_per_identity\"}";
 
 fn batch_of_json(count: usize) -> String {
     format!("[{}]", vec![r#"{"Body":"x"}"#; count].join(","))
-}
-
-#[track_caller]
-fn assert_hits(broker: &TestBroker, wanted: &str) {
-    let page = broker.http().ask("GET", "/metrics", &[], b"").expect(200);
-    let line = page.text().lines().find_map(|line| line.strip_prefix(HITS));
-    assert_eq!(line, Some(wanted));
 }
 
 /// A broker where nobody may send much, with somebody besides the well-known identity.
@@ -131,7 +122,7 @@ fn messages_over_http_beyond_the_rate_of_an_identity_are_refused() {
         assert!(seconds.is_some_and(|seconds| (500..1000).contains(&seconds)), "{seconds:?}");
         assert!(answer.text().contains("SubCode=50004."), "{}", answer.text());
     }
-    assert_hits(&broker, "2");
+    assert_eq!(broker.sample(HITS), 2);
     let mut other = HttpClient::connect(broker.address()).rule("other", "k", "");
     other.ask("POST", SEND, &[], b"x").expect(201);
     // Only sending is slow.
@@ -156,10 +147,10 @@ fn messages_of_all_doors_are_counted_together() {
     go_into_debt(&broker);
     let answer = schedule(&mut peer, &mut management, 1);
     assert_eq!((answer.status, answer.condition()), (503, SERVER_BUSY));
-    assert_hits(&broker, "1");
+    assert_eq!(broker.sample(HITS), 1);
     let id = peer.transfer(&mut link, &Message::data("x").encode());
     peer.expect_rejected(id, SERVER_BUSY);
-    assert_hits(&broker, "2");
+    assert_eq!(broker.sample(HITS), 2);
 
     // And the other way round.
     let mut other = broker.connect().plain("other", "k").open().begin();
@@ -170,22 +161,7 @@ fn messages_of_all_doors_are_counted_together() {
     client.ask("POST", SEND, &[], b"x").expect(429);
 }
 
-const HELD: &str = "peeklock_memory_bytes{owner=\"connections\"} ";
-
-fn held_by_connections(broker: &TestBroker) -> usize {
-    let page = broker.http().ask("GET", "/metrics", &[], b"").expect(200);
-    let line = page.text().lines().find_map(|line| line.strip_prefix(HELD).map(str::to_owned));
-    line.and_then(|held| held.parse().ok()).expect("a number of octets")
-}
-
-#[track_caller]
-fn wait_until_held(broker: &TestBroker, wanted: impl Fn(usize) -> bool) {
-    let deadline = Instant::now() + Duration::from_mins(1);
-    while !wanted(held_by_connections(broker)) {
-        assert!(Instant::now() < deadline, "{} octets", held_by_connections(broker));
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
+const HELD: &str = "peeklock_memory_bytes{owner=\"connections\"}";
 
 /// A frame is kept until its last octet is there, so what has come of it counts.
 #[test]
@@ -194,9 +170,9 @@ fn a_part_of_a_frame_counts_as_memory_of_its_connection() {
     let mut peer = broker.peer();
     peer.write(&frame_header(200_000, 2, 0));
     peer.write(&vec![0; 100_000]);
-    wait_until_held(&broker, |held| 100_000 <= held);
+    broker.await_sample(HELD, |held| 100_000 <= held);
     drop(peer);
-    wait_until_held(&broker, |held| held == 0);
+    broker.await_sample(HELD, |held| held == 0);
 }
 
 /// Thousands of them may wait for hours, each after something large.
@@ -207,7 +183,7 @@ fn a_connection_that_is_quiet_gives_its_memory_back() {
     let mut link = peer.attach_sender("q");
     let id = peer.transfer(&mut link, &Message::data(vec![b'x'; 200_000]).encode());
     assert_eq!(peer.expect_outcome(id), DeliveryState::Accepted);
-    wait_until_held(&broker, |held| held != 0);
-    wait_until_held(&broker, |held| held == 0);
+    broker.await_sample(HELD, |held| held != 0);
+    broker.await_sample(HELD, |held| held == 0);
     peer.close();
 }

@@ -1,8 +1,7 @@
 //! Requests that wait for a message, and what becomes of them meanwhile: rights go, tokens end, peers
 //! leave.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use peeklock_protocol::value::Value;
 use peeklock_tests::administration::{create_queue, update_queue};
@@ -23,23 +22,6 @@ const METHODS: [&str; 2] = ["POST", "DELETE"];
 #[track_caller]
 fn await_those_before(broker: &TestBroker) {
     broker.http().ask("POST", "/q/messages/head?timeout=1", &[], b"").expect(204);
-}
-
-/// Waits until no more peers speak HTTP than these.
-#[track_caller]
-fn await_no_more_than(broker: &TestBroker, count: u64) {
-    const OPEN: &str = "peeklock_connections{protocol=\"http\"} ";
-    let deadline = Instant::now() + Duration::from_mins(1);
-    loop {
-        let page = broker.http().ask("GET", "/metrics", &[], b"").expect(200);
-        let text = page.text();
-        let open = text.lines().find_map(|line| line.strip_prefix(OPEN)).expect("a gauge");
-        if open.parse::<u64>().expect("a number") <= count {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{open} are there");
-        thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// Another key, another right, no rule any more: whoever waits by the old one hears of it, and gets
@@ -189,7 +171,7 @@ fn who_goes_away_takes_nothing_whatever_it_has_said() {
         await_those_before(&broker);
         drop(waiting);
         // Their last words may be slower than the first of others. Two are there: one above, and who asks.
-        await_no_more_than(&broker, 2);
+        broker.await_sample("peeklock_connections{protocol=\"http\"}", |open| open <= 2);
         let texts: Vec<String> = (0..20).map(|number| number.to_string()).collect();
         let mut sender = broker.http();
         for text in &texts {

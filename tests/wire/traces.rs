@@ -5,7 +5,6 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use peeklock_protocol::delivery_state::DeliveryState;
 use peeklock_protocol::value::{Array, Map, Value};
@@ -15,7 +14,6 @@ use peeklock_tests::requests::Requests;
 use peeklock_tests::{Peer, TestBroker, sas};
 use serde_json::Value as Json;
 
-use super::ask::Ask;
 use super::observed::{PATIENCE, found, parsed};
 
 /// A collector that keeps what it is told, and how it answers.
@@ -301,7 +299,8 @@ fn requests_of_management_are_told_to_a_collector() {
         other.close();
         let spans = [span("accept q", PARENT, id), span("deliver q", PARENT, id)];
         assert_eq!(told(&collector, 2), spans);
-        await_connections(&broker, 1);
+        // What others leave behind is there once they are gone.
+        broker.await_sample("peeklock_connections{protocol=\"amqp\"}", |open| open == 1);
         let token = received.message().lock_token();
         settle(&mut peer, &mut management, token, "suspended");
         assert_eq!(told(&collector, 1), [span("settle q dead_letter", PARENT, id)]);
@@ -314,17 +313,6 @@ fn settle(peer: &mut Peer, management: &mut Requests, token: [u8; 16], status: &
     let body = Map::new().with("disposition-status", status).with("lock-tokens", tokens(&[token]));
     let answer = peer.manage(management, "com.microsoft:update-disposition", body);
     assert_eq!(answer.status, 200, "{answer:?}");
-}
-
-/// Waits until no more than so many speak AMQP: what others leave behind is then there.
-#[track_caller]
-fn await_connections(broker: &TestBroker, count: usize) {
-    let wanted = format!("peeklock_connections{{protocol=\"amqp\"}} {count}\n");
-    let give_up_at = Instant::now() + PATIENCE;
-    while !Ask::new("GET", "/metrics").send(broker).body.contains(&wanted) {
-        assert!(Instant::now() < give_up_at, "they stay");
-        thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// A message is worth more than what is told of it.
