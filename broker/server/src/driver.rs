@@ -4,6 +4,9 @@
 //! When the store fails, what was submitted has an unknown outcome. The driver then answers nothing
 //! that waited, tells every connection to close, reopens the store and loads the core again.
 
+mod handle;
+mod lines;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +16,13 @@ use peeklock_core::{
     Timestamp, Turn,
 };
 use peeklock_storage::{ShardId, Store, StoreError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use self::handle::{Arrived, StopRequest};
+pub(crate) use self::handle::{Caller, Input, ShardHandle, Stopped};
+use self::lines::Lines;
 use crate::auth::Authority;
 use crate::clock::Clock;
 use crate::durability::{Gate, InFlight, Progress};
@@ -24,17 +30,8 @@ use crate::faults::Sudden;
 use crate::mailbox::{Letter, Mailbox};
 use crate::metrics::{Limit, Metrics, Stopwatch};
 
-/// Inputs that may wait for the driver; each is the commands of one read of one connection. A
-/// connection that finds it full waits, and so stops reading its socket.
-const INBOX_CAPACITY: usize = 256;
-
-/// Inputs taken in one turn: enough that one sync serves many connections, few enough that the
-/// first of them does not wait long for the last.
-const INPUTS_PER_TURN: usize = 64;
-
-/// Commands of one connection that go into one input: what it has read at once may be hundreds, and
-/// whoever comes behind them would wait for all. Fewer are no fairer, and cost more.
-const COMMANDS_PER_INPUT: usize = 32;
+/// Inputs taken from the inbox at a time. What is more than a turn's work stands in line then.
+const INPUTS_MAX: usize = 256;
 
 /// Pause between attempts to reopen a failed store, and between two failures of one that opens but
 /// cannot be written to.
@@ -49,104 +46,6 @@ const SHARD: ShardId = ShardId(0);
 /// Loads the core from the store; called at start and again after a failure.
 pub(crate) type OpenShard = Box<dyn Fn(&dyn Store) -> anyhow::Result<Broker> + Send + Sync>;
 
-/// Whoever asked the driver to stop, waiting to hear how the store was closed.
-type StopRequest = oneshot::Sender<Result<(), StoreError>>;
-
-/// What connections send to the driver.
-pub(crate) enum Input {
-    Commands(Vec<Command>),
-    Joined {
-        connection: u64,
-        mailbox: Mailbox,
-    },
-    Left {
-        connection: u64,
-    },
-    /// Asks for [`Letter::CaughtUp`] once all is done that is due by now.
-    CatchUp {
-        to: Origin,
-    },
-    /// Passes [`Letter::Fault`] on to all connections.
-    Fault(Sudden),
-    /// Looks at the state as it is between two turns. It runs in the driver, so it must be short.
-    Query(Box<dyn FnOnce(&Broker) + Send>),
-    Stop {
-        done: StopRequest,
-    },
-}
-
-/// The way to a shard's driver.
-#[derive(Clone)]
-pub(crate) struct ShardHandle {
-    inputs: mpsc::Sender<Arrived>,
-    /// Whether anybody wants to know when inputs arrived.
-    is_timed: bool,
-}
-
-/// An input, and when it came: before it waited for room in the inbox.
-struct Arrived {
-    at: Option<Instant>,
-    input: Input,
-}
-
-/// The driver is gone, which happens only when the process stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the broker is stopping")]
-pub(crate) struct Stopped;
-
-/// The driver could not look: the store has failed and is being reopened, or the process stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the broker cannot answer now")]
-pub(crate) struct Unanswered;
-
-impl ShardHandle {
-    /// Reads the state of the core. What is read may not be on disk yet.
-    pub(crate) async fn query<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&Broker) -> T + Send + 'static,
-    ) -> Result<T, Unanswered> {
-        let (answer, answered) = oneshot::channel();
-        let query = Input::Query(Box::new(move |core| {
-            // Whoever asked has given up when this fails.
-            let _ = answer.send(look(core));
-        }));
-        self.send(query).await.map_err(|_| Unanswered)?;
-        answered.await.map_err(|_| Unanswered)
-    }
-
-    pub(crate) async fn send(&self, input: Input) -> Result<(), Stopped> {
-        let at = (self.is_timed && matches!(input, Input::Commands(_))).then(Instant::now);
-        self.inputs.send(Arrived { at, input }).await.map_err(|_| Stopped)
-    }
-
-    /// Hands over what a connection asks for, in its order and by parts: others have their turn between
-    /// two of them.
-    pub(crate) async fn send_in_turn(&self, commands: Vec<Command>) -> Result<(), Stopped> {
-        if commands.is_empty() {
-            return Ok(());
-        }
-        if commands.len() <= COMMANDS_PER_INPUT {
-            return self.send(Input::Commands(commands)).await;
-        }
-        let mut rest = commands.into_iter();
-        loop {
-            let part: Vec<_> = rest.by_ref().take(COMMANDS_PER_INPUT).collect();
-            self.send(Input::Commands(part)).await?;
-            if rest.len() == 0 {
-                return Ok(());
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// Stops the driver after what it has taken is durable, and closes the store.
-    pub(crate) async fn stop(&self) -> Result<Result<(), StoreError>, Stopped> {
-        let (done, stopped) = oneshot::channel();
-        self.send(Input::Stop { done }).await?;
-        stopped.await.map_err(|_| Stopped)
-    }
-}
-
 /// Loads the shard and starts its driver.
 pub(crate) fn start(
     store: Arc<dyn Store>,
@@ -158,7 +57,8 @@ pub(crate) fn start(
     let is_timed = metrics.is_enabled();
     let core = open(&*store)?;
     authority.set_rules_of_all(core.access_rules());
-    let (sender, inputs) = mpsc::channel(INBOX_CAPACITY);
+    // Unbounded: a connection waits for a place of its own, and a request for its answer.
+    let (sender, inputs) = mpsc::unbounded_channel();
     let (read_sender, reads) = mpsc::unbounded_channel();
     let progress = Progress::default();
     subscribe(&*store, &progress);
@@ -186,7 +86,7 @@ pub(crate) fn start(
         turned_at: None,
     };
     tokio::spawn(driver.run(inputs, reads));
-    Ok(ShardHandle { inputs: sender, is_timed })
+    Ok(ShardHandle::new(sender, is_timed))
 }
 
 fn subscribe(store: &dyn Store, progress: &Progress) {
@@ -237,10 +137,11 @@ struct Driver {
 impl Driver {
     async fn run(
         mut self,
-        mut inputs: mpsc::Receiver<Arrived>,
+        mut inputs: mpsc::UnboundedReceiver<Arrived>,
         mut reads: mpsc::UnboundedReceiver<ReadAnswer>,
     ) {
-        let mut taken = Vec::with_capacity(INPUTS_PER_TURN);
+        let mut taken = Vec::with_capacity(INPUTS_MAX);
+        let mut lines = Lines::default();
         let alarm = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(alarm);
         let mut armed: Option<Timestamp> = None;
@@ -250,7 +151,11 @@ impl Driver {
         let mut healthy = self.turn();
         loop {
             if let Err(failure) = healthy {
-                if let Some(done) = self.recover(&failure, &mut inputs).await {
+                let stopped = match self.turn_all_away(lines.take_all()).or(stopping.take()) {
+                    None => self.recover(&failure, &mut inputs).await,
+                    asked => asked,
+                };
+                if let Some(done) = stopped {
                     let _ = done.send(Err(failure));
                     return;
                 }
@@ -260,17 +165,18 @@ impl Driver {
             }
             self.arm(alarm.as_mut(), &mut armed);
             let mut rung = false;
+            let has_room = self.held.is_none() && !self.in_flight.is_full();
             tokio::select! {
                 biased;
                 () = self.progress.changed() => {}
                 Some(answer) = reads.recv() => self.read_done(answer),
-                count = inputs.recv_many(&mut taken, INPUTS_PER_TURN),
-                    if self.held.is_none() && !self.in_flight.is_full() =>
-                {
+                count = inputs.recv_many(&mut taken, INPUTS_MAX), if has_room && stopping.is_none() => {
                     if count == 0 {
                         return;
                     }
+                    lines.next(&mut taken);
                 }
+                () = std::future::ready(()), if has_room && !lines.is_empty() => lines.next(&mut taken),
                 () = &mut alarm, if armed.is_some() => rung = true,
                 // The alarm counts real time, so it is set anew.
                 () = clock_changes.changed() => armed = None,
@@ -281,7 +187,7 @@ impl Driver {
                 armed = None;
                 self.core.handle(now, Command::Tick);
             }
-            for Arrived { at, input } in taken.drain(..) {
+            for Arrived { at, input, .. } in taken.drain(..) {
                 match input {
                     Input::Commands(commands) => {
                         self.stopwatch.came(at, &commands);
@@ -298,6 +204,11 @@ impl Driver {
                 }
             }
             healthy = self.turn();
+            if !lines.is_empty() {
+                // Whoever has nothing in line yet may say so before the next turn.
+                tokio::task::yield_now().await;
+                continue;
+            }
             if let Some(done) = stopping.take() {
                 let closed = self.close().await;
                 // Nobody who is still here gets an answer any more.
@@ -553,7 +464,7 @@ impl Driver {
     async fn recover(
         &mut self,
         failure: &StoreError,
-        inputs: &mut mpsc::Receiver<Arrived>,
+        inputs: &mut mpsc::UnboundedReceiver<Arrived>,
     ) -> Option<StopRequest> {
         error!(error = %failure, "the store failed, all connections are closed and it is reopened");
         self.mailboxes.values().for_each(lose);
@@ -589,29 +500,43 @@ impl Driver {
     /// Lets [`REOPEN_PAUSE`] pass without a store. Nobody is left waiting for an answer meanwhile:
     /// connections that come are told at once, and commands are dropped because all that are here
     /// have been told.
-    async fn turn_away(&mut self, inputs: &mut mpsc::Receiver<Arrived>) -> Option<StopRequest> {
+    async fn turn_away(
+        &mut self,
+        inputs: &mut mpsc::UnboundedReceiver<Arrived>,
+    ) -> Option<StopRequest> {
         let pause = tokio::time::sleep(REOPEN_PAUSE);
         tokio::pin!(pause);
         loop {
             tokio::select! {
                 () = &mut pause => return None,
-                Some(Arrived { input, .. }) = inputs.recv() => match input {
-                    // A query that is dropped tells whoever asked.
-                    Input::Commands(_)
-                    | Input::CatchUp { .. }
-                    | Input::Fault(_)
-                    | Input::Query(_) => {}
-                    Input::Joined { connection, mailbox } => {
-                        lose(&mailbox);
-                        self.mailboxes.insert(connection, mailbox);
+                Some(arrived) = inputs.recv() => {
+                    if let Some(done) = self.turn_one_away(arrived.input) {
+                        return Some(done);
                     }
-                    Input::Left { connection } => {
-                        self.mailboxes.remove(&connection);
-                    }
-                    Input::Stop { done } => return Some(done),
-                },
+                }
             }
         }
+    }
+
+    /// What is in line when the store fails has an unknown outcome, as all that was asked.
+    fn turn_all_away(&mut self, waiting: impl Iterator<Item = Arrived>) -> Option<StopRequest> {
+        waiting.filter_map(|arrived| self.turn_one_away(arrived.input)).last()
+    }
+
+    fn turn_one_away(&mut self, input: Input) -> Option<StopRequest> {
+        match input {
+            // A query that is dropped tells whoever asked.
+            Input::Commands(_) | Input::CatchUp { .. } | Input::Fault(_) | Input::Query(_) => {}
+            Input::Joined { connection, mailbox } => {
+                lose(&mailbox);
+                self.mailboxes.insert(connection, mailbox);
+            }
+            Input::Left { connection } => {
+                self.mailboxes.remove(&connection);
+            }
+            Input::Stop { done } => return Some(done),
+        }
+        None
     }
 
     async fn reopen(&mut self) -> anyhow::Result<Broker> {

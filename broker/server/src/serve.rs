@@ -123,7 +123,7 @@ impl Running {
             told,
             traced,
         );
-        let default = Namespace::start(&common, default_plan(&settings)?).await?;
+        let default = Namespace::start(&common, default_plan(&settings)?)?;
         let maker = settings.test_control.then(|| Maker {
             common: common.clone(),
             core: settings.core,
@@ -140,11 +140,9 @@ impl Running {
         back_up("", namespaces.default().store());
         for declared in &settings.namespaces {
             let name = declared.name.clone();
-            let started = match further_plan(&settings, declared) {
-                Ok(plan) => Namespace::start(&common, plan).await,
-                Err(error) => Err(error),
-            };
-            let started = started.with_context(|| format!("the namespace {name}"))?;
+            let started = further_plan(&settings, declared)
+                .and_then(|plan| Namespace::start(&common, plan))
+                .with_context(|| format!("the namespace {name}"))?;
             back_up(name.as_str(), started.store());
             namespaces.add(name, started);
         }

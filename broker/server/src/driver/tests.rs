@@ -1,7 +1,7 @@
 //! The driver over stores that wait, fail and fill up when the test says so.
 //!
 //! Nothing is timed. That something has not come yet is known by what comes behind it: the driver
-//! takes its inputs in order, and answers an attach without writing.
+//! hears a connection in its order, and answers an attach without writing.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -52,17 +52,16 @@ fn start(store: Arc<dyn Store>, clock: Clock, open: OpenShard) -> anyhow::Result
 /// A connection, as the driver sees one.
 struct Peer {
     id: u64,
-    shard: ShardHandle,
+    caller: Caller,
     mailbox: Mailbox,
     letters: Vec<Letter>,
 }
 
 impl Peer {
-    async fn join(shard: &ShardHandle, id: u64) -> Self {
+    fn join(shard: &ShardHandle, id: u64) -> Self {
         let mailbox = Mailbox::default();
-        let joined = Input::Joined { connection: id, mailbox: mailbox.clone() };
-        shard.send(joined).await.unwrap();
-        Self { id, shard: shard.clone(), mailbox, letters: Vec::new() }
+        let caller = shard.join(id, mailbox.clone()).unwrap();
+        Self { id, caller, mailbox, letters: Vec::new() }
     }
 
     fn origin(&self, delivery: u32) -> Origin {
@@ -74,7 +73,7 @@ impl Peer {
     }
 
     async fn ask(&self, commands: Vec<Command>) {
-        self.shard.send(Input::Commands(commands)).await.unwrap();
+        self.caller.ask(commands).await.unwrap();
     }
 
     fn send(&self, delivery: u32, entity: EntityId, body: &[u8]) -> Command {
@@ -147,7 +146,7 @@ impl Peer {
 async fn manual() -> (Arc<MemStore>, ShardHandle, Peer, EntityId) {
     let store = Arc::new(MemStore::manual());
     let shard = start(Arc::clone(&store) as Arc<dyn Store>, Clock::real(), open()).unwrap();
-    let mut peer = Peer::join(&shard, 1).await;
+    let mut peer = Peer::join(&shard, 1);
     let entity = peer.entity().await;
     store.sync_all();
     (store, shard, peer, entity)
@@ -206,8 +205,8 @@ async fn after_a_failed_write_nothing_is_answered_and_what_is_durable_is_there()
     for (faults, found) in [(lost, 1), (kept, 2), (refused, 1)] {
         let store = Arc::new(FaultStore::new(MemStore::new(), 1, Faults::NONE));
         let shard = start(Arc::clone(&store) as Arc<dyn Store>, Clock::real(), open()).unwrap();
-        let mut peer = Peer::join(&shard, 1).await;
-        let mut other = Peer::join(&shard, 2).await;
+        let mut peer = Peer::join(&shard, 1);
+        let mut other = Peer::join(&shard, 2);
         let entity = peer.entity().await;
         peer.ask(vec![peer.send(1, entity, b"safe")]).await;
         assert!(matches!(peer.reply(1).await, Ok(Reply::Accepted)));
@@ -218,7 +217,7 @@ async fn after_a_failed_write_nothing_is_answered_and_what_is_durable_is_there()
         assert!(matches!(other.next().await, Letter::StoreLost), "{faults:?}");
         store.set_faults(Faults::NONE);
 
-        let mut again = Peer::join(&shard, 3).await;
+        let mut again = Peer::join(&shard, 3);
         let entity = again.entity().await;
         assert_eq!(again.bodies(entity).await, found, "{faults:?}");
         again.ask(vec![again.send(3, entity, b"after")]).await;
@@ -237,16 +236,16 @@ async fn while_the_store_cannot_be_reopened_peers_are_turned_away_and_a_stop_is_
         works(store)
     });
     let shard = start(Arc::clone(&store) as Arc<dyn Store>, Clock::real(), open).unwrap();
-    let mut peer = Peer::join(&shard, 1).await;
+    let mut peer = Peer::join(&shard, 1);
     let entity = peer.entity().await;
     broken.store(true, Ordering::Relaxed);
     store.set_faults(Faults { lost: ALWAYS, ..Faults::NONE });
     peer.ask(vec![peer.send(1, entity, b"a")]).await;
     assert!(matches!(peer.next().await, Letter::StoreLost));
-    let mut late = Peer::join(&shard, 2).await;
+    let mut late = Peer::join(&shard, 2);
     assert!(matches!(late.next().await, Letter::StoreLost));
     // More than the inbox holds: commands are taken and dropped, so nobody gets stuck.
-    for _ in 0..2 * INBOX_CAPACITY {
+    for _ in 0..2 * INPUTS_MAX {
         late.ask(vec![Command::Tick]).await;
     }
     assert!(matches!(shard.stop().await, Ok(Err(StoreError::Unknown(_)))));
@@ -256,7 +255,7 @@ async fn while_the_store_cannot_be_reopened_peers_are_turned_away_and_a_stop_is_
 async fn on_a_full_disk_sends_are_refused_and_settlements_go_on() {
     let store = Arc::new(FaultStore::new(MemStore::new(), 1, Faults::NONE));
     let shard = start(Arc::clone(&store) as Arc<dyn Store>, Clock::real(), open()).unwrap();
-    let mut peer = Peer::join(&shard, 1).await;
+    let mut peer = Peer::join(&shard, 1);
     let entity = peer.entity().await;
     store.set_faults(Faults { disk_full: ALWAYS, ..Faults::NONE });
     peer.ask(vec![peer.send(1, entity, b"a")]).await;
@@ -279,7 +278,7 @@ async fn a_stop_makes_durable_what_was_taken() {
     let (store, shard, peer, entity) = manual().await;
     peer.ask(vec![peer.send(1, entity, b"a")]).await;
     assert_eq!(shard.stop().await.unwrap(), Ok(()));
-    assert!(shard.send(Input::Commands(Vec::new())).await.is_err());
+    assert!(shard.send(Input::Commands(Vec::new())).is_err());
     store.reopen().unwrap();
     let core = open()(&*store).unwrap();
     let stats = core.queue_stats().find(|stats| stats.path == path()).unwrap();
@@ -316,9 +315,9 @@ async fn the_store_is_never_asked_for_more_than_its_queue_holds() {
 async fn what_a_connection_has_not_looked_at_goes_to_the_next() {
     let store = Arc::new(MemStore::new());
     let shard = start(store, Clock::real(), open()).unwrap();
-    let mut peer = Peer::join(&shard, 1).await;
+    let mut peer = Peer::join(&shard, 1);
     let entity = peer.entity().await;
-    let mut gone = Peer::join(&shard, 2).await;
+    let mut gone = Peer::join(&shard, 2);
     gone.receive(2).await;
     peer.ask(vec![peer.send(1, entity, b"a")]).await;
     assert!(matches!(peer.reply(1).await, Ok(Reply::Accepted)));
@@ -326,7 +325,7 @@ async fn what_a_connection_has_not_looked_at_goes_to_the_next() {
     let receiver = gone.receiver();
     let last = vec![peer.send(2, entity, b"b"), Command::CloseReceiver { receiver }];
     gone.ask(last).await;
-    shard.send(Input::Left { connection: 2 }).await.unwrap();
+    gone.caller.leave().unwrap();
     assert!(matches!(peer.reply(2).await, Ok(Reply::Accepted)));
     peer.receive(2).await;
     for _ in 0..2 {
@@ -340,7 +339,7 @@ async fn with_five_locked(clock: &Clock, broker: BrokerSettings) -> (Peer, Span)
     let queue = QueueSettings::default();
     let shard =
         start(Arc::new(MemStore::new()), clock.clone(), open_with(broker, queue.clone())).unwrap();
-    let mut peer = Peer::join(&shard, 1).await;
+    let mut peer = Peer::join(&shard, 1);
     let entity = peer.entity().await;
     peer.ask((1..6).map(|delivery| peer.send(delivery, entity, b"a")).collect()).await;
     for delivery in 1..6 {
@@ -370,7 +369,7 @@ async fn nothing_ends_while_the_clock_is_frozen_before_its_end() {
     clock.steer(Step::Freeze { at: None }).unwrap();
     let (mut peer, lock_duration) = with_five_locked(&clock, BrokerSettings::default()).await;
     clock.steer(Step::Advance(Span(lock_duration.0 - 1))).unwrap();
-    peer.shard.send(Input::CatchUp { to: peer.origin(7) }).await.unwrap();
+    peer.caller.catch_up(peer.origin(7)).unwrap();
     assert!(matches!(peer.next().await, Letter::CaughtUp { to } if to.delivery == 7));
     clock.steer(Step::Advance(Span(1))).unwrap();
     for _ in 0..5 {
@@ -386,7 +385,7 @@ async fn locks_that_end_together_have_all_ended_when_the_driver_has_caught_up() 
     let broker = BrokerSettings { expiries_max: 1, ..BrokerSettings::default() };
     let (mut peer, lock_duration) = with_five_locked(&clock, broker).await;
     clock.steer(Step::Advance(lock_duration)).unwrap();
-    peer.shard.send(Input::CatchUp { to: peer.origin(7) }).await.unwrap();
+    peer.caller.catch_up(peer.origin(7)).unwrap();
     for _ in 0..5 {
         assert_eq!(peer.delivery().await.attempts, 1);
     }
@@ -401,35 +400,10 @@ async fn the_driver_has_not_caught_up_while_something_is_read() {
     store.reopen().unwrap();
     // The message is known by its row alone.
     let shard = start(store, Clock::real(), open()).unwrap();
-    let mut peer = Peer::join(&shard, 1).await;
+    let mut peer = Peer::join(&shard, 1);
     peer.ask(vec![peer.browse(2, entity)]).await;
-    shard.send(Input::CatchUp { to: peer.origin(3) }).await.unwrap();
+    peer.caller.catch_up(peer.origin(3)).unwrap();
     let found = peer.reply(2).await.unwrap();
     assert!(matches!(&found, Reply::Browsed { messages } if messages.len() == 1), "{found:?}");
     assert!(matches!(peer.next().await, Letter::CaughtUp { to } if to.delivery == 3));
-}
-
-#[tokio::test]
-async fn nobody_waits_for_all_that_another_sends_at_once() {
-    let (inputs, mut arrived) = mpsc::channel(INBOX_CAPACITY);
-    let shard = ShardHandle { inputs, is_timed: false };
-    let drains = |connection, count| {
-        let receiver = ReceiverId { connection, link: 0 };
-        (0..count).map(|limit| Command::Drain { receiver, limit }).collect()
-    };
-    let (many, one) = (drains(1, 100), drains(2, 1));
-    let (many, one) = tokio::join!(shard.send_in_turn(many), shard.send_in_turn(one));
-    assert_eq!((many, one), (Ok(()), Ok(())));
-    drop(shard);
-    let mut came = Vec::new();
-    while let Some(Arrived { input: Input::Commands(commands), .. }) = arrived.recv().await {
-        came.push(commands);
-    }
-    let lengths: Vec<usize> = came.iter().map(Vec::len).collect();
-    assert_eq!(lengths, [32, 1, 32, 32, 4]);
-    let limits = came.iter().filter(|commands| 1 < commands.len()).flatten().map(|command| {
-        let Command::Drain { limit, .. } = command else { panic!("{command:?}") };
-        *limit
-    });
-    assert!(limits.eq(0..100), "in their order");
 }

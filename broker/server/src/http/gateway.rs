@@ -61,9 +61,9 @@ struct Waiting {
 impl Gateway {
     /// Makes itself known to the driver.
     /// Bodies of requests have so many octets of memory.
-    pub(crate) async fn start(shard: ShardHandle, bodies: u64) -> Result<Self, Stopped> {
+    pub(crate) fn start(shard: ShardHandle, bodies: u64) -> Result<Self, Stopped> {
         let mailbox = Mailbox::default();
-        shard.send(Input::Joined { connection: CONNECTION, mailbox: mailbox.clone() }).await?;
+        shard.send(Input::Joined { connection: CONNECTION, mailbox: mailbox.clone() })?;
         let waiting = Arc::new(Waiting::default());
         let (returns, returned) = mpsc::unbounded_channel();
         let seats = Arc::new(Seats::new(returns));
@@ -120,7 +120,7 @@ impl Gateway {
         let (question, answered) = self.waiting.enter();
         let origin = Origin { connection: CONNECTION, link: question.number, delivery: 0 };
         let commands = commands(origin);
-        if let Err(Stopped) = self.shard.send(Input::Commands(commands)).await {
+        if let Err(Stopped) = self.shard.send(Input::Commands(commands)) {
             return Err(Error::ServerBusy("The broker is stopping."));
         }
         match tokio::time::timeout(ANSWER_WITHIN, answered).await {
@@ -135,7 +135,7 @@ impl Gateway {
     pub(crate) async fn catch_up(&self) -> Result<(), Error> {
         let (question, answered) = self.waiting.enter();
         let to = Origin { connection: CONNECTION, link: question.number, delivery: 0 };
-        if let Err(Stopped) = self.shard.send(Input::CatchUp { to }).await {
+        if let Err(Stopped) = self.shard.send(Input::CatchUp { to }) {
             return Err(Error::ServerBusy("The broker is stopping."));
         }
         match tokio::time::timeout(ANSWER_WITHIN, answered).await {
@@ -181,7 +181,7 @@ async fn pass_on(mailbox: Mailbox, waiting: Arc<Waiting>, seats: Arc<Seats>) {
 /// Passes on what requests leave behind when they end, for as long as the broker runs.
 async fn give_back(shard: ShardHandle, mut returned: mpsc::UnboundedReceiver<Command>) {
     while let Some(command) = returned.recv().await {
-        if let Err(Stopped) = shard.send(Input::Commands(vec![command])).await {
+        if let Err(Stopped) = shard.send(Input::Commands(vec![command])) {
             return;
         }
     }

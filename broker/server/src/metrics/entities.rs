@@ -65,7 +65,7 @@ pub(super) async fn write(namespaces: &Namespaces, shown: &EntitiesShown, out: &
     let chosen = shown.choose(&told);
     render(&told, &chosen, out).await;
     for ((told, chosen), namespace) in told.iter().zip(&chosen).zip(asked) {
-        look_for_oldest(told, chosen, shown, namespace).await;
+        look_for_oldest(told, chosen, shown, namespace);
     }
 }
 
@@ -101,12 +101,7 @@ async fn render(told: &[Told], chosen: &[Vec<usize>], out: &mut String) {
 }
 
 /// Has the core find out when oldest messages came, as far as that will be shown. The next scrape tells.
-async fn look_for_oldest(
-    told: &Told,
-    chosen: &[usize],
-    shown: &EntitiesShown,
-    namespace: &Namespace,
-) {
+fn look_for_oldest(told: &Told, chosen: &[usize], shown: &EntitiesShown, namespace: &Namespace) {
     let entities = chosen.iter().map(|at| &told.entities[*at]);
     let unknown: Vec<_> =
         entities.filter(|entity| entity.oldest == OldestMessage::Unknown).collect();
@@ -118,5 +113,5 @@ async fn look_for_oldest(
     let asked = unknown.iter().cycle().skip(from).take(LOOKS_MAX.min(unknown.len()));
     let commands = asked.map(|entity| Command::FindOldest { entity: entity.entity }).collect();
     // A broker that stops has nothing to tell any more.
-    let _ = namespace.context().shard.send(Input::Commands(commands)).await;
+    let _ = namespace.context().shard.send(Input::Commands(commands));
 }

@@ -87,7 +87,7 @@ impl Namespaces {
             declared: Declared { queues: wanted.queues, topics: wanted.topics },
             made: true,
         };
-        let namespace = Namespace::start(&maker.common, plan).await.map_err(failed)?;
+        let namespace = Namespace::start(&maker.common, plan).map_err(failed)?;
         if let Err(error) = self.add_made(name, Arc::clone(&namespace)) {
             namespace.end().await;
             return Err(error);

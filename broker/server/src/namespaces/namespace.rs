@@ -92,7 +92,7 @@ pub(crate) struct Stay {
 
 impl Namespace {
     /// Loads it and starts its driver.
-    pub(crate) async fn start(common: &Common, plan: Plan) -> anyhow::Result<Arc<Self>> {
+    pub(crate) fn start(common: &Common, plan: Plan) -> anyhow::Result<Arc<Self>> {
         let Plan { hosts, authority, store, clock, core, declared, made } = plan;
         let open = open::shard(core, declared, clock.clone());
         let shard = driver::start(
@@ -102,7 +102,7 @@ impl Namespace {
             open,
             Arc::clone(&common.metrics),
         )?;
-        let gateway = Gateway::start(shard.clone(), common.memory.shares().bodies).await?;
+        let gateway = Gateway::start(shard.clone(), common.memory.shares().bodies)?;
         let http = HttpContext {
             probe: Probe::new(gateway.clone(), Arc::clone(&store)),
             life: common.life.clone(),

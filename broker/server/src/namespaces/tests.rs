@@ -53,11 +53,11 @@ fn common() -> Common {
 }
 
 /// With a rule of its own: its name and `key of NAME`.
-async fn start(name: &str, hosts: &[&str]) -> Arc<Namespace> {
-    start_with(name, hosts, BrokerSettings::default()).await
+fn start(name: &str, hosts: &[&str]) -> Arc<Namespace> {
+    start_with(name, hosts, BrokerSettings::default())
 }
 
-async fn start_with(name: &str, hosts: &[&str], core: BrokerSettings) -> Arc<Namespace> {
+fn start_with(name: &str, hosts: &[&str], core: BrokerSettings) -> Arc<Namespace> {
     let key = Secret::new(format!("key of {name}"));
     let rule = AccessRule::new(name.to_owned(), key, None, Rights::MANAGE, None);
     let plan = Plan {
@@ -69,19 +69,19 @@ async fn start_with(name: &str, hosts: &[&str], core: BrokerSettings) -> Arc<Nam
         declared: Declared::default(),
         made: false,
     };
-    Namespace::start(&common(), plan).await.unwrap()
+    Namespace::start(&common(), plan).unwrap()
 }
 
 /// The default one, `shop` without hosts, `desk` with one.
-async fn world() -> Namespaces {
-    world_with(BrokerSettings::default()).await
+fn world() -> Namespaces {
+    world_with(BrokerSettings::default())
 }
 
 /// The same with such cores.
-pub(crate) async fn world_with(core: BrokerSettings) -> Namespaces {
-    let namespaces = Namespaces::new(start_with("default", &[], core).await, None);
-    namespaces.add("shop".parse().unwrap(), start_with("shop", &[], core).await);
-    namespaces.add("desk".parse().unwrap(), start_with("desk", &["mail.example"], core).await);
+pub(crate) fn world_with(core: BrokerSettings) -> Namespaces {
+    let namespaces = Namespaces::new(start_with("default", &[], core), None);
+    namespaces.add("shop".parse().unwrap(), start_with("shop", &[], core));
+    namespaces.add("desk".parse().unwrap(), start_with("desk", &["mail.example"], core));
     namespaces
 }
 
@@ -111,7 +111,7 @@ fn plain(rule: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_host_names_a_namespace() {
-    let namespaces = world().await;
+    let namespaces = world();
     for (host, expected) in [
         ("shop", Some("shop")),
         ("Shop.example:5671", Some("shop")),
@@ -135,15 +135,15 @@ async fn a_host_names_a_namespace() {
 
 #[tokio::test]
 async fn the_numbers_of_an_address_name_no_namespace() {
-    let namespaces = world().await;
-    namespaces.add("127".parse().unwrap(), start("127", &[]).await);
+    let namespaces = world();
+    namespaces.add("127".parse().unwrap(), start("127", &[]));
     assert!(namespaces.by_host("127.0.0.1:5672").is_none());
     assert!(namespaces.by_host("127.example").is_some());
 }
 
 #[tokio::test]
 async fn a_key_leads_to_its_namespace() {
-    let namespaces = world().await;
+    let namespaces = world();
     let audience = "sb://localhost/q";
     for (rule, key, expected) in [
         ("shop", "key of shop", Some("shop")),
@@ -174,7 +174,7 @@ fn request(host: &str, authorization: Option<String>) -> Request {
 
 #[tokio::test]
 async fn a_request_goes_where_its_host_or_its_token_belongs() {
-    let namespaces = world().await;
+    let namespaces = world();
     let signed = |rule: &str| Some(token("https://any.example/q", rule, &format!("key of {rule}")));
     for (host, token, expected) in [
         ("any.example", None, "default"),
@@ -193,7 +193,7 @@ async fn a_request_goes_where_its_host_or_its_token_belongs() {
 
 #[tokio::test]
 async fn a_connection_moves_until_it_enters() {
-    let namespaces = world().await;
+    let namespaces = world();
     let name = |place: &Place| namespaces.name_of(place.namespace());
     let mut place = Place::new(namespaces.clone(), None);
     assert_eq!(name(&place), "default");
@@ -217,7 +217,7 @@ async fn a_connection_moves_until_it_enters() {
 
 #[tokio::test]
 async fn a_host_counts_more_than_a_key_and_the_last_host_counts() {
-    let namespaces = world().await;
+    let namespaces = world();
     let name = |place: &Place| namespaces.name_of(place.namespace());
     let mut place = Place::new(namespaces.clone(), Some("shop.example"));
     assert_eq!(name(&place), "shop");
@@ -231,10 +231,10 @@ async fn a_host_counts_more_than_a_key_and_the_last_host_counts() {
 }
 
 /// One that may make others.
-async fn maker() -> Namespaces {
+fn maker() -> Namespaces {
     let core = BrokerSettings::default();
     let maker = Maker { common: common(), core, virtual_time: false };
-    Namespaces::new(start("default", &[]).await, Some(maker))
+    Namespaces::new(start("default", &[]), Some(maker))
 }
 
 fn name(text: &str) -> NamespaceName {
@@ -243,7 +243,7 @@ fn name(text: &str) -> NamespaceName {
 
 #[tokio::test]
 async fn a_namespace_is_made_with_a_key_and_entities_of_its_own() {
-    let namespaces = maker().await;
+    let namespaces = maker();
     let wanted = br#"{"queue": [{"name": "q", "lock_duration": "5s"}], "topic": [{"name": "t",
         "subscription": [{"name": "s", "rule": [{"name": "r", "sql_filter": "a = 1"}]}]}]}"#;
     let made = namespaces.make(name("one"), Wanted::read(wanted).unwrap()).await.unwrap();
@@ -259,8 +259,8 @@ async fn a_namespace_is_made_with_a_key_and_entities_of_its_own() {
 
 #[tokio::test]
 async fn a_name_is_taken_once_and_only_what_was_made_is_dropped() {
-    let namespaces = maker().await;
-    namespaces.add(name("declared"), start("declared", &[]).await);
+    let namespaces = maker();
+    namespaces.add(name("declared"), start("declared", &[]));
     namespaces.make(name("one"), Wanted::default()).await.unwrap();
     for taken in ["one", "declared"] {
         let refused = namespaces.make(name(taken), Wanted::default()).await;
@@ -272,14 +272,14 @@ async fn a_name_is_taken_once_and_only_what_was_made_is_dropped() {
     }
     namespaces.drop_made("one").await.unwrap();
     namespaces.make(name("one"), Wanted::default()).await.unwrap();
-    let off = world().await;
+    let off = world();
     assert!(matches!(off.make(name("one"), Wanted::default()).await, Err(MakeError::Off)));
     assert!(matches!(off.drop_made("shop").await, Err(MakeError::Off)));
 }
 
 #[tokio::test]
 async fn nothing_is_left_of_a_dropped_namespace() {
-    let namespaces = maker().await;
+    let namespaces = maker();
     namespaces.make(name("one"), Wanted::default()).await.unwrap();
     let one = namespaces.by_host("one").unwrap();
     let (weak, store) = (Arc::downgrade(&one), Arc::downgrade(one.store()));
@@ -307,7 +307,7 @@ async fn nothing_is_left_of_a_dropped_namespace() {
 
 #[tokio::test]
 async fn namespaces_are_bounded() {
-    let namespaces = maker().await;
+    let namespaces = maker();
     for n in 0..limits::MADE_MAX {
         namespaces.make(name(&format!("n{n}")), Wanted::default()).await.unwrap();
     }

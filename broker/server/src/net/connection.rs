@@ -17,7 +17,7 @@ use tracing::{debug, info};
 use super::transport::{Ready, Transport};
 use crate::amqp::Endpoint;
 use crate::clock::ClockChanges;
-use crate::driver::{Input, Stopped};
+use crate::driver::{Caller, Stopped};
 use crate::mailbox::{Letter, Mailbox};
 use crate::namespaces::{Gone, Stay};
 
@@ -51,14 +51,13 @@ pub(super) async fn run(
     endpoint: Endpoint,
     gone: watch::Receiver<Option<Gone>>,
 ) {
-    let connection = endpoint.id();
     debug!("connected");
     let mut task = Task {
         transport,
         clock_changes: endpoint.clock_changes(),
         rule_changes: endpoint.rule_changes(),
         endpoint,
-        stay: None,
+        inside: None,
         mailbox: Mailbox::default(),
         gone,
         buffer: begun,
@@ -71,11 +70,11 @@ pub(super) async fn run(
         Err(End::Socket(error)) => debug!(%error, "the connection was lost"),
         Err(End::Stopped) => info!("the broker stops, the connection is cut"),
     }
-    if let Some(Stay { shard, .. }) = &task.stay {
+    if let Some((caller, _stay)) = task.inside.take() {
         let commands = task.endpoint.leave();
         // Both fail only when the driver is gone, and with it everything there is to tell it.
-        let _ = shard.send_in_turn(commands).await;
-        let _ = shard.send(Input::Left { connection }).await;
+        let _ = caller.ask(commands).await;
+        let _ = caller.leave();
     }
     task.transport.close().await;
 }
@@ -100,8 +99,8 @@ impl From<Stopped> for End {
 struct Task<T> {
     transport: T,
     endpoint: Endpoint,
-    /// In the namespace that it has entered.
-    stay: Option<Stay>,
+    /// In the namespace that it has entered: the way to its core.
+    inside: Option<(Caller, Stay)>,
     mailbox: Mailbox,
     gone: watch::Receiver<Option<Gone>>,
     clock_changes: ClockChanges,
@@ -293,9 +292,8 @@ impl<T: Transport> Task<T> {
     async fn forward(&mut self) -> Result<(), End> {
         if let Some(namespace) = self.endpoint.entered() {
             let stay = namespace.enter();
-            let (connection, mailbox) = (self.endpoint.id(), self.mailbox.clone());
-            stay.shard.send(Input::Joined { connection, mailbox }).await?;
-            self.stay = Some(stay);
+            let caller = stay.shard.join(self.endpoint.id(), self.mailbox.clone())?;
+            self.inside = Some((caller, stay));
             self.gone = namespace.gone();
             self.clock_changes = self.endpoint.clock_changes();
             self.rule_changes = self.endpoint.rule_changes();
@@ -305,10 +303,10 @@ impl<T: Transport> Task<T> {
             // They may have changed since they let it in.
             self.endpoint.rules_changed(Instant::now());
         }
-        let Some(Stay { shard, .. }) = &self.stay else { return Ok(()) };
-        shard.send_in_turn(self.endpoint.take_commands()).await?;
+        let Some((caller, _)) = &self.inside else { return Ok(()) };
+        caller.ask(self.endpoint.take_commands()).await?;
         for to in self.endpoint.take_catch_ups() {
-            shard.send(Input::CatchUp { to }).await?;
+            caller.catch_up(to)?;
         }
         Ok(())
     }

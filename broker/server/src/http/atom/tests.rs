@@ -80,11 +80,11 @@ fn token(resource: &str, (name, key): (&str, &str)) -> String {
 }
 
 impl World {
-    async fn new() -> Self {
-        Self::with(BrokerSettings::default()).await
+    fn new() -> Self {
+        Self::with(BrokerSettings::default())
     }
 
-    async fn with(broker: BrokerSettings) -> Self {
+    fn with(broker: BrokerSettings) -> Self {
         let store: Arc<dyn Store> = Arc::new(MemStore::new());
         let clock = Clock::steerable();
         clock.steer(Step::Freeze { at: None }).unwrap();
@@ -117,7 +117,7 @@ impl World {
             audit: Audit::nowhere(),
             tracer: None,
         };
-        let gateway = Gateway::start(shard.clone(), u64::MAX).await.unwrap();
+        let gateway = Gateway::start(shard.clone(), u64::MAX).unwrap();
         let started_at = clock.now();
         let settings = Arc::new(settings);
         let origins = Arc::new(AllowedOrigins::new([]));

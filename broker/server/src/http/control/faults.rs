@@ -157,7 +157,7 @@ async fn add(State(control): State<Control>, request: Request) -> Result<Respons
         }
         Wanted::Now(fault) => {
             info!(fault = ?fault.kind, "a fault is injected");
-            let told = control.http.shard.send(Input::Fault(fault)).await;
+            let told = control.http.shard.send(Input::Fault(fault));
             told.map_err(|error @ Stopped| {
                 Fault::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
             })?;

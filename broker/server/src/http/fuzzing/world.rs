@@ -85,7 +85,7 @@ impl World {
             audit: Audit::nowhere(),
             tracer: None,
         };
-        let gateway = Gateway::start(shard.clone(), u64::MAX).await.expect("a driver");
+        let gateway = Gateway::start(shard.clone(), u64::MAX).expect("a driver");
         let (life, _) = Life::new(LogLevel::of_no_log());
         let context = HttpContext {
             shard: shard.clone(),

@@ -195,7 +195,7 @@ impl Gateway {
             // A message may be on its way at this very moment. The answer to this comes behind it.
             if !wait.is_zero() {
                 let drain = Input::Commands(vec![Command::Drain { receiver, limit: 1 }]);
-                self.shard.send(drain).await.map_err(|Stopped| STOPPING)?;
+                self.shard.send(drain).map_err(|Stopped| STOPPING)?;
             }
             timeout(ANSWER_WITHIN, seat.events.recv()).await.unwrap_or(None)
         };

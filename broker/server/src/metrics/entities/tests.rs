@@ -178,10 +178,10 @@ async fn totals_are_whole_whatever_is_shown() {
 
 #[tokio::test]
 async fn all_namespaces_are_asked_page_by_page() {
-    let namespaces = world_with(BrokerSettings::default()).await;
+    let namespaces = world_with(BrokerSettings::default());
     let shard = &namespaces.default().context().shard;
     let commands = (0..=2 * PAGE).map(|number| ensure(&format!("queue-{number}"))).collect();
-    assert!(shard.send(Input::Commands(commands)).await.is_ok());
+    assert!(shard.send(Input::Commands(commands)).is_ok());
     let mut text = String::new();
     write(&namespaces, &EntitiesShown::new(10_000), &mut text).await;
     let entities = samples(&text, "peeklock_namespace_entities");
@@ -195,12 +195,12 @@ async fn all_namespaces_are_asked_page_by_page() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scrape_tells_of_ten_thousand_entities() {
     let settings = BrokerSettings { queues_max: 10_000, ..BrokerSettings::default() };
-    let namespaces = world_with(settings).await;
+    let namespaces = world_with(settings);
     let shard = &namespaces.default().context().shard;
     for number in 0..10_000 {
         let name = format!("department/queue-of-some-length-{number:05}");
         let commands = vec![ensure(&name), send(&name, 1 + number % 3)];
-        assert!(shard.send(Input::Commands(commands)).await.is_ok());
+        assert!(shard.send(Input::Commands(commands)).is_ok());
     }
     let (mut longest, mut after, mut count) = (Duration::ZERO, None, 0);
     loop {

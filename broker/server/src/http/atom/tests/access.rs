@@ -43,7 +43,7 @@ fn text<'a>(reply: &'a Reply, name: &str) -> &'a str {
 
 #[tokio::test]
 async fn rules_are_written_as_the_service_writes_them() {
-    let world = World::new().await;
+    let world = World::new();
     let all = rights(&["Listen", "Manage", "Send"]) + &keys(FIRST, SECOND);
     let send = rights(&["Send"]) + &keys(SECOND, THIRD);
     let wanted = rules(&[rule("all", &all), rule("send", &send)]);
@@ -68,7 +68,7 @@ async fn rules_are_written_as_the_service_writes_them() {
 
 #[tokio::test]
 async fn a_rule_is_good_for_its_entity_and_with_its_rights() {
-    let world = World::new().await;
+    let world = World::new();
     let manage = rights(&["Manage", "Send", "Listen"]) + &keys(FIRST, SECOND);
     let both = rules(&[
         rule("own", &manage),
@@ -105,7 +105,7 @@ async fn a_rule_is_good_for_its_entity_and_with_its_rights() {
 
 #[tokio::test]
 async fn what_a_request_does_not_say_stays_and_new_rules_get_new_keys() {
-    let world = World::new().await;
+    let world = World::new();
     let bare = rules(&[rule("bare", &rights(&["Send"]))]);
     let created = world.create("/q", &queue(&bare)).await;
     let primary = text(&created, "PrimaryKey").to_owned();
@@ -127,7 +127,7 @@ async fn what_a_request_does_not_say_stays_and_new_rules_get_new_keys() {
 
 #[tokio::test]
 async fn rules_that_cannot_be_are_refused_without_repeating_a_key() {
-    let world = World::new().await;
+    let world = World::new();
     let good = || rights(&["Send"]) + &keys(FIRST, SECOND);
     let many = |count: usize| {
         let each = |number: usize| rule(&format!("r{number}"), &good());
@@ -211,7 +211,7 @@ async fn what_another_update_takes_away_in_the_meantime_stays_away() {
             // A rule that is named comes back, and with keys that nobody has seen.
             (keyless.as_str(), gone.as_str(), none, SECOND),
         ] {
-            let world = World::new().await;
+            let world = World::new();
             let both = rules(&[rule("own", &(all() + &keys(FIRST, SECOND))), other()]);
             world.create(path, &body(&both)).await.check(201, FIRST);
             let mut links = claims(&world, path, ("own", FIRST));
@@ -234,7 +234,7 @@ async fn what_another_update_takes_away_in_the_meantime_stays_away() {
 #[tokio::test]
 async fn rules_do_not_pass_to_another_entity_of_the_same_name() {
     for (path, body) in KINDS {
-        let world = World::new().await;
+        let world = World::new();
         let own = rules(&[rule("own", &(rights(&["Send"]) + &keys(FIRST, SECOND)))]);
         world.create(path, &body(&own)).await.check(201, FIRST);
         let mut links = claims(&world, path, ("own", FIRST));

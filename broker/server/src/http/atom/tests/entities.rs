@@ -8,7 +8,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_new_queue_is_as_the_service_makes_it() {
-    let world = World::new().await;
+    let world = World::new();
     let created = world.create("/Orders", &queue("")).await;
     created.check(201, "<title type=\"text\">Orders</title><published>");
     assert_eq!(created.content_type, "application/atom+xml;type=entry;charset=utf-8");
@@ -52,7 +52,7 @@ async fn a_new_queue_is_as_the_service_makes_it() {
 
 #[tokio::test]
 async fn every_property_is_kept_in_whatever_order_it_comes() {
-    let world = World::new().await;
+    let world = World::new();
     world.create("/dest", &queue("")).await.check(201, "");
     let properties = "\
         <UserMetadata>mine &amp; yours</UserMetadata><EnableExpress>true</EnableExpress>\
@@ -96,7 +96,7 @@ async fn every_property_is_kept_in_whatever_order_it_comes() {
 /// types hold.
 #[tokio::test]
 async fn a_queue_can_be_sent_back_as_it_was_read() {
-    let world = World::new().await;
+    let world = World::new();
     world.create("/q", &queue("<RequiresSession>true</RequiresSession>")).await;
     let before = world.get("/q").await;
     let description = before.body.split_once("<content type=\"application/xml\">").unwrap().1;
@@ -121,7 +121,7 @@ async fn a_queue_can_be_sent_back_as_it_was_read() {
 
 #[tokio::test]
 async fn what_a_change_does_not_name_is_as_in_a_new_queue() {
-    let world = World::new().await;
+    let world = World::new();
     let fixed = "<RequiresSession>true</RequiresSession><EnablePartitioning>true\
         </EnablePartitioning><RequiresDuplicateDetection>true</RequiresDuplicateDetection>";
     let properties =
@@ -139,7 +139,7 @@ async fn what_a_change_does_not_name_is_as_in_a_new_queue() {
 
 #[tokio::test]
 async fn names_may_have_slashes_in_any_spelling() {
-    let world = World::new().await;
+    let world = World::new();
     world.create("/q%2F2", &queue("")).await.check(201, "<title type=\"text\">q/2</title>");
     let got = world.get("/q/2").await;
     got.check(200, &format!("<id>https://{HOST}/q/2{API}</id><title type=\"text\">q/2</title>"));
@@ -152,7 +152,7 @@ async fn names_may_have_slashes_in_any_spelling() {
 
 #[tokio::test]
 async fn lists_come_page_by_page() {
-    let world = World::new().await;
+    let world = World::new();
     for index in 0..5 {
         world.create(&format!("/q{index}"), &queue("")).await.check(201, "");
     }
@@ -182,7 +182,7 @@ async fn lists_come_page_by_page() {
 /// JavaScript finds the names in the ids, by the segments as it has written them itself.
 #[tokio::test]
 async fn ids_below_a_topic_are_spelled_as_the_request() {
-    let world = World::new().await;
+    let world = World::new();
     world.create("/T", &topic("")).await.check(201, "");
     let created = world.create("/T/Subscriptions/S", &subscription("")).await;
     created.check(201, &format!("<id>https://{HOST}/T/Subscriptions/S{API}</id>"));
@@ -197,7 +197,7 @@ async fn ids_below_a_topic_are_spelled_as_the_request() {
 
 #[tokio::test]
 async fn a_topic_is_as_the_service_makes_it() {
-    let world = World::new().await;
+    let world = World::new();
     let properties = "<FilteringMessagesBeforePublishing>true</FilteringMessagesBeforePublishing>\
         <EnableSubscriptionPartitioning>true</EnableSubscriptionPartitioning>\
         <DuplicateDetectionHistoryTimeWindow>PT20M</DuplicateDetectionHistoryTimeWindow>";
@@ -226,7 +226,7 @@ async fn a_topic_is_as_the_service_makes_it() {
 
 #[tokio::test]
 async fn a_subscription_is_as_the_service_makes_it() {
-    let world = World::new().await;
+    let world = World::new();
     world.create("/t/subscriptions/s", &subscription("")).await.check(404, "SubCode=40400");
     world.create("/t", &topic("")).await;
     let properties = "<RequiresSession>true</RequiresSession>\
@@ -252,7 +252,7 @@ async fn a_subscription_is_as_the_service_makes_it() {
 
 #[tokio::test]
 async fn counts_are_those_of_the_messages() {
-    let world = World::new().await;
+    let world = World::new();
     world.create("/q", &queue("")).await;
     let path = EntityPath::for_new_entity("q").unwrap();
     let gateway = &world.context.gateway;
@@ -273,7 +273,7 @@ async fn counts_are_those_of_the_messages() {
 
 #[tokio::test]
 async fn the_namespace_tells_what_it_is() {
-    let world = World::new().await;
+    let world = World::new();
     let got = world.get("/$namespaceinfo").await;
     got.check(200, "<MessagingSKU>Premium</MessagingSKU><MessagingUnits>1</MessagingUnits>");
     got.check(200, "<title type=\"text\">mine</title><updated>");

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn what_is_not_there_is_told_as_the_service_tells_it() {
-    let world = World::new().await;
+    let world = World::new();
     world.create("/t", &topic("")).await;
     for path in
         ["/q", "/t/subscriptions/s", "/t/subscriptions/s/rules/r", "/x/subscriptions/s", "/a@b"]
@@ -28,7 +28,7 @@ async fn what_is_not_there_is_told_as_the_service_tells_it() {
 
 #[tokio::test]
 async fn values_out_of_bounds_are_refused() {
-    let world = World::new().await;
+    let world = World::new();
     for property in [
         "<LockDuration>P25D</LockDuration>",
         "<LockDuration>P10675199DT2H48M5.4775807S</LockDuration>",
@@ -62,7 +62,7 @@ async fn values_out_of_bounds_are_refused() {
 /// To take these and do nothing would let somebody believe that they work.
 #[tokio::test]
 async fn what_the_broker_does_not_have_is_refused() {
-    let world = World::new().await;
+    let world = World::new();
     let open = "<IsAnonymousAccessible>true</IsAnonymousAccessible>";
     world.create("/q", &queue(open)).await.check(400, "IsAnonymousAccessible");
     world.create("/q", &queue("<AuthorizationRules/>")).await.check(201, "");
@@ -70,7 +70,7 @@ async fn what_the_broker_does_not_have_is_refused() {
 
 #[tokio::test]
 async fn requests_that_make_no_sense_are_refused() {
-    let world = World::new().await;
+    let world = World::new();
     for (body, part) in [
         ("", "well-formed"),
         ("<entry", "well-formed"),
@@ -104,7 +104,7 @@ async fn requests_that_make_no_sense_are_refused() {
 
 #[tokio::test]
 async fn there_may_be_only_so_many_entities() {
-    let world = World::with(BrokerSettings { queues_max: 1, ..BrokerSettings::default() }).await;
+    let world = World::with(BrokerSettings { queues_max: 1, ..BrokerSettings::default() });
     world.create("/q", &queue("")).await.check(201, "");
     world.create("/t", &topic("")).await.check(403, "SubCode=40300. ");
 }

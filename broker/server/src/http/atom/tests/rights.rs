@@ -12,7 +12,7 @@ fn root() -> String {
 
 #[tokio::test]
 async fn without_a_good_token_nothing_is_told() {
-    let world = World::new().await;
+    let world = World::new();
     world.create("/secret", &queue("")).await.check(201, "");
     let good = token(&root(), ROOT);
     let flipped = good.replace("&sig=", "&sig=A");
@@ -51,7 +51,7 @@ async fn without_a_good_token_nothing_is_told() {
 /// JavaScript, Go and Java sign the whole address, query and all, for each request.
 #[tokio::test]
 async fn a_token_may_be_for_the_address_of_the_request() {
-    let world = World::new().await;
+    let world = World::new();
     world.create("/q/2", &queue("")).await;
     for path in ["/q/2", "/Q%2F2", "/$Resources/queues", "/t/Subscriptions/", "/%24namespaceinfo"] {
         let plain =
@@ -71,7 +71,7 @@ async fn a_token_may_be_for_the_address_of_the_request() {
 
 #[tokio::test]
 async fn rights_other_than_manage_do_not_manage() {
-    let world = World::new().await;
+    let world = World::new();
     world.create("/q", &queue("")).await;
     for name in ["sender", "listener"] {
         let own = token(&root(), (name, name));
@@ -89,7 +89,7 @@ async fn rights_other_than_manage_do_not_manage() {
 
 #[tokio::test]
 async fn who_manages_one_entity_manages_no_other() {
-    let world = World::new().await;
+    let world = World::new();
     let own = token(&root(), ("owner", "owner"));
     let put = |path| Ask::new(Method::PUT, path).body(&topic("")).token(own.clone());
     world.send(put("/owned")).await.check(201, "");
@@ -105,7 +105,7 @@ async fn who_manages_one_entity_manages_no_other() {
 /// Or whoever manages one entity could send to all others by way of it.
 #[tokio::test]
 async fn who_forwards_has_to_be_allowed_to_send_there() {
-    let world = World::new().await;
+    let world = World::new();
     world.create("/dest", &queue("")).await;
     let own = token(&root(), ("owner", "owner"));
     let put = || {

@@ -5,7 +5,7 @@ use super::*;
 const KEY_VALUE: &str = "KeyValueOfstringanyType";
 
 async fn world() -> World {
-    let world = World::new().await;
+    let world = World::new();
     world.create("/t", &topic("")).await.check(201, "");
     world.create("/t/Subscriptions/s", &subscription("")).await.check(201, "");
     world

@@ -48,7 +48,7 @@ async fn every_request_takes_its_right() {
             rules.push(AccessRule::new(name, key, None, rights(action), entity.as_ref()));
         }
     }
-    let world = World::with(BrokerSettings::default()).await;
+    let world = World::with(BrokerSettings::default());
     world.context.settings.authority.adopt(&Authority::new(rules, None, true));
     let http = world.context.clone();
     let mut routes =
