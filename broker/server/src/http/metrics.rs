@@ -2,7 +2,7 @@
 
 use axum::extract::Request;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -44,8 +44,11 @@ pub(super) async fn answer(namespaces: &Namespaces, peer: &HttpPeer, request: Re
         let later = HeaderValue::from_static(RETRY_AFTER_SECONDS);
         return words(StatusCode::SERVICE_UNAVAILABLE, text, Some((RETRY_AFTER, later)));
     };
-    let mut answer = metrics::scrape(namespaces).await.into_response();
+    let pieces = metrics::scrape(namespaces).await;
+    let length = pieces.len();
+    let mut answer = Response::new(pieces.into_body());
     let headers: &mut HeaderMap = answer.headers_mut();
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     no_page(headers);

@@ -22,6 +22,7 @@ pub(super) use self::choice::EntitiesShown;
 #[cfg(test)]
 pub(super) use self::families::families;
 use self::text::Labels;
+use super::Pieces;
 use crate::driver::Input;
 use crate::namespaces::{Namespace, Namespaces};
 
@@ -49,7 +50,7 @@ struct Told {
 }
 
 /// Writes the families of entities and of namespaces.
-pub(super) async fn write(namespaces: &Namespaces, shown: &EntitiesShown, out: &mut String) {
+pub(super) async fn write(namespaces: &Namespaces, shown: &EntitiesShown, out: &mut Pieces) {
     let mut told = Vec::new();
     let further = namespaces.further();
     let further = further.iter().map(|(name, namespace)| (name.as_str(), namespace));
@@ -85,7 +86,7 @@ async fn ask(namespace: &Namespace) -> Option<Vec<EntityStatistics>> {
     }
 }
 
-async fn render(told: &[Told], chosen: &[Vec<usize>], out: &mut String) {
+async fn render(told: &[Told], chosen: &[Vec<usize>], out: &mut Pieces) {
     let shown: Vec<_> = told
         .iter()
         .zip(chosen)
@@ -96,7 +97,7 @@ async fn render(told: &[Told], chosen: &[Vec<usize>], out: &mut String) {
         family.write(&shown, &labels, out).await;
     }
     for family in &families::OF_NAMESPACES {
-        family.write(told, chosen, out);
+        family.write(told, chosen, out.text());
     }
 }
 

@@ -15,6 +15,7 @@ mod latency;
 mod limits;
 mod page;
 mod peers;
+mod pieces;
 mod process;
 #[cfg(test)]
 mod reference;
@@ -35,6 +36,7 @@ pub(crate) use latency::Stopwatch;
 pub(crate) use limits::Limit;
 pub(crate) use page::{CONTENT_TYPE, Page};
 pub(crate) use peers::{CountedLink, CreditRole, LinkRole, Protocol};
+pub(crate) use pieces::Pieces;
 pub(crate) use refusals::AuthenticationFailure;
 pub(crate) use requests::Route;
 pub(crate) use scrape::scrape;

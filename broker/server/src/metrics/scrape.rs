@@ -12,7 +12,7 @@ use peeklock_storage::statistics::{Counts, Histogram, Statistics};
 use peeklock_storage::{Health, Store};
 
 use super::process::Process;
-use super::{Page, entities, families};
+use super::{Page, Pieces, entities, families};
 use crate::namespaces::{Namespace, Namespaces};
 
 /// What the default namespace is called here.
@@ -31,7 +31,7 @@ struct Told {
 }
 
 /// All there is to say now.
-pub(crate) async fn scrape(namespaces: &Namespaces) -> String {
+pub(crate) async fn scrape(namespaces: &Namespaces) -> Pieces {
     let mut told = vec![ask(DEFAULT, namespaces.default()).await];
     for (name, namespace) in namespaces.further() {
         told.push(ask(name.as_str(), &namespace).await);
@@ -51,9 +51,9 @@ pub(crate) async fn scrape(namespaces: &Namespaces) -> String {
     memory(&mut page, &told, &process, shared.held());
     page.family(&families::MEMORY_CEILING_BYTES).add(&[], shared.shares().ceiling);
     process.write(&mut page);
-    let mut text = page.into_text();
-    entities::write(namespaces, default.metrics().entities(), &mut text).await;
-    text
+    let mut pieces = Pieces::begin(page.into_text());
+    entities::write(namespaces, default.metrics().entities(), &mut pieces).await;
+    pieces
 }
 
 async fn ask(name: &str, namespace: &Namespace) -> Told {

@@ -3,8 +3,8 @@
 use peeklock_core::{DeadLetterReason, EntityKind, EntityStatistics, OldestMessage};
 
 use super::Told;
-use super::text::{self, LINES_AT_A_TIME, Labels};
-use crate::metrics::{Family, Kind};
+use super::text::{self, Labels};
+use crate::metrics::{Family, Kind, Pieces};
 
 const OF_ENTITY: &[&str] = &["namespace", "entity"];
 
@@ -244,17 +244,15 @@ impl OfEntities {
         &self,
         shown: &[(&Told, &EntityStatistics)],
         labels: &Labels,
-        out: &mut String,
+        out: &mut Pieces,
     ) {
         if shown.is_empty() {
             return;
         }
-        text::head(&self.family, out);
-        for (count, ((told, entity), labels)) in shown.iter().zip(labels.iter()).enumerate() {
-            if count % LINES_AT_A_TIME == LINES_AT_A_TIME - 1 {
-                tokio::task::yield_now().await;
-            }
-            self.samples.write(self.family.name, told, entity, labels, out);
+        text::head(&self.family, out.text());
+        for ((told, entity), labels) in shown.iter().zip(labels.iter()) {
+            self.samples.write(self.family.name, told, entity, labels, out.text());
+            out.rest().await;
         }
     }
 }

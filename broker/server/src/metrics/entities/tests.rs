@@ -40,9 +40,9 @@ fn told(name: &str, core: &Broker, now: Timestamp) -> Told {
 }
 
 async fn text_of(told: &[Told], shown: &EntitiesShown) -> String {
-    let mut text = String::new();
-    render(told, &shown.choose(told), &mut text).await;
-    text
+    let mut pieces = Pieces::default();
+    render(told, &shown.choose(told), &mut pieces).await;
+    pieces.concatenated()
 }
 
 /// The samples of a family, by their labels.
@@ -182,8 +182,9 @@ async fn all_namespaces_are_asked_page_by_page() {
     let shard = &namespaces.default().context().shard;
     let commands = (0..=2 * PAGE).map(|number| ensure(&format!("queue-{number}"))).collect();
     assert!(shard.send(Input::Commands(commands)).is_ok());
-    let mut text = String::new();
-    write(&namespaces, &EntitiesShown::new(10_000), &mut text).await;
+    let mut pieces = Pieces::default();
+    write(&namespaces, &EntitiesShown::new(10_000), &mut pieces).await;
+    let text = pieces.concatenated();
     let entities = samples(&text, "peeklock_namespace_entities");
     assert_eq!(entities[r#"namespace="default",kind="queue""#], "257");
     assert_eq!(entities[r#"namespace="desk",kind="queue""#], "0");
@@ -219,9 +220,10 @@ async fn a_scrape_tells_of_ten_thousand_entities() {
     }
     assert_eq!(count, 10_000);
     let start = Instant::now();
-    let mut text = String::new();
-    write(&namespaces, &EntitiesShown::new(10_000), &mut text).await;
+    let mut pieces = Pieces::default();
+    write(&namespaces, &EntitiesShown::new(10_000), &mut pieces).await;
     println!("{:?}, of these {longest:?} of the driver at a time at the most", start.elapsed());
+    let text = pieces.concatenated();
     assert_eq!(samples(&text, "peeklock_entity_messages").len(), 6 * 10_000);
     let messages = samples(&text, "peeklock_namespace_messages");
     assert_eq!(messages[r#"namespace="default",state="active""#], "19999");

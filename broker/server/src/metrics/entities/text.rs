@@ -5,9 +5,6 @@ use std::ops::Range;
 
 use crate::metrics::Family;
 
-/// Lines that are written without letting others run: some tenths of a millisecond.
-pub(super) const LINES_AT_A_TIME: usize = 2048;
-
 /// The labels of all entities that are shown, each rendered once, in one text.
 pub(super) struct Labels {
     text: String,
