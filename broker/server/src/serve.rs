@@ -173,7 +173,8 @@ impl Running {
         if let Some(tls) = tls {
             tasks.spawn(tls::watch(tls, door.stop.clone()));
         }
-        tasks.spawn(pressure::watch(memory, door.stop.clone()));
+        let stopped = door.stop.clone();
+        tasks.spawn_blocking(move || pressure::watch(&memory, &stopped));
         let reader = reload::Reader::new(
             settings.source,
             settings.given,

@@ -241,6 +241,11 @@ impl Connection {
         &mut self.output
     }
 
+    /// How many of them there are.
+    pub fn output_len(&self) -> usize {
+        self.output.len()
+    }
+
     /// Everything has been said: close the socket once the output is empty.
     pub fn is_closed(&self) -> bool {
         self.phase == Phase::Closed

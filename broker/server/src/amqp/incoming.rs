@@ -57,7 +57,9 @@ impl Endpoint {
         let is_relay =
             matches!(self.links.get(&id), Some(Link::Incoming(link)) if link.path.is_none());
         let named = is_relay.then(|| self.named_by(&messages)).transpose();
-        let named = match named.and_then(|named| self.admit(messages.len()).map(|()| named)) {
+        let named = match named
+            .and_then(|named| self.admit(messages.len(), payload.len()).map(|()| named))
+        {
             Ok(named) => named,
             Err(error) => {
                 return self.refuse_sent(id, delivery_id, settled, transaction, error);

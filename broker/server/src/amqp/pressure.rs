@@ -41,12 +41,15 @@ impl Endpoint {
 
     /// Says how much the connection holds, and throws away what there is no room for.
     pub(super) fn note_held(&mut self) {
-        let messages = self.engine.partial_bytes() + self.pending_bytes;
-        let held = messages + self.engine.output().len() + self.read_buffer;
-        self.holding.set(held);
+        self.holding.set(self.held());
         if self.engine.partial_bytes() != 0 && !self.holding.has_room() {
             self.engine.drop_partial();
         }
+    }
+
+    fn held(&self) -> usize {
+        let messages = self.engine.partial_bytes() + self.pending_bytes;
+        messages + self.engine.output_len() + self.read_buffer
     }
 
     /// Counts what the engine has told the peer of its bounds.
@@ -68,27 +71,30 @@ impl Endpoint {
         }
     }
 
-    /// Whether so many messages are taken in now that came on a link; if not, what to tell their sender.
-    pub(super) fn admit(&self, messages: usize) -> Result<(), ErrorInfo> {
+    /// Whether messages are taken in now that came on a link, so many of so many octets together; if
+    /// not, what to tell their sender.
+    pub(super) fn admit(&self, messages: usize, octets: usize) -> Result<(), ErrorInfo> {
         let in_time = |member: &Membership, count| member.take_sends(count, Instant::now());
-        let admitted = self.admit_if(messages, in_time);
+        let admitted = self.admit_if(messages, octets, in_time);
         admitted.map_err(|text| ErrorInfo::new(condition::SERVER_BUSY, text))
     }
 
     /// The same for messages in a request, which no credit was given for.
-    pub(super) fn admit_requested(&self, messages: usize) -> Result<(), Error> {
+    pub(super) fn admit_requested(&self, messages: usize, octets: usize) -> Result<(), Error> {
         let in_time =
             |member: &Membership, count| member.take_uncredited(count, Instant::now()).is_ok();
-        self.admit_if(messages, in_time).map_err(Error::ServerBusy)
+        self.admit_if(messages, octets, in_time).map_err(Error::ServerBusy)
     }
 
     fn admit_if(
         &self,
         messages: usize,
+        octets: usize,
         is_in_time: impl FnOnce(&Membership, u32) -> bool,
     ) -> Result<(), &'static str> {
         let count = u32::try_from(messages).unwrap_or(u32::MAX);
-        let (limit, text) = if !self.holding.has_room() {
+        // A whole message may have come since the connection said last how much it holds.
+        let (limit, text) = if !self.holding.has_room_with(|| self.held() + octets) {
             (Limit::Memory, NO_ROOM)
         } else if self.membership.as_ref().is_some_and(|member| !is_in_time(member, count)) {
             (Limit::SendRatePerIdentity, TOO_FAST)

@@ -180,7 +180,10 @@ impl Endpoint {
     /// Whether what a request brings is taken in now.
     fn admit_command(&self, command: &Command) -> Result<(), Error> {
         match command {
-            Command::Schedule { messages, .. } => self.admit_requested(messages.len()),
+            Command::Schedule { messages, .. } => {
+                let octets: usize = messages.iter().map(|message| message.bytes().len()).sum();
+                self.admit_requested(messages.len(), octets)
+            }
             _ => Ok(()),
         }
     }

@@ -12,8 +12,11 @@ use peeklock_core::{Command, EntityId};
 use super::handle::{Arrived, COMMANDS_PER_INPUT, Input};
 
 /// Commands that are handled in one turn: enough that the store is asked rarely, few enough that nobody
-/// waits long for the next one.
+/// waits long for the next one. Large messages count for more.
 const COMMANDS_PER_TURN: usize = 256;
+
+/// Octets of a message that take as long to write as a command takes to handle, about.
+const OCTETS_PER_COMMAND: usize = 16 * 1024;
 
 /// What a line is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,9 +118,18 @@ impl Lines {
 
 fn weight(arrived: &Arrived) -> usize {
     match &arrived.input {
-        Input::Commands(commands) => commands.len(),
+        Input::Commands(commands) => commands.iter().map(weight_of).sum(),
         _ => 1,
     }
+}
+
+fn weight_of(command: &Command) -> usize {
+    let messages = match command {
+        Command::Send { messages, .. } | Command::SendTo { messages, .. } => messages.as_slice(),
+        Command::Schedule { messages, .. } => messages,
+        _ => return 1,
+    };
+    messages.iter().map(|message| 1 + message.bytes().len() / OCTETS_PER_COMMAND).sum()
 }
 
 /// What a command is about, if it names that by its number.

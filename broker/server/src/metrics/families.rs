@@ -68,7 +68,7 @@ families! {
     MEMORY_BYTES: Gauge "peeklock_memory_bytes" ["owner"]
         "Octets of memory by who has them: messages (with their bookkeeping, by our own reckoning), connections (what they have received or not written yet), store_memtable and store_cache of all namespaces, and the whole process (resident). The parts do not add up to the whole.";
     MEMORY_CEILING_BYTES: Gauge "peeklock_memory_ceiling_bytes" []
-        "Octets of memory of the process above which nobody may send.";
+        "Octets of memory that the process may have. A little below it nobody may send.";
     PROCESS_CPU: Counter "process_cpu_seconds_total" []
         "Time on a processor, of all threads.";
     PROCESS_START_TIME: Gauge "process_start_time_seconds" []

@@ -16,15 +16,18 @@ use super::Shares;
 use super::machine;
 
 /// A change below it is not told to the others: a connection that sends small messages then touches
-/// nothing that others touch.
-const STEP: usize = 16 * 1024;
+/// nothing that others touch. Where there are thousands of connections it is a quarter of a fair part.
+const STEP_MAX: usize = 16 * 1024;
 
-/// What every connection may hold however many there are: some small messages, or a part of a large
-/// one.
-const FAIR_MIN: usize = 64 * 1024;
+/// What every connection may hold however many there are: some small messages.
+const FAIR_MIN: usize = 4 * 1024;
 
 /// How often the memory of the process is looked at. It takes some microseconds.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Where the process is said to have too much memory, of its ceiling. What is on its way to the store
+/// by then is copied once more, and some more comes in before anybody looks.
+const OVER: (u64, u64) = (15, 16);
 
 /// See the module.
 pub(crate) struct Memory {
@@ -73,7 +76,8 @@ impl Memory {
 
     /// Notes how much memory the process has.
     pub(crate) fn note_resident(&self, resident: u64) {
-        self.over.store(self.shares.ceiling < resident, Ordering::Relaxed);
+        let (part, of) = OVER;
+        self.over.store(self.shares.ceiling / of * part < resident, Ordering::Relaxed);
     }
 }
 
@@ -86,7 +90,8 @@ pub(crate) struct Holding {
 impl Holding {
     /// Says how much it is now.
     pub(crate) fn set(&mut self, bytes: usize) {
-        if bytes == self.bytes || (bytes != 0 && bytes.abs_diff(self.bytes) < STEP) {
+        let change = bytes.abs_diff(self.bytes);
+        if change == 0 || (bytes != 0 && change < STEP_MAX && change < self.memory.fair() / 4) {
             return;
         }
         if self.bytes < bytes {
@@ -99,7 +104,12 @@ impl Holding {
 
     /// Whether the connection may take in more.
     pub(crate) fn has_room(&self) -> bool {
-        !self.memory.is_short() || (!self.memory.is_over() && self.bytes <= self.memory.fair())
+        self.has_room_with(|| self.bytes)
+    }
+
+    /// Whether it may if it holds so much, which is only asked when it matters.
+    pub(crate) fn has_room_with(&self, bytes: impl FnOnce() -> usize) -> bool {
+        !self.memory.is_short() || (!self.memory.is_over() && bytes() <= self.memory.fair())
     }
 }
 
@@ -111,15 +121,11 @@ impl Drop for Holding {
 }
 
 /// Looks at the memory of the process until the broker stops, and says when it runs short and when that
-/// is over.
-pub(crate) async fn watch(memory: Arc<Memory>, mut stop: watch::Receiver<bool>) {
+/// is over. Blocks: on a thread of its own it is heard while all others are busy, which is when it counts.
+pub(crate) fn watch(memory: &Memory, stop: &watch::Receiver<bool>) {
     let mut was_short = false;
-    let mut every = tokio::time::interval(LOOK_EVERY);
-    loop {
-        tokio::select! {
-            _ = every.tick() => {}
-            _ = stop.wait_for(|stop| *stop) => return,
-        }
+    while !*stop.borrow() {
+        std::thread::sleep(LOOK_EVERY);
         let resident = machine::resident();
         if let Some(resident) = resident {
             memory.note_resident(resident);
@@ -172,9 +178,9 @@ mod tests {
         let memory = memory();
         let small = memory.holding();
         assert!(small.has_room());
-        memory.note_resident((10 << 20) + 1);
-        assert!(memory.is_short() && !small.has_room());
         memory.note_resident(10 << 20);
+        assert!(memory.is_short() && !small.has_room());
+        memory.note_resident(9 << 20);
         assert!(small.has_room());
     }
 
@@ -182,13 +188,13 @@ mod tests {
     fn what_is_held_is_given_back_and_small_changes_are_not_told() {
         let memory = memory();
         let (mut one, mut other) = (memory.holding(), memory.holding());
-        one.set(STEP);
-        other.set(STEP * 2);
-        assert_eq!(memory.held(), STEP * 3);
-        one.set(STEP + 1);
-        assert_eq!(memory.held(), STEP * 3);
+        one.set(STEP_MAX);
+        other.set(STEP_MAX * 2);
+        assert_eq!(memory.held(), STEP_MAX * 3);
+        one.set(STEP_MAX + 1);
+        assert_eq!(memory.held(), STEP_MAX * 3);
         one.set(0);
-        assert_eq!(memory.held(), STEP * 2);
+        assert_eq!(memory.held(), STEP_MAX * 2);
         drop(other);
         assert_eq!((memory.held(), memory.connections.load(Ordering::Relaxed)), (0, 1));
     }

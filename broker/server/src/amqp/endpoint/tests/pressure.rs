@@ -52,6 +52,25 @@ fn without_memory_senders_are_told_to_try_again_and_receivers_go_on() {
 }
 
 #[test]
+fn where_others_hold_it_all_small_messages_go_on_and_large_ones_do_not() {
+    let mut world = World::new();
+    let sender = world.sender();
+    let memory = Arc::clone(&world.endpoint.settings.memory);
+    let mut others: Vec<_> = (0..200_000).map(|_| memory.holding()).collect();
+    others[0].set(usize::try_from(memory.shares().connections).unwrap());
+    for (octets, expected) in [(1000, None), (200_000, Some("com.microsoft:server-busy"))] {
+        world.send(sender, &Message::data(vec![0; octets]), false);
+        world.run();
+        assert_eq!(refused(&mut world), [expected.map(str::to_owned)], "{octets} octets, at once");
+    }
+    assert_eq!(world.message_count(), 1);
+    drop(others);
+    world.send(sender, &Message::data(vec![0; 200_000]), false);
+    world.run();
+    assert_eq!(refused(&mut world), [None]);
+}
+
+#[test]
 fn without_memory_no_credit_is_given_until_there_is_some_again() {
     let mut world = World::new();
     let sender = world.sender();
