@@ -2,7 +2,7 @@
 //!
 //! Each connection says at the end of a turn how much it holds: parts of messages, messages that the
 //! core has not answered, and what is not written yet. While all of them hold less than their share
-//! nobody is held back. Above it those are who hold more than a fair part of it; above the ceiling of
+//! nobody is held back. Above it those are who hold more than a fair part of it; near the ceiling of
 //! the process, whoever sends.
 
 use std::sync::Arc;
@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Where the process is said to have too much memory, of its ceiling. What is on its way to the store
 /// by then is copied once more, and some more comes in before anybody looks.
-const OVER: (u64, u64) = (15, 16);
+const OVER: (u64, u64) = (7, 8);
 
 /// See the module.
 pub(crate) struct Memory {
@@ -35,7 +35,7 @@ pub(crate) struct Memory {
     /// By all connections.
     held: AtomicUsize,
     connections: AtomicUsize,
-    /// The process has more than its ceiling.
+    /// The process has about as much as its ceiling.
     over: AtomicBool,
 }
 
@@ -174,13 +174,13 @@ mod tests {
     }
 
     #[test]
-    fn above_the_ceiling_nobody_takes_in_more() {
+    fn near_the_ceiling_nobody_takes_in_more() {
         let memory = memory();
         let small = memory.holding();
         assert!(small.has_room());
         memory.note_resident(10 << 20);
         assert!(memory.is_short() && !small.has_room());
-        memory.note_resident(9 << 20);
+        memory.note_resident(8 << 20);
         assert!(small.has_room());
     }
 
