@@ -16,10 +16,12 @@ fail() {
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
+# The names bindgen looks for: libclang-cpp, which comes with llvm, is another library.
 has_libclang() {
     [ -n "${LIBCLANG_PATH:-}" ] && return 0
     ldconfig -p 2>/dev/null | grep -q 'libclang[-.0-9]*\.so' && return 0
-    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null
+    compgen -G '/usr/lib/llvm-*/lib/libclang.so*' >/dev/null ||
+        compgen -G '/usr/lib/llvm-*/lib/libclang-[0-9]*.so*' >/dev/null
 }
 
 has_python_venv() { has python3 && python3 -c 'import venv, ensurepip' 2>/dev/null; }
