@@ -426,6 +426,55 @@ pub enum Command {
     Tick,
 }
 
+impl Command {
+    /// The entity whose messages it is about, where a client names that by its number.
+    pub fn entity(&self) -> Option<EntityId> {
+        match self {
+            Self::Send { entity, .. }
+            | Self::Settle { entity, .. }
+            | Self::UpdateDisposition { entity, .. }
+            | Self::RenewLocks { entity, .. }
+            | Self::Browse { entity, .. }
+            | Self::RenewSessionLock { entity, .. }
+            | Self::SetSessionState { entity, .. }
+            | Self::GetSessionState { entity, .. }
+            | Self::ListSessions { entity, .. }
+            | Self::Schedule { entity, .. }
+            | Self::CancelScheduled { entity, .. }
+            | Self::ReceiveDeferred { entity, .. }
+            | Self::DeleteBatch { entity, .. } => Some(*entity),
+            Self::CloseReceiver { .. }
+            | Self::EnsureQueue { .. }
+            | Self::OfTopic(_)
+            | Self::CreateQueue { .. }
+            | Self::UpdateQueue { .. }
+            | Self::DeleteQueue { .. }
+            | Self::DescribeQueue { .. }
+            | Self::ListQueues { .. }
+            | Self::OpenSender { .. }
+            | Self::OpenReceiver { .. }
+            | Self::OpenSelectingReceiver { .. }
+            | Self::OpenBrowser { .. }
+            | Self::OpenSubscriber { .. }
+            | Self::OpenTemporary { .. }
+            | Self::SendTo { .. }
+            | Self::FindSubscription { .. }
+            | Self::OpenManagement { .. }
+            | Self::Demand { .. }
+            | Self::Drain { .. }
+            | Self::DemandBytes { .. }
+            | Self::ReturnBrowsed { .. }
+            | Self::Declare { .. }
+            | Self::Discharge { .. }
+            | Self::Spoil { .. }
+            | Self::CloseCoordinator { .. }
+            | Self::FindOldest { .. }
+            | Self::ReadDone { .. }
+            | Self::Tick => None,
+        }
+    }
+}
+
 /// What a JMS client wants of a topic.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SubscriberWish {

@@ -17,52 +17,12 @@ const NOTED_WITHIN: Span = Span::from_secs(60);
 impl Broker {
     /// Notes the use a command makes of an entity.
     pub(super) fn note_command(&mut self, command: &Command) {
-        let entity = match command {
-            Command::Send { entity, .. }
-            | Command::Settle { entity, .. }
-            | Command::UpdateDisposition { entity, .. }
-            | Command::RenewLocks { entity, .. }
-            | Command::Browse { entity, .. }
-            | Command::RenewSessionLock { entity, .. }
-            | Command::SetSessionState { entity, .. }
-            | Command::GetSessionState { entity, .. }
-            | Command::ListSessions { entity, .. }
-            | Command::Schedule { entity, .. }
-            | Command::CancelScheduled { entity, .. }
-            | Command::ReceiveDeferred { entity, .. }
-            | Command::DeleteBatch { entity, .. } => *entity,
-            Command::CloseReceiver { receiver } => match self.receivers.get(receiver) {
-                Some((entity, _)) => *entity,
-                None => return,
-            },
-            Command::EnsureQueue { .. }
-            | Command::OfTopic(_)
-            | Command::CreateQueue { .. }
-            | Command::UpdateQueue { .. }
-            | Command::DeleteQueue { .. }
-            | Command::DescribeQueue { .. }
-            | Command::ListQueues { .. }
-            | Command::OpenSender { .. }
-            | Command::OpenReceiver { .. }
-            | Command::OpenSelectingReceiver { .. }
-            | Command::OpenBrowser { .. }
-            | Command::OpenSubscriber { .. }
-            | Command::OpenTemporary { .. }
-            | Command::SendTo { .. }
-            | Command::FindSubscription { .. }
-            | Command::OpenManagement { .. }
-            | Command::Demand { .. }
-            | Command::Drain { .. }
-            | Command::DemandBytes { .. }
-            | Command::ReturnBrowsed { .. }
-            | Command::Declare { .. }
-            | Command::Discharge { .. }
-            | Command::Spoil { .. }
-            | Command::CloseCoordinator { .. }
-            | Command::FindOldest { .. }
-            | Command::ReadDone { .. }
-            | Command::Tick => return,
+        let entity = if let Command::CloseReceiver { receiver } = command {
+            self.receivers.get(receiver).map(|(entity, _)| *entity)
+        } else {
+            command.entity()
         };
+        let Some(entity) = entity else { return };
         self.note_use(entity);
     }
 

@@ -31,7 +31,7 @@ enum Line {
 impl Line {
     fn of(arrived: &Arrived) -> Self {
         let entity = match &arrived.input {
-            Input::Commands(commands) => commands.iter().find_map(entity),
+            Input::Commands(commands) => commands.iter().find_map(Command::entity),
             _ => None,
         };
         let caller = || arrived.caller.map_or(Self::Others, Self::Caller);
@@ -130,27 +130,6 @@ fn weight_of(command: &Command) -> usize {
         _ => return 1,
     };
     messages.iter().map(|message| 1 + message.bytes().len() / OCTETS_PER_COMMAND).sum()
-}
-
-/// What a command is about, if it names that by its number.
-fn entity(command: &Command) -> Option<EntityId> {
-    match command {
-        Command::Send { entity, .. }
-        | Command::Settle { entity, .. }
-        | Command::UpdateDisposition { entity, .. }
-        | Command::RenewLocks { entity, .. }
-        | Command::Browse { entity, .. }
-        | Command::RenewSessionLock { entity, .. }
-        | Command::SetSessionState { entity, .. }
-        | Command::GetSessionState { entity, .. }
-        | Command::ListSessions { entity, .. }
-        | Command::Schedule { entity, .. }
-        | Command::CancelScheduled { entity, .. }
-        | Command::ReceiveDeferred { entity, .. }
-        | Command::DeleteBatch { entity, .. }
-        | Command::FindOldest { entity } => Some(*entity),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

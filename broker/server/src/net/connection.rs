@@ -2,7 +2,7 @@
 //! letters from it. It knows nothing of what the bytes mean.
 //!
 //! A turn: wait for the socket, the mailbox or a deadline; read until the socket is dry; let the
-//! endpoint work; send its commands as one input; write once.
+//! endpoint work; hand over its commands; write once.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::Shares;
 use super::machine;
+use super::shares::Part;
 
 /// A change below it is not told to the others: a connection that sends small messages then touches
 /// nothing that others touch. Where there are thousands of connections it is a quarter of a fair part.
@@ -27,7 +28,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Where the process is said to have too much memory, of its ceiling. What is on its way to the store
 /// by then is copied once more, and some more comes in before anybody looks.
-const OVER: (u64, u64) = (7, 8);
+const OVER: Part = Part(7, 8);
 
 /// See the module.
 pub(crate) struct Memory {
@@ -76,8 +77,7 @@ impl Memory {
 
     /// Notes how much memory the process has.
     pub(crate) fn note_resident(&self, resident: u64) {
-        let (part, of) = OVER;
-        self.over.store(self.shares.ceiling / of * part < resident, Ordering::Relaxed);
+        self.over.store(OVER.of(self.shares.ceiling) < resident, Ordering::Relaxed);
     }
 }
 

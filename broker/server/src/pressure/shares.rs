@@ -25,10 +25,10 @@ const BODIES: Part = Part(1, 10);
 
 /// So many of so many.
 #[derive(Clone, Copy)]
-struct Part(u64, u64);
+pub(super) struct Part(pub(super) u64, pub(super) u64);
 
 impl Part {
-    const fn of(self, whole: u64) -> u64 {
+    pub(super) const fn of(self, whole: u64) -> u64 {
         whole / self.1 * self.0
     }
 }
