@@ -324,13 +324,14 @@ impl Driver {
             self.stopwatch.wait_for(after.unwrap_or(self.progress.through()));
             return Ok(turn.effects);
         }
-        self.in_flight.settle(self.progress.through());
+        let now = Instant::now();
+        self.in_flight.settle(self.progress.through(), now);
         let bytes = turn.batch.bytes();
         if !self.in_flight.admits(bytes) {
             self.held = Some(turn);
             return Ok(Vec::new());
         }
-        self.in_flight.add(turn.position, bytes);
+        self.in_flight.add(turn.position, bytes, now);
         self.stopwatch.wait_for(turn.position);
         self.store.submit(SHARD, turn.position, turn.batch)?;
         Ok(turn.effects)
@@ -339,7 +340,7 @@ impl Driver {
     /// Lets out what waited for rows that are durable by now, then the effects of this turn that may.
     fn release(&mut self, effects: Vec<Effect>) {
         let durable = self.progress.through();
-        self.in_flight.settle(durable);
+        self.in_flight.settle(durable, Instant::now());
         while let Some(released) = self.gate.release(durable) {
             for kind in released {
                 self.deliver(kind);

@@ -3,13 +3,15 @@
 //! Nothing else releases an effect that promises durability. The store's writer thread reports once
 //! a group; the report wakes the driver once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use peeklock_core::{Effect, EffectKind};
 use peeklock_storage::{CommitPosition, Done, StoreError};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// What the store's writer thread tells the driver: how far it got, or that it failed.
 #[derive(Clone, Debug, Default)]
@@ -77,21 +79,46 @@ impl Gate {
     }
 }
 
-/// How much has been submitted and is not yet on disk. The driver takes no new work above
-/// [`InFlight::BYTES_MAX`], so that a slow disk slows clients down instead of filling memory.
+/// What has been submitted and is not yet on disk.
+///
+/// As long as that fills the window the driver takes no new work. Nobody is overtaken in front of the
+/// store, so what waits there is what everybody waits for; in front of the driver each entity has its
+/// turn. A slow disk slows clients down instead of filling memory.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
-    batches: std::collections::VecDeque<(CommitPosition, usize)>,
+    batches: VecDeque<Submitted>,
     bytes: usize,
+    /// How long a commit takes, of late.
+    commit: Duration,
+}
+
+#[derive(Debug)]
+struct Submitted {
+    position: CommitPosition,
+    bytes: usize,
+    at: Instant,
 }
 
 impl InFlight {
-    /// Above it no new work is taken.
-    pub(crate) const BYTES_MAX: usize = 32 * 1024 * 1024;
+    /// The window of a store that is quick: one half is synced while the other gathers, and either takes
+    /// a fast disk a millisecond. With half of it a queue at full speed is a tenth slower, with more of
+    /// it no faster.
+    const WINDOW_MIN: usize = 512 * 1024;
 
-    /// What the writer's queue holds. More may be asked of it in one turn than the bound above leaves
-    /// free: one message of 100 MiB, or as many dead-lettered ones as locks expire at a time.
-    const QUEUE_BYTES_MAX: usize = 2 * Self::BYTES_MAX;
+    /// A store that takes longer has more for each microsecond, or groups would be too small for its
+    /// disk. Half of that goes into a group, which most disks write in less time than it was added for,
+    /// so the window does not grow by its own size.
+    const WINDOW_PER_MICROSECOND: usize = 256;
+
+    /// The window of a store that hardly answers.
+    const WINDOW_MAX: usize = 8 * 1024 * 1024;
+
+    /// A new commit counts for one part of so many.
+    const SMOOTHING: u32 = 8;
+
+    /// What the writer's queue holds. More may be asked of it in one turn than the window leaves free:
+    /// one message of 100 MiB, or as many dead-lettered ones as locks expire at a time.
+    const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
     /// Whether the store takes a batch of this size now. It must not be asked to refuse one: the core
     /// has applied it already. Like the store, this lets any batch into an empty queue.
@@ -99,23 +126,30 @@ impl InFlight {
         self.bytes == 0 || self.bytes.saturating_add(bytes) <= Self::QUEUE_BYTES_MAX
     }
 
-    pub(crate) fn add(&mut self, position: CommitPosition, bytes: usize) {
-        self.batches.push_back((position, bytes));
+    pub(crate) fn add(&mut self, position: CommitPosition, bytes: usize, at: Instant) {
+        self.batches.push_back(Submitted { position, bytes, at });
         self.bytes += bytes;
     }
 
-    pub(crate) fn settle(&mut self, durable: CommitPosition) {
-        while let Some((position, bytes)) = self.batches.front().copied() {
-            if durable < position {
-                break;
-            }
-            self.bytes -= bytes;
-            self.batches.pop_front();
+    pub(crate) fn settle(&mut self, durable: CommitPosition, now: Instant) {
+        let count = self.batches.partition_point(|submitted| submitted.position <= durable);
+        // The youngest has waited for its own commit only, the others for the one before as well.
+        if let Some(youngest) =
+            self.batches.drain(..count).inspect(|it| self.bytes -= it.bytes).last()
+        {
+            let took = now.saturating_duration_since(youngest.at);
+            self.commit = (self.commit * (Self::SMOOTHING - 1) + took) / Self::SMOOTHING;
         }
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        Self::BYTES_MAX <= self.bytes
+        self.window() <= self.bytes
+    }
+
+    fn window(&self) -> usize {
+        let microseconds = usize::try_from(self.commit.as_micros()).unwrap_or(usize::MAX);
+        let window = microseconds.saturating_mul(Self::WINDOW_PER_MICROSECOND);
+        window.clamp(Self::WINDOW_MIN, Self::WINDOW_MAX)
     }
 }
 
@@ -158,24 +192,47 @@ mod tests {
 
     #[test]
     fn bytes_in_flight_end_with_their_batch() {
+        let now = Instant::now();
         let mut in_flight = InFlight::default();
-        in_flight.add(CommitPosition(1), InFlight::BYTES_MAX - 1);
+        in_flight.add(CommitPosition(1), InFlight::WINDOW_MIN - 1, now);
         assert!(!in_flight.is_full());
-        in_flight.add(CommitPosition(2), 1);
+        in_flight.add(CommitPosition(2), 1, now);
         assert!(in_flight.is_full());
-        in_flight.settle(CommitPosition(0));
+        in_flight.settle(CommitPosition(0), now);
         assert!(in_flight.is_full());
-        in_flight.settle(CommitPosition(1));
+        in_flight.settle(CommitPosition(1), now);
         assert!(!in_flight.is_full());
-        in_flight.settle(CommitPosition(9));
+        in_flight.settle(CommitPosition(9), now);
         assert_eq!((in_flight.bytes, in_flight.batches.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_slow_store_has_a_larger_window_as_long_as_it_is_slow() {
+        let mut now = Instant::now();
+        let mut in_flight = InFlight::default();
+        let mut commit = |milliseconds| {
+            for position in 1..100 {
+                // The older ones of a group waited for another one before.
+                in_flight.add(CommitPosition(2 * position), 1, now);
+                now += Duration::from_secs(1);
+                in_flight.add(CommitPosition(2 * position + 1), 1, now);
+                now += Duration::from_millis(milliseconds);
+                in_flight.settle(CommitPosition(2 * position + 1), now);
+            }
+            in_flight.window() / 1024
+        };
+        assert_eq!(commit(1), 512);
+        assert!((2499..=2500).contains(&commit(10)));
+        assert_eq!(commit(1000), 8192);
+        assert!((1000..=1001).contains(&commit(4)));
+        assert_eq!(commit(0), 512);
     }
 
     #[test]
     fn a_batch_of_any_size_goes_into_an_empty_queue_and_no_other() {
         let mut in_flight = InFlight::default();
         assert!(in_flight.admits(usize::MAX));
-        in_flight.add(CommitPosition(1), 1);
+        in_flight.add(CommitPosition(1), 1, Instant::now());
         assert!(in_flight.admits(InFlight::QUEUE_BYTES_MAX - 1));
         assert!(!in_flight.admits(InFlight::QUEUE_BYTES_MAX));
         assert!(!in_flight.admits(usize::MAX));

@@ -288,12 +288,12 @@ async fn a_stop_makes_durable_what_was_taken() {
 #[tokio::test]
 async fn the_store_is_never_asked_for_more_than_its_queue_holds() {
     let (store, shard, mut peer, entity) = manual().await;
-    let body = vec![0; 1_000_000];
+    let body = vec![0; 100_000];
     let batch = |delivery, count| {
         let messages = std::iter::repeat_with(|| message(&body)).take(count).collect();
         Command::Send { origin: peer.origin(delivery), entity, messages, transaction: None }
     };
-    let (first, second) = (batch(1, 30), batch(2, 40));
+    let (first, second) = (batch(1, 1), batch(2, 700));
     peer.ask(vec![first]).await;
     let_work().await;
     assert_eq!(store.pending_count(), 1);
