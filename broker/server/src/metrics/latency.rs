@@ -58,11 +58,14 @@ pub(crate) struct Stopwatch {
     asked: Vec<Asked>,
     /// In the order of what they wait for.
     waiting: VecDeque<(CommitPosition, Asked)>,
+    /// Deliveries that are not counted yet, all of which waited as many milliseconds. Those of a turn
+    /// mostly did, and the histogram takes them at once.
+    delivered: (u64, u64),
 }
 
 impl Stopwatch {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, asked: Vec::new(), waiting: VecDeque::new() }
+        Self { metrics, asked: Vec::new(), waiting: VecDeque::new(), delivered: (0, 0) }
     }
 
     /// Whether deliveries are to be told.
@@ -94,8 +97,9 @@ impl Stopwatch {
         self.waiting.extend(self.asked.drain(..).map(|asked| (last, asked)));
     }
 
-    /// Everything up to here is on disk, and answered.
+    /// Everything up to here is on disk, answered and delivered.
     pub(crate) fn durable(&mut self, through: CommitPosition) {
+        self.count_delivered();
         self.durable_at(through, Instant::now);
     }
 
@@ -120,11 +124,23 @@ impl Stopwatch {
 
     /// A message is handed to the connection of its receiver. Only the first time tells how long it has
     /// waited.
-    pub(crate) fn delivered(&self, delivery: &Delivery, now: Timestamp) {
+    pub(crate) fn delivered(&mut self, delivery: &Delivery, now: Timestamp) {
         if delivery.attempts == 0 {
-            let waited = now.0.saturating_sub(delivery.message.enqueued_at().0);
-            self.metrics.latencies.delivery_millis.observe(waited);
+            self.delivered_after(now.0.saturating_sub(delivery.message.enqueued_at().0));
         }
+    }
+
+    fn delivered_after(&mut self, millis: u64) {
+        if self.delivered.0 != millis {
+            self.count_delivered();
+            self.delivered.0 = millis;
+        }
+        self.delivered.1 += 1;
+    }
+
+    fn count_delivered(&mut self) {
+        let (millis, count) = std::mem::take(&mut self.delivered);
+        self.metrics.latencies.delivery_millis.observe_many(millis, count);
     }
 
     /// Nobody who waits is answered any more.
@@ -184,5 +200,21 @@ mod tests {
         stopwatch.forget();
         stopwatch.durable_at(CommitPosition(9), || later(9));
         assert_eq!(counted(accept_micros), 3);
+    }
+
+    #[test]
+    fn deliveries_are_counted_with_the_turn() {
+        let metrics = Metrics::new(MetricsSettings::default());
+        let histogram = &metrics.latencies.delivery_millis;
+        let mut stopwatch = Stopwatch::new(Arc::clone(&metrics));
+        for millis in [0, 0, 7, 7, 7, 0] {
+            stopwatch.delivered_after(millis);
+        }
+        stopwatch.durable(CommitPosition(0));
+        stopwatch.durable(CommitPosition(0));
+        assert_eq!((counted(histogram), histogram.counts().sum()), (6, 21));
+        stopwatch.delivered_after(3);
+        stopwatch.durable(CommitPosition(0));
+        assert_eq!((counted(histogram), histogram.counts().sum()), (7, 24));
     }
 }
